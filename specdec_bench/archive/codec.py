@@ -1,0 +1,106 @@
+"""Records to JSON and back, whatever text they hold.
+
+msgspec does the work, but it refuses lone surrogates, which are legal in a Python string and do occur in
+datasets; such a value takes the slower way through the standard library, in both directions. One thing JSON
+cannot tell apart: a surrogate *pair* held as two code points comes back as the one character it stands for.
+"""
+
+import json
+import math
+from typing import Any, TypeVar
+
+import msgspec
+
+from specdec_bench.errors import ArchiveError
+
+T = TypeVar("T")
+
+_ENCODER = msgspec.json.Encoder()
+_LINE_SEPARATORS = (
+    (b"\xc2\x85", b"\\u0085"),
+    (b"\xe2\x80\xa8", b"\\u2028"),
+    (b"\xe2\x80\xa9", b"\\u2029"),
+)
+"""UTF-8 of the characters that JSON leaves bare but `str.splitlines` splits at, and their escapes."""
+
+
+def encode_line(record: Any) -> bytes:
+    """Returns a record as one line of JSON, newline included.
+
+    No other character in it is one that any reader takes for the end of a line.
+
+    Raises:
+        TypeError: the record holds something that is not plain data.
+        ValueError: as TypeError, where only its value shows it.
+    """
+    try:
+        line = _ENCODER.encode(record)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(record), separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+    for raw, escaped in _LINE_SEPARATORS:
+        if raw in line:
+            # Inside a string, for bare it is legal nowhere else; a backslash before it is itself escaped.
+            line = line.replace(raw, escaped)
+    return line + b"\n"
+
+
+def encode_document(value: Any) -> bytes:
+    """Returns indented JSON with a trailing newline, for people to read.
+
+    A float that JSON lacks becomes the string "NaN", "Infinity" or "-Infinity", as an engine's resolved
+    configuration may well hold an infinite limit, and `null` would be another setting.
+
+    Raises:
+        ArchiveError: the value holds something that is not plain data (a path, an array, a dtype).
+    """
+    try:
+        plain = _finite(msgspec.to_builtins(value))
+        text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
+        try:
+            return text.encode() + b"\n"
+        except UnicodeEncodeError:
+            return json.dumps(plain, indent=2, allow_nan=False).encode("ascii") + b"\n"
+    except (TypeError, ValueError) as error:
+        raise ArchiveError(
+            f"cannot archive a {type(value).__name__}: {error}; convert it to plain data first"
+        ) from error
+
+
+def decode(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """Returns what the decoder's type says, from one JSON document.
+
+    Raises:
+        ValueError: the data is no JSON or does not fit the type.
+    """
+    try:
+        return decoder.decode(data)
+    except (ValueError, msgspec.MsgspecError) as error:
+        # Only a surrogate escape is worth a second look; anything else is as broken for the standard library.
+        has_surrogate = b"\\ud" in data or b"\\uD" in data
+        if isinstance(error, msgspec.ValidationError) or not has_surrogate:
+            raise ValueError(str(error)) from error
+    try:
+        return msgspec.convert(json.loads(data.decode(), parse_constant=_refuse_constant), decoder.type)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error
+
+
+def canonical_json(value: Any) -> bytes:
+    """Returns the one encoding of a value that fingerprints are taken of: keys sorted, ASCII, no spaces."""
+    plain = msgspec.to_builtins(value)
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(value: Any) -> Any:
+    """Returns the value with every float that JSON lacks spelt out."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value

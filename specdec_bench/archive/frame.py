@@ -1,0 +1,162 @@
+"""Archived requests as a pandas DataFrame, one row a request."""
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from specdec_bench.archive.layout import RunDirectory
+from specdec_bench.errors import ArchiveError
+from specdec_bench.metrics.acceptance import request_acceptance
+from specdec_bench.records import Manifest, RequestRecord
+
+ATTEMPTS = "attempts"
+"""Folders of this name hold runs that were given up and repeated; they are no part of a sweep's figures."""
+
+_NS_PER_MS = 1e6
+_STRING: Final = pd.StringDtype(storage="python")
+"""Not pyarrow's, which refuses the lone surrogates that datasets hold."""
+
+COLUMNS: Final[dict[str, Any]] = {
+    "run_id": _STRING,
+    "run_dir": _STRING,
+    "status": _STRING,
+    "engine": _STRING,
+    "model": _STRING,
+    "dataset": _STRING,
+    "spec": _STRING,
+    "draft_length": "Int64",
+    "concurrency": "Int64",
+    "temperature": "Float64",
+    "seed": "Int64",
+    "request_id": _STRING,
+    "prompt_id": _STRING,
+    "category": _STRING,
+    "turn": "Int64",
+    "repeat": "Int64",
+    "phase": _STRING,
+    "num_prompt_tokens": "Int64",
+    "num_output_tokens": "Int64",
+    "ttft_ms": "float64",
+    "e2e_ms": "float64",
+    "tpot_ms": "float64",
+    "acceptance_length": "float64",
+    "acceptance_source": _STRING,
+    "num_decode_steps": "Int64",
+    "num_verify_steps": "Int64",
+    "num_proposed": "Int64",
+    "num_accepted": "Int64",
+    "finish_reason": _STRING,
+    "error": _STRING,
+    "prompt_token_ids": "object",
+    "output_token_ids": "object",
+    "step_received_ns": "object",
+    "step_num_tokens": "object",
+    "step_num_proposed": "object",
+    "step_num_accepted": "object",
+}
+"""Every column in order, with its dtype. Those of dtype object hold a list in each row."""
+
+
+def load(path: str | Path) -> pd.DataFrame:
+    """Returns the requests of one run directory, or of every run below a folder, one row a request.
+
+    Warm-up requests and failed ones are among them: see `phase`, `error` and the run's `status`. Undefined is
+    <NA>, or NaN in the columns of durations and of acceptance length. Runs come in the order of their folders'
+    names, requests in the order in which they finished.
+
+    - `run_dir` is relative to `path`; "." if `path` is the run.
+    - `engine`, `model`, `dataset`, `spec`, `draft_length`, `concurrency`, `temperature` and `seed` are the
+      experiment's, of the archived configuration. `seed` is not the request's own, which follows from it.
+    - `ttft_ms`, `e2e_ms` and `tpot_ms`: time to the first chunk that has tokens, time to the last, and
+      (e2e - ttft) / (output tokens - tokens in that first chunk). A failed request has no e2e and no tpot,
+      because its last token is not the one it was to end with.
+    - `acceptance_length`, `num_decode_steps`, `num_verify_steps`, `num_proposed` and `num_accepted` are those of
+      `specdec_bench.metrics.acceptance.request_acceptance`, counted by `acceptance_source`.
+    - `step_*` hold one entry a chunk as received, the prefill's first; None where the engine does not tell.
+    - `attrs["torn_lines"]`: requests left out because their process was killed while it wrote them.
+
+    Raises:
+        ArchiveError: nothing below the path is a run, or one of the runs cannot be read.
+    """
+    root = Path(path)
+    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    torn_lines = 0
+    found = False
+    for folder in _run_folders(root):
+        found = True
+        run = RunDirectory.open(folder)
+        manifest = run.manifest()
+        of_run = _run_values(manifest, folder.relative_to(root).as_posix())
+        for record in run.requests():
+            for name, value in (of_run | _request_values(record)).items():
+                columns[name].append(value)
+        torn_lines += run.torn_lines()
+    if not found:
+        raise ArchiveError(f"{root}: no run directory in it or below it; give a folder that a run or a sweep wrote")
+    frame = pd.DataFrame({name: pd.Series(columns[name], dtype=dtype) for name, dtype in COLUMNS.items()})
+    frame.attrs["torn_lines"] = torn_lines
+    if torn_lines:
+        logger.warning("%s: left out %d requests that were cut off by the end of their process", root, torn_lines)
+    return frame
+
+
+logger = logging.getLogger(__name__)
+
+
+def _run_folders(root: Path) -> Iterator[Path]:
+    """Yields the runs' folders in order of their names; below a run it does not look."""
+    for folder, subfolders, _ in os.walk(root):
+        if RunDirectory.is_run(folder):
+            yield Path(folder)
+            subfolders.clear()
+        subfolders[:] = sorted(name for name in subfolders if name != ATTEMPTS and not name.startswith("."))
+
+
+def _run_values(manifest: Manifest, run_dir: str) -> dict[str, Any]:
+    config = manifest.config
+    return {
+        "run_id": manifest.run_id,
+        "run_dir": run_dir,
+        "status": manifest.status,
+        "engine": _get(config, "engine", "name"),
+        "model": _get(config, "model", "name"),
+        "dataset": _get(config, "dataset", "name"),
+        "spec": _get(config, "spec", "name"),
+        "draft_length": _get(config, "spec", "draft_length"),
+        "concurrency": _get(config, "load", "concurrency"),
+        "temperature": _get(config, "sampling", "temperature"),
+        "seed": config.get("seed"),
+    }
+
+
+def _get(config: dict[str, Any], group: str, field: str) -> Any:
+    options = config.get(group)
+    return options.get(field) if isinstance(options, dict) else None
+
+
+def _request_values(record: RequestRecord) -> dict[str, Any]:
+    acceptance = request_acceptance(record)
+    return {
+        "request_id": record.request_id,
+        "prompt_id": record.prompt_id,
+        "category": record.category,
+        "turn": record.turn,
+        "repeat": record.repeat,
+        "phase": record.phase,
+        "num_prompt_tokens": len(record.prompt_token_ids),
+        "num_output_tokens": len(record.output_token_ids),
+        **_latency(record),
+        "acceptance_source": record.acceptance_source,
+        "finish_reason": record.finish_reason,
+        "error": None if record.error is None else f"{record.error.kind}: {record.error.message}",
+        "prompt_token_ids": list(record.prompt_token_ids),
+        "output_token_ids": list(record.output_token_ids),
+        "step_received_ns": [step.received_ns for step in record.steps],
+        "step_num_tokens": [step.num_tokens for step in record.steps],
+        "step_num_proposed": [step.num_proposed for step in record.steps],
+        "step_num_accepted": [step.num_accepted for step in record.steps],
+    }

@@ -1,0 +1,293 @@
+"""The run directory: the one place that knows its file names and what is in each."""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from specdec_bench.archive import codec, files
+from specdec_bench.errors import ArchiveError
+from specdec_bench.records import SCHEMA_VERSION, Manifest, Prompt, Record, RequestRecord
+
+CONFIG = "config.yaml"
+MANIFEST = "manifest.json"
+PROMPTS = "prompts.jsonl"
+REQUESTS = "requests.jsonl"
+RESPONSES = "responses.jsonl"
+SUMMARY = "summary.json"
+LOG = "run.log"
+HYDRA = ".hydra"
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+class Response(Record, frozen=True, kw_only=True):
+    """The text of one finished request: a line of responses.jsonl."""
+
+    request_id: str
+    prompt_id: str
+    turn: int
+    repeat: int
+    text: str
+
+
+class _SchemaVersion(Record, frozen=True, kw_only=True):
+    """What every manifest has, of whatever release."""
+
+    schema_version: int
+
+
+_SCHEMA_VERSION: msgspec.json.Decoder[_SchemaVersion] = msgspec.json.Decoder(_SchemaVersion)
+_MANIFEST: msgspec.json.Decoder[Manifest] = msgspec.json.Decoder(Manifest)
+_PROMPT: msgspec.json.Decoder[Prompt] = msgspec.json.Decoder(Prompt)
+_REQUEST: msgspec.json.Decoder[RequestRecord] = msgspec.json.Decoder(RequestRecord)
+_RESPONSE: msgspec.json.Decoder[Response] = msgspec.json.Decoder(Response)
+_SUMMARY: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
+
+
+class RunDirectory:
+    """One run's folder. Make one with `create` for a new run or `open` for one that is there."""
+
+    def __init__(self, path: Path) -> None:
+        """Names the folder without looking at it; callers want `create` or `open`."""
+        self.path = path
+        self.config_path = path / CONFIG
+        self.manifest_path = path / MANIFEST
+        self.prompts_path = path / PROMPTS
+        self.requests_path = path / REQUESTS
+        self.responses_path = path / RESPONSES
+        self.summary_path = path / SUMMARY
+        self.log_path = path / LOG
+        self.hydra_path = path / HYDRA
+
+    @classmethod
+    def create(
+        cls, path: str | Path, manifest: Manifest, prompts: Sequence[Prompt], config_yaml: str
+    ) -> "RunDirectory":
+        """Claims a folder for a new run and writes what is known before it: manifest, then configuration and prompts.
+
+        The folder may exist (Hydra makes it, with its log), but two runs never share one: of several processes
+        that try, one succeeds.
+
+        Raises:
+            ArchiveError: the folder holds a run, or cannot be written.
+        """
+        run = cls(Path(path))
+        # Encoded before the claim, so that what cannot be archived leaves no half-made run behind.
+        manifest_json = codec.encode_document(manifest)
+        try:
+            config = config_yaml.encode()
+            prompt_lines = [codec.encode_line(prompt) for prompt in prompts]
+        except (TypeError, ValueError) as error:
+            raise ArchiveError(f"{run.path}: cannot archive the configuration or the prompts: {error}") from error
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+            run._claim(manifest_json)
+            files.write_atomically(run.config_path, [config])
+            files.write_atomically(run.prompts_path, prompt_lines)
+        except OSError as error:
+            raise ArchiveError(f"{run.path}: cannot be made a run directory: {error}") from error
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunDirectory":
+        """Returns a run directory that is there, of whatever status.
+
+        Raises:
+            ArchiveError: it is no run directory, its manifest is broken, or a newer release wrote it.
+        """
+        run = cls(Path(path))
+        run.manifest()
+        return run
+
+    @staticmethod
+    def is_run(path: str | Path) -> bool:
+        """Says whether the folder has been claimed by a run."""
+        return (Path(path) / MANIFEST).is_file()
+
+    def _claim(self, manifest_json: bytes) -> None:
+        try:
+            descriptor = files.create_exclusively(self.manifest_path)
+        except FileExistsError as error:
+            raise ArchiveError(f"{self.path}: already holds a run; choose another output directory") from error
+        try:
+            files.write_all(descriptor, manifest_json)
+            os.fsync(descriptor)
+        except BaseException:
+            self.manifest_path.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+        files.sync_folder(self.path)
+
+    def manifest(self) -> Manifest:
+        """Returns the manifest as it is on disk now.
+
+        Raises:
+            ArchiveError: it is missing, broken, or of a newer release.
+        """
+        try:
+            data = self.manifest_path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ArchiveError(
+                f"{self.path}: not a run directory (no {MANIFEST}); give the folder that a run wrote"
+            ) from error
+        except OSError as error:
+            raise ArchiveError(f"{self.manifest_path}: cannot be read: {error.strerror}; check the path") from error
+        try:
+            # First alone: the rest of a newer manifest may not fit our type, and the version is then the reason.
+            version = codec.decode(data, _SCHEMA_VERSION).schema_version
+            if version > SCHEMA_VERSION:
+                raise ArchiveError(
+                    f"{self.manifest_path}: schema version {version}, but this release reads up to {SCHEMA_VERSION};"
+                    " upgrade specdec-bench"
+                )
+            return codec.decode(data, _MANIFEST)
+        except ValueError as error:
+            raise ArchiveError(
+                f"{self.manifest_path}: not a manifest of this project ({error});"
+                " restore the file, or delete the folder and run again"
+            ) from error
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Replaces the manifest whole.
+
+        Raises:
+            ArchiveError: it cannot be encoded or written; the old one is then untouched.
+        """
+        self._replace(self.manifest_path, [codec.encode_document(manifest)])
+
+    def write_summary(self, summary: bytes) -> None:
+        """Replaces summary.json, given encoded.
+
+        Raises:
+            ArchiveError: it cannot be written.
+        """
+        self._replace(self.summary_path, [summary])
+
+    def summary(self) -> dict[str, Any]:
+        """Returns summary.json.
+
+        Raises:
+            ArchiveError: it is missing (the run did not finish) or broken.
+        """
+        try:
+            return codec.decode(self.summary_path.read_bytes(), _SUMMARY)
+        except FileNotFoundError as error:
+            raise ArchiveError(f"{self.path}: has no {SUMMARY}; the run did not finish") from error
+        except (OSError, ValueError) as error:
+            raise ArchiveError(f"{self.summary_path}: cannot be read: {error}; compute it again") from error
+
+    def write_responses(self, responses: Iterable[tuple[RequestRecord, str]]) -> None:
+        """Replaces responses.jsonl by the text of each request given.
+
+        Raises:
+            ArchiveError: it cannot be written.
+        """
+        self._replace(self.responses_path, (_encode_response(record, text) for record, text in responses))
+
+    def config(self) -> str:
+        """Returns config.yaml: the resolved experiment as text.
+
+        Raises:
+            ArchiveError: it cannot be read.
+        """
+        try:
+            return self.config_path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ArchiveError(f"{self.config_path}: cannot be read: {error}") from error
+
+    def prompts(self) -> list[Prompt]:
+        """Returns the prompts of the run, in the order in which they were selected.
+
+        Raises:
+            ArchiveError: the file is missing or any line of it is broken. It is written whole, so also the last.
+        """
+        if not self.prompts_path.is_file():
+            raise ArchiveError(f"{self.path}: has no {PROMPTS}; the run stopped before it was set up")
+        return list(self._lines(self.prompts_path, _PROMPT, whole=lambda: True))
+
+    def requests(self) -> Iterator[RequestRecord]:
+        """Yields the requests in the order in which they finished, reading as it goes.
+
+        A last line without its newline is left out, since the process was killed while it wrote; `torn_lines`
+        counts it. A run that ended before its first request yields nothing.
+
+        Raises:
+            ArchiveError: a line is broken, or the run is marked finished and yet its file is missing or torn.
+        """
+        return self._lines(self.requests_path, _REQUEST, whole=self._is_finished)
+
+    def responses(self) -> Iterator[Response]:
+        """Yields the text of each finished request; nothing if the run ended before they were written.
+
+        Raises:
+            ArchiveError: as `requests`.
+        """
+        return self._lines(self.responses_path, _RESPONSE, whole=self._is_finished)
+
+    def torn_lines(self) -> int:
+        """Returns how many lines of requests.jsonl were cut off by the end of the process: 0 or 1.
+
+        Raises:
+            ArchiveError: the file cannot be read.
+        """
+        try:
+            with self.requests_path.open("rb") as file:
+                if file.seek(0, 2) == 0:
+                    return 0
+                file.seek(-1, 2)
+                return int(file.read(1) != b"\n")
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise ArchiveError(f"{self.requests_path}: cannot be read: {error.strerror}") from error
+
+    def _is_finished(self) -> bool:
+        return self.manifest().status == "finished"
+
+    def _replace(self, path: Path, chunks: Iterable[bytes]) -> None:
+        try:
+            files.write_atomically(path, chunks)
+        except OSError as error:
+            raise ArchiveError(
+                f"{path}: cannot be written: {error.strerror}; free space or check the folder"
+            ) from error
+
+    def _lines(self, path: Path, decoder: msgspec.json.Decoder[T], whole: Callable[[], bool]) -> Iterator[T]:
+        """Yields the records of a file; `whole` says whether a missing file or a torn end is damage."""
+        try:
+            with path.open("rb") as file:
+                # In binary, so that a line ends at a newline and nowhere else.
+                for number, line in enumerate(file, start=1):
+                    if not line.endswith(b"\n"):
+                        if whole():
+                            raise ArchiveError(f"{path}:{number}: cut off, though the run finished; restore the file")
+                        logger.debug("%s:%d: left out, torn", path, number)
+                        return
+                    try:
+                        record = codec.decode(line, decoder)
+                    except ValueError as error:
+                        raise ArchiveError(f"{path}:{number}: broken line: {error}; restore the file") from error
+                    yield record
+        except FileNotFoundError as error:
+            if whole():
+                raise ArchiveError(f"{path}: missing, though the run finished; restore the file") from error
+        except OSError as error:
+            raise ArchiveError(f"{path}: cannot be read: {error}") from error
+
+
+def _encode_response(record: RequestRecord, text: str) -> bytes:
+    response = Response(
+        request_id=record.request_id,
+        prompt_id=record.prompt_id,
+        turn=record.turn,
+        repeat=record.repeat,
+        text=text,
+    )
+    return codec.encode_line(response)

@@ -1,0 +1,108 @@
+"""What the command line does once an experiment or a run directory is known to be good; shows what came out."""
+
+import argparse
+import datetime
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from specdec_bench.archive import RunDirectory
+from specdec_bench.errors import ArchiveError, SpecDecBenchError
+from specdec_bench.records import Manifest
+from specdec_bench.report.plots import write_plots
+from specdec_bench.report.progress import RunProgress
+from specdec_bench.report.table import print_summary
+from specdec_bench.runner import replay as replaying
+from specdec_bench.runner.cell import Cell, encoded_summary, run_cell
+
+
+def run_and_show(cell: Cell, run_dir: Path) -> RunDirectory:
+    """Runs the cell, then prints its table and draws its plots; of a run that failed half-way, what there is.
+
+    Raises:
+        SpecDecBenchError: as the run ended.
+    """
+    try:
+        with RunProgress() as progress:
+            run = run_cell(cell, run_dir, progress.update)
+    except SpecDecBenchError:
+        run = RunDirectory(run_dir)
+        if run.summary_path.is_file() and run.summary()["requests"]["finished"]:
+            show(run)
+        raise
+    show(run)
+    return run
+
+
+def show(run: RunDirectory) -> None:
+    """Prints a run's table and writes its plots."""
+    summary, label = run.summary(), _label(run.manifest())
+    write_plots(summary, run.requests(), run.path, label=label)
+    print_summary(summary, Console(), title=label, path=str(run.path))
+
+
+def replay(arguments: list[str]) -> int:
+    """Runs an archived experiment again and says whether the same came out.
+
+    Returns:
+        0, or 1 where outputs or acceptance had to be identical and were not.
+    """
+    parser = argparse.ArgumentParser(prog="specdec-bench replay", description=replay.__doc__)
+    parser.add_argument("run_dir", help="the archived run directory")
+    parser.add_argument("--output", help="where the replay's own run directory goes (default: outputs/DATE/TIME)")
+    options = parser.parse_args(arguments)
+    original = RunDirectory.open(options.run_dir)
+    cell = replaying.archived_cell(original, sys.argv)
+    run = run_and_show(cell, Path(options.output or _default_output()))
+    manifest = original.manifest()
+    result = replaying.compare(original.requests(), run.requests())
+    result["must_be_identical"] = replaying.must_be_identical(manifest)
+    result["environment_changes"] = replaying.environment_changes(manifest, run.manifest())
+    (run.path / "replay.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    console = Console()
+    console.print(
+        f"replay of {manifest.run_id}: {result['num_identical_outputs']} of {result['num_compared']} outputs and "
+        f"{result['num_identical_acceptance']} of {result['num_compared']} acceptances identical"
+        + (f"; {result['num_only_in_original']} requests were not repeated" if result["num_only_in_original"] else ""),
+        markup=False,
+        soft_wrap=True,
+    )
+    for name, (then, now) in result["environment_changes"].items():
+        console.print(f"  {name}: then {then}, now {now}", markup=False, soft_wrap=True)
+    if result["identical"] or not result["must_be_identical"]:
+        return 0
+    sys.stderr.write(f"error: greedy decoding on this engine must repeat exactly; see {run.path / 'replay.json'}\n")
+    return 1
+
+
+def summarize(arguments: list[str]) -> int:
+    """Recomputes summary.json from the archived requests and manifest."""
+    parser = argparse.ArgumentParser(prog="specdec-bench summarize", description=summarize.__doc__)
+    parser.add_argument("run_dir", help="a run directory")
+    run = RunDirectory.open(parser.parse_args(arguments).run_dir)
+    before = run.summary_path.read_bytes() if run.summary_path.is_file() else None
+    after = encoded_summary(run, run.manifest())
+    if after != before:
+        run.write_summary(after)
+    show(run)
+    state = "unchanged" if after == before else "written" if before is None else "CHANGED: it was another before"
+    Console().print(f"summary.json: {state}", markup=False)
+    return 0
+
+
+def _default_output() -> Path:
+    now = datetime.datetime.now()
+    path = Path("outputs") / now.strftime("%Y-%m-%d") / now.strftime("%H-%M-%S")
+    if RunDirectory.is_run(path):
+        raise ArchiveError(f"{path}: already holds a run; pass --output DIR")
+    return path
+
+
+def _label(manifest: Manifest) -> str:
+    """Returns what a figure is of, in one line."""
+    config = manifest.config
+    spec = config["spec"]["name"] + (f" K={config['spec']['draft_length']}" if "draft_length" in config["spec"] else "")
+    model = "no model" if manifest.synthetic else config["model"]["name"]
+    return " · ".join([spec, model, config["engine"]["name"], config["dataset"]["name"]])

@@ -1,0 +1,98 @@
+"""From Hydra's composed tree, or an archived config.yaml, to the typed experiment."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from specdec_bench.config.checkpoints import draft_checkpoint
+from specdec_bench.config.schema import (
+    OPTIONS,
+    DraftCheckpoint,
+    DraftModelSpec,
+    ExperimentConfig,
+    SyntheticEngine,
+    field_names,
+)
+from specdec_bench.errors import ConfigError
+
+
+def register_schemas() -> None:
+    """Makes every option's dataclass known to Hydra, where conf/'s files name them as /schema/GROUP/OPTION."""
+    store = ConfigStore.instance()
+    store.store(name="experiment_schema", node=ExperimentConfig)
+    for group, options in OPTIONS.items():
+        for option, schema in options.items():
+            store.store(group=f"schema/{group}", name=option, node=schema)
+
+
+def experiment(composed: DictConfig) -> ExperimentConfig:
+    """Returns the typed experiment, its ranges checked and its defaults that depend on other fields filled in.
+
+    Raises:
+        ConfigError: a value is missing, of the wrong type or out of range.
+    """
+    try:
+        config = OmegaConf.to_object(composed)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key}: has no value; pass {error.full_key}=VALUE") from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from None
+    assert isinstance(config, ExperimentConfig)
+    return _complete(config)
+
+
+def archived_experiment(tree: dict[str, Any]) -> ExperimentConfig:
+    """Returns the experiment of an archived config.yaml.
+
+    Raises:
+        ConfigError: it is not one that this release can read.
+    """
+    try:
+        nodes: dict[str, Any] = {"seed": tree["seed"]}
+        for group, options in OPTIONS.items():
+            content = tree[group]
+            # model and sampling have a single schema, whatever the option is called
+            schema = next(iter(options.values())) if len(options) == 1 else options[content["name"]]
+            nodes[group] = OmegaConf.merge(OmegaConf.structured(schema), content)
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ExperimentConfig), nodes))
+    except KeyError as error:
+        raise ConfigError(f"config.yaml: {error} is missing or unknown; was it written by this project?") from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"config.yaml: {str(error).splitlines()[0]}") from None
+    assert isinstance(config, ExperimentConfig)
+    return config
+
+
+def to_tree(config: ExperimentConfig) -> dict[str, Any]:
+    """Returns the experiment as plain dictionaries, every field present."""
+    return asdict(config)
+
+
+def _complete(config: ExperimentConfig) -> ExperimentConfig:
+    """Fills in what stands for something else, so that the archive names it: the draft, absolute folders."""
+    if isinstance(config.spec, DraftModelSpec) and not isinstance(config.engine, SyntheticEngine):
+        draft = draft_checkpoint(config)
+        assert draft is not None
+        config.spec.draft = DraftCheckpoint(path=_absolute(draft.path), revision=draft.revision)
+    config.model.path = _absolute(config.model.path)
+    if config.model.tokenizer is not None:
+        config.model.tokenizer = _absolute(config.model.tokenizer)
+    return config
+
+
+def _absolute(path: str) -> str:
+    """Returns an existing folder's absolute path; a hub id or a bundled checkpoint stays as it is."""
+    folder = Path(path).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else path
+
+
+def known_fields(key: str) -> list[str] | None:
+    """Returns the fields of the group that a dotted key lies in, over all of its options; None if there is no group."""
+    group = key.split(".")[0]
+    if group not in OPTIONS:
+        return None
+    return sorted({name for schema in OPTIONS[group].values() for name in field_names(schema)} - {"name"})

@@ -1,0 +1,333 @@
+"""The experiment, typed: one dataclass for each option of each config group.
+
+Hydra merges the YAML of conf/ into these, so a misspelt key or a wrong type fails while the experiment is
+composed; `__post_init__` checks ranges when the composed experiment becomes objects. Nothing here imports
+an engine.
+"""
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from omegaconf import MISSING
+
+from specdec_bench.errors import ConfigError
+
+
+def _require(condition: bool, key: str, value: object, fix: str) -> None:
+    """Raises ConfigError in the one form that all range checks share."""
+    if not condition:
+        raise ConfigError(f"{key}={value}: {fix}")
+
+
+def _at_least(minimum: int, **values: int | None) -> None:
+    for key, value in values.items():
+        if value is not None:
+            _require(value >= minimum, key.replace("__", "."), value, f"must be at least {minimum}")
+
+
+# ---------------------------------------------------------------- engine
+
+
+@dataclass(kw_only=True)
+class EngineConfig:
+    """Where and how the target and its draft run. What is set here or in `model` and `spec` needs a new engine."""
+
+    name: str = MISSING
+    """The engine's name in the method table; fixed by the chosen YAML."""
+    extra_args: dict[str, Any] = field(default_factory=dict)
+    """Passed through to the engine; a key that the project sets itself, or the engine lacks, is refused."""
+
+
+@dataclass(kw_only=True)
+class TransformersEngine(EngineConfig):
+    """transformers' `generate`, one request at a time."""
+
+    name: str = "transformers"
+    device: str = "auto"
+    """auto (CUDA where there is a GPU), cpu, cuda, or cuda:N."""
+    attn_implementation: str | None = None
+    """sdpa, eager, flash_attention_2, ...; null leaves it to transformers."""
+    num_threads: int | None = None
+    """CPU threads of one operation (torch.set_num_threads); null leaves it to torch."""
+
+    def __post_init__(self) -> None:
+        device, _, index = self.device.partition(":")
+        known = self.device in ("auto", "cpu") or (device == "cuda" and (index.isdigit() or self.device == "cuda"))
+        _require(known, "engine.device", self.device, "use auto, cpu, cuda or cuda:N")
+        _at_least(1, engine__num_threads=self.num_threads)
+
+
+@dataclass(kw_only=True)
+class SyntheticEngine(EngineConfig):
+    """An engine of known truth that runs no model: for dry runs, tests and benchmarks of the harness itself."""
+
+    name: str = "synthetic"
+    acceptance_rates: list[float] = field(default_factory=lambda: [0.8, 0.6, 0.4])
+    """Conditional acceptance at each draft position (position i given that i-1 was accepted); the last
+    value holds for all later positions."""
+    ttft_ms: float = 5.0
+    """Time from a request to its first token."""
+    step_time_ms: float = 1.0
+    """Time of every decode step."""
+    stop_probability: float = 0.0
+    """Chance that a decode step's last token is an end-of-sequence token."""
+    vocab_size: int = 256
+    fail_every: int | None = None
+    """Every n-th request of the run fails after its first decode step."""
+    crash_after: int | None = None
+    """The process kills itself (SIGKILL) in the middle of the request after this many were sent."""
+
+    def __post_init__(self) -> None:
+        _require(len(self.acceptance_rates) > 0, "engine.acceptance_rates", self.acceptance_rates, "give at least one")
+        for rate in self.acceptance_rates:
+            _require(0 <= rate <= 1, "engine.acceptance_rates", rate, "each must lie in [0, 1]")
+        _require(
+            0 <= self.stop_probability <= 1, "engine.stop_probability", self.stop_probability, "must lie in [0, 1]"
+        )
+        for key, value in (("ttft_ms", self.ttft_ms), ("step_time_ms", self.step_time_ms)):
+            _require(math.isfinite(value) and value >= 0, f"engine.{key}", value, "must be 0 or more")
+        _at_least(2, engine__vocab_size=self.vocab_size)
+        _at_least(1, engine__fail_every=self.fail_every)
+        _at_least(0, engine__crash_after=self.crash_after)
+
+
+# ---------------------------------------------------------------- model
+
+
+@dataclass(kw_only=True)
+class DraftCheckpoint:
+    """A draft that is known to go with a target."""
+
+    path: str = MISSING
+    revision: str | None = None
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """The target: the model whose output counts."""
+
+    name: str = MISSING
+    path: str = MISSING
+    """A local folder, a hub id, or bundled:NAME for a checkpoint that ships with the project."""
+    revision: str | None = None
+    """Commit of a hub checkpoint; pin it for runs that are to be archived."""
+    tokenizer: str | None = None
+    """Where the tokenizer is, if not with the model."""
+    dtype: str = "auto"
+    """auto (as stored), float64, float32, bfloat16 or float16; holds for the draft too."""
+    max_seq_len: int | None = None
+    """Prompt and output tokens of one request; null takes the checkpoint's own limit."""
+    trust_remote_code: bool = False
+    """Runs Python code that comes with a checkpoint. Only for sources that you trust."""
+    drafts: dict[str, DraftCheckpoint] = field(default_factory=dict)
+    """Known drafts by spec method; what `spec.draft: null` stands for."""
+
+    def __post_init__(self) -> None:
+        known = ("auto", "float64", "float32", "bfloat16", "float16")
+        _require(self.dtype in known, "model.dtype", self.dtype, f"use one of {', '.join(known)}")
+        _at_least(2, model__max_seq_len=self.max_seq_len)
+
+
+# ---------------------------------------------------------------- dataset
+
+
+@dataclass(kw_only=True)
+class DatasetConfig:
+    """What is asked of the model."""
+
+    name: str = MISSING
+    path: str | None = None
+    """The file, where the dataset does not ship with the project."""
+    num_prompts: int | None = None
+    """A subset of that many conversations, spread over the categories, drawn with `seed`; null takes all."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, dataset__num_prompts=self.num_prompts)
+
+
+@dataclass(kw_only=True)
+class DemoDataset(DatasetConfig):
+    """The project's own prompts, suited to the bundled tiny model."""
+
+    name: str = "demo"
+
+
+@dataclass(kw_only=True)
+class MTBenchDataset(DatasetConfig):
+    """MT-Bench: 80 questions of two turns in 8 categories."""
+
+    name: str = "mt_bench"
+
+
+@dataclass(kw_only=True)
+class JsonlDataset(DatasetConfig):
+    """One conversation a line."""
+
+    name: str = "jsonl"
+
+
+# ---------------------------------------------------------------- spec
+
+
+@dataclass(kw_only=True)
+class SpecConfig:
+    """How tokens are drafted."""
+
+    name: str = MISSING
+    """The method's name in the method table; fixed by the chosen YAML."""
+
+
+@dataclass(kw_only=True)
+class NoSpec(SpecConfig):
+    """Plain autoregressive decoding: the baseline."""
+
+    name: str = "none"
+
+
+@dataclass(kw_only=True)
+class DraftingSpec(SpecConfig):
+    """A method that drafts."""
+
+    draft_length: int = 3
+    """K: tokens proposed for each verify step."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, spec__draft_length=self.draft_length)
+
+
+@dataclass(kw_only=True)
+class NgramSpec(DraftingSpec):
+    """Prompt lookup: drafts what followed the last n-gram earlier in the context."""
+
+    name: str = "ngram"
+    ngram_min: int = 1
+    """Shortest n-gram that is looked up."""
+    ngram_max: int = 3
+    """Longest n-gram that is looked up; the longest match wins."""
+
+    def __post_init__(self) -> None:
+        DraftingSpec.__post_init__(self)
+        _at_least(1, spec__ngram_min=self.ngram_min)
+        _require(
+            self.ngram_max >= self.ngram_min,
+            "spec.ngram_max",
+            self.ngram_max,
+            f"must be at least spec.ngram_min={self.ngram_min}",
+        )
+
+
+@dataclass(kw_only=True)
+class DraftModelSpec(DraftingSpec):
+    """A smaller model with the target's vocabulary drafts."""
+
+    name: str = "draft_model"
+    draft: DraftCheckpoint | None = None
+    """The draft's checkpoint; null takes the model's known draft."""
+
+
+# ---------------------------------------------------------------- load and sampling
+
+
+@dataclass(kw_only=True)
+class LoadConfig:
+    """How requests are offered."""
+
+    name: str = MISSING
+    num_warmup: int = 1
+    """Requests sent before the measured window, in no figure."""
+    repeats: int = 1
+    """How often the whole dataset is run within the window."""
+
+    def __post_init__(self) -> None:
+        _at_least(0, load__num_warmup=self.num_warmup)
+        _at_least(1, load__repeats=self.repeats)
+
+
+@dataclass(kw_only=True)
+class ClosedLoad(LoadConfig):
+    """A fixed number of conversations in flight; the next starts when one ends."""
+
+    name: str = "closed"
+    concurrency: int = 1
+
+    def __post_init__(self) -> None:
+        LoadConfig.__post_init__(self)
+        _at_least(1, load__concurrency=self.concurrency)
+
+
+@dataclass(kw_only=True)
+class SamplingConfig:
+    """How the target's tokens are chosen and when a request ends."""
+
+    max_new_tokens: int = 128
+    min_new_tokens: int = 0
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 means no limit."""
+    ignore_eos: bool = False
+    """Generate past the end of sequence up to max_new_tokens; distorts acceptance."""
+    stop_token_ids: list[int] = field(default_factory=list)
+    """End a request as the model's own end-of-sequence tokens do."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, sampling__max_new_tokens=self.max_new_tokens)
+        _at_least(0, sampling__min_new_tokens=self.min_new_tokens, sampling__top_k=self.top_k)
+        _require(
+            self.min_new_tokens <= self.max_new_tokens,
+            "sampling.min_new_tokens",
+            self.min_new_tokens,
+            f"must not exceed sampling.max_new_tokens={self.max_new_tokens}",
+        )
+        _require(
+            math.isfinite(self.temperature) and self.temperature >= 0,
+            "sampling.temperature",
+            self.temperature,
+            "must be 0 or more",
+        )
+        _require(0 < self.top_p <= 1, "sampling.top_p", self.top_p, "must lie in (0, 1]")
+        for token_id in self.stop_token_ids:
+            _require(token_id >= 0, "sampling.stop_token_ids", token_id, "token ids are 0 or more")
+
+
+# ---------------------------------------------------------------- the experiment
+
+
+@dataclass(kw_only=True)
+class ExperimentConfig:
+    """One cell: one engine configuration, model, dataset, spec method and load."""
+
+    engine: EngineConfig = MISSING
+    model: ModelConfig = MISSING
+    dataset: DatasetConfig = MISSING
+    spec: SpecConfig = MISSING
+    load: LoadConfig = MISSING
+    sampling: SamplingConfig = MISSING
+    seed: int = 0
+    """Draws the subset of prompts and seeds every request's sampling."""
+
+    def __post_init__(self) -> None:
+        _at_least(0, seed=self.seed)
+
+
+OPTIONS: dict[str, dict[str, type]] = {
+    "engine": {"transformers": TransformersEngine, "synthetic": SyntheticEngine},
+    "model": {"checkpoint": ModelConfig},
+    "dataset": {"demo": DemoDataset, "mt_bench": MTBenchDataset, "jsonl": JsonlDataset},
+    "spec": {"none": NoSpec, "ngram": NgramSpec, "draft_model": DraftModelSpec},
+    "load": {"closed": ClosedLoad},
+    "sampling": {"base": SamplingConfig},
+}
+"""The dataclass behind each option: `conf/GROUP/*.yaml` names one as /schema/GROUP/OPTION."""
+
+
+def draft_length(spec: SpecConfig) -> int | None:
+    """Returns K, or None for plain decoding."""
+    return spec.draft_length if isinstance(spec, DraftingSpec) else None
+
+
+def field_names(config: object) -> list[str]:
+    """Returns the names a user may set on this option, in order."""
+    return [f.name for f in fields(config)]  # type: ignore[arg-type]

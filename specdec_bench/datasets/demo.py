@@ -1,0 +1,20 @@
+"""The project's own prompts, in the jsonl format; they ship with the package."""
+
+from specdec_bench.config.checkpoints import ASSETS
+from specdec_bench.config.schema import DatasetConfig, JsonlDataset
+from specdec_bench.datasets import jsonl
+from specdec_bench.errors import DatasetError
+from specdec_bench.records import Prompt
+
+
+def load(config: DatasetConfig) -> list[Prompt]:
+    """Returns the demo prompts.
+
+    Raises:
+        DatasetError: a path was given.
+    """
+    if config.path is not None:
+        raise DatasetError(
+            f"dataset.path={config.path}: dataset=demo ships with the project; use dataset=jsonl for a file"
+        )
+    return jsonl.load(JsonlDataset(path=str(ASSETS / "demo.jsonl")))

@@ -1,0 +1,30 @@
+"""MT-Bench, 80 questions of two turns.
+
+Two formats are read: FastChat's question.jsonl (`question_id`, `category`, `turns`) and the hub's
+HuggingFaceH4/mt_bench_prompts (`prompt_id`, `category`, `prompt`, a list).
+
+Source: Zheng et al., "Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", arXiv 2306.05685.
+"""
+
+from typing import Any
+
+from specdec_bench.config.schema import DatasetConfig
+from specdec_bench.datasets.jsonl import read_prompts, required_path, text_list
+from specdec_bench.records import Prompt
+
+
+def load(config: DatasetConfig) -> list[Prompt]:
+    """Returns the questions of `config.path`.
+
+    Raises:
+        DatasetError: naming file and line.
+    """
+    return read_prompts(required_path(config), _prompt)
+
+
+def _prompt(row: dict[str, Any], _: int) -> Prompt:
+    id_key, turns_key = ("question_id", "turns") if "turns" in row else ("prompt_id", "prompt")
+    missing = [key for key in (id_key, "category", turns_key) if key not in row]
+    if missing:
+        raise ValueError(f"no MT-Bench question: lacks {', '.join(missing)} (has {', '.join(row)})")
+    return Prompt(prompt_id=str(row[id_key]), category=str(row["category"]), turns=text_list(row, turns_key))

@@ -1,0 +1,141 @@
+"""The Engine protocol, and the table of what each engine can do."""
+
+import importlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from specdec_bench.config.schema import OPTIONS, ClosedLoad, ExperimentConfig
+from specdec_bench.errors import ConfigError
+from specdec_bench.records import AcceptanceCounters, Chunk, EngineDescription, GenerationRequest
+
+
+class Engine(Protocol):
+    """One live engine: a target with its draft. All methods are called on one event loop.
+
+    An adapter's module offers `create(config) -> Engine`, imports its engine's package inside `start()`,
+    and is otherwise free.
+    """
+
+    async def start(self) -> None:
+        """Loads everything.
+
+        Raises:
+            ConfigError: the checkpoint and the configuration do not go together (before weights load).
+            EngineUnavailableError: the package is missing or lacks what was asked for.
+            EngineError: anything else.
+        """
+
+    def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+        """Generates for one request. Yields chunks with at least one new token id each, in order.
+
+        The last chunk alone carries `finish_reason` and, where the engine has them, `counters`. An adapter
+        whose engine tells the step sets `num_proposed` and `num_accepted` on each chunk (0 and 0 on the
+        prefill's). Proposals after a proposed stop token, and beyond the remaining tokens - 1, are not
+        counted where the engine lets us see them. Closing the iterator early cancels the request.
+
+        Raises:
+            EngineError: the request failed; others may go on.
+        """
+
+    async def reset(self) -> None:
+        """Forgets everything that earlier requests left: caches, statistics."""
+
+    def counters(self) -> AcceptanceCounters | None:
+        """Returns the engine's counts since the last reset, or None where it keeps none."""
+
+    def describe(self) -> EngineDescription:
+        """Returns what the engine runs with. Valid after `start()`."""
+
+    async def stop(self) -> None:
+        """Ends the engine and frees its memory."""
+
+
+ANY: tuple[Any, ...] = ()
+"""In the table: the engine takes whatever value the schema allows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSupport:
+    """What one engine can do, known without importing it."""
+
+    package: str | None
+    """The module that must be installed; the extra of the same name installs it."""
+    methods: Mapping[str, Mapping[str, tuple[Any, ...]]]
+    """Method -> parameter -> allowed values (ANY: all). A parameter that is not listed must be null."""
+    max_concurrency: int | None = None
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Why a limit is there, by parameter or `concurrency`."""
+
+
+ENGINES: Mapping[str, EngineSupport] = {
+    "transformers": EngineSupport(
+        package="transformers",
+        methods={
+            "none": {},
+            "ngram": {"draft_length": ANY, "ngram_min": (1,), "ngram_max": ANY},
+            "draft_model": {"draft_length": ANY, "draft": ANY},
+        },
+        max_concurrency=1,
+        reasons={
+            "concurrency": "assisted generation runs one request at a time",
+            "ngram_min": "its prompt lookup falls back to single tokens",
+        },
+    ),
+    "synthetic": EngineSupport(
+        package=None,
+        methods={
+            "none": {},
+            "ngram": {"draft_length": ANY, "ngram_min": ANY, "ngram_max": ANY},
+            "draft_model": {"draft_length": ANY, "draft": ANY},
+        },
+    ),
+}
+
+
+def check_support(config: ExperimentConfig) -> None:
+    """Refuses a cell that its engine cannot run, before anything loads.
+
+    Raises:
+        ConfigError: naming what that engine can do, and which engines have the method.
+    """
+    engine, spec, load = config.engine.name, config.spec, config.load
+    support = ENGINES[engine]
+    if spec.name not in support.methods:
+        others = [name for name, other in ENGINES.items() if spec.name in other.methods]
+        raise ConfigError(
+            f"spec={spec.name}: engine={engine} has no such method; it has {', '.join(support.methods)}"
+            + (f"; {spec.name} runs on engine={', '.join(others)}" if others else "")
+        )
+    parameters = support.methods[spec.name]
+    for key, value in vars(spec).items():
+        if key == "name" or value is None:
+            continue
+        if key not in parameters:
+            raise ConfigError(
+                f"spec.{key}={value}: engine={engine} has no such parameter for {spec.name}; leave it null"
+            )
+        allowed = parameters[key]
+        if allowed and value not in allowed:
+            choices = ", ".join(map(str, allowed))
+            raise ConfigError(
+                f"spec.{key}={value}: engine={engine} takes only {choices} for {spec.name}"
+                + (f" ({support.reasons[key]})" if key in support.reasons else "")
+            )
+    if (
+        isinstance(load, ClosedLoad)
+        and support.max_concurrency is not None
+        and load.concurrency > support.max_concurrency
+    ):
+        raise ConfigError(
+            f"load.concurrency={load.concurrency}: engine={engine} takes at most {support.max_concurrency}"
+            f" ({support.reasons['concurrency']})"
+        )
+
+
+def create(config: ExperimentConfig) -> Engine:
+    """Returns the chosen engine's adapter, not yet started. Imports that adapter's module alone."""
+    assert config.engine.name in OPTIONS["engine"]
+    module = importlib.import_module(f"specdec_bench.engines.{config.engine.name}")
+    engine: Engine = module.create(config)
+    return engine

@@ -1,0 +1,93 @@
+"""Turns an engine's stream into what was received, so that every engine is timed the same way."""
+
+import asyncio
+import time
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from specdec_bench.engines.base import Engine
+from specdec_bench.errors import EngineError
+from specdec_bench.records import AcceptanceCounters, FinishReason, GenerationRequest, RequestError, Step
+
+
+@dataclass(slots=True, kw_only=True)
+class LiveCounts:
+    """Running totals for the progress display. Written by the measuring loop, read by another thread."""
+
+    finished: int = 0
+    failed: int = 0
+    first_error: str | None = None
+    output_tokens: int = 0
+    decode_steps: int = 0
+    decoded_tokens: int = 0
+    """Output tokens less the prefill's, of the requests whose decode steps are known."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Received:
+    """One request's output, kept as lists of integers until the request is over.
+
+    `times`, `sizes`, `proposed` and `accepted` have one entry a chunk.
+    """
+
+    sent_ns: int
+    token_ids: list[int] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    proposed: list[int | None] = field(default_factory=list)
+    accepted: list[int | None] = field(default_factory=list)
+    counters: AcceptanceCounters | None = None
+    finish_reason: FinishReason | None = None
+    error: RequestError | None = None
+
+    def steps(self) -> tuple[Step, ...]:
+        """Returns the chunks as records."""
+        return tuple(
+            Step(received_ns=received_ns, num_tokens=size, num_proposed=proposed, num_accepted=accepted)
+            for received_ns, size, proposed, accepted in zip(
+                self.times, self.sizes, self.proposed, self.accepted, strict=True
+            )
+        )
+
+
+async def receive(
+    engine: Engine, request: GenerationRequest, live: LiveCounts
+) -> tuple[Received, BaseException | None]:
+    """Sends one request and takes in its stream.
+
+    Returns:
+        What was received, complete or not, and the cancellation to re-raise once it is recorded, if any.
+        A failure of the request is `Received.error`, with everything that came before it kept.
+    """
+    clock = time.perf_counter_ns
+    received = Received(sent_ns=clock())
+    token_ids, times, sizes = received.token_ids, received.times, received.sizes
+    proposed, accepted = received.proposed, received.accepted
+    try:
+        async with aclosing(engine.stream(request)) as stream:  # type: ignore[type-var]
+            async for chunk in stream:
+                now = chunk.received_ns or clock()
+                size = len(chunk.token_ids)
+                # A chunk without tokens (a lone finish reason) is not a step and has no time.
+                if size:
+                    token_ids.extend(chunk.token_ids)
+                    times.append(now)
+                    sizes.append(size)
+                    proposed.append(chunk.num_proposed)
+                    accepted.append(chunk.num_accepted)
+                    live.output_tokens += size
+                if chunk.finish_reason is not None:
+                    received.finish_reason = chunk.finish_reason
+                    received.counters = chunk.counters
+        if received.finish_reason is None:
+            received.error = RequestError(
+                kind="engine_error", message="the engine's stream ended without a finish reason"
+            )
+    except asyncio.CancelledError as cancellation:
+        received.error = RequestError(kind="interrupted", message="the run was stopped")
+        return received, cancellation
+    except EngineError as error:
+        received.error = RequestError(kind="engine_error", message=str(error))
+    except Exception as error:  # noqa: BLE001  (whatever an engine raises fails that request, not the run)
+        received.error = RequestError(kind="engine_error", message=f"{type(error).__name__}: {error}")
+    return received, None

@@ -1,0 +1,115 @@
+"""An engine of known truth: it runs no model, and its acceptance and times are what the configuration says."""
+
+import asyncio
+import os
+import random
+import signal
+import zlib
+from collections.abc import AsyncIterator
+
+from specdec_bench.config.schema import ExperimentConfig, SyntheticEngine, draft_length
+from specdec_bench.errors import EngineError
+from specdec_bench.records import AcceptanceCounters, Chunk, EngineDescription, FinishReason, GenerationRequest
+
+STAMP = "synthetic engine: no model was run"
+
+
+def create(config: ExperimentConfig) -> "SyntheticAdapter":
+    """Returns the adapter, not yet started."""
+    assert isinstance(config.engine, SyntheticEngine)
+    return SyntheticAdapter(config.engine, draft_length(config.spec), config.model.max_seq_len)
+
+
+class SyntheticAdapter:
+    """Draws a request's tokens and, independently, the acceptance of each of its drafts.
+
+    The tokens depend on the prompt alone (greedy) or on the request's seed (sampled), never on the method:
+    the engine is lossless. Acceptance of position i, given that position i-1 was accepted, is a coin of
+    `acceptance_rates[i]`.
+    """
+
+    def __init__(self, config: SyntheticEngine, draft_length: int | None, max_seq_len: int | None) -> None:
+        self._config = config
+        self._max_seq_len = max_seq_len
+        rates = config.acceptance_rates
+        # The last given rate holds for all later positions.
+        self._rates = [rates[min(i, len(rates) - 1)] for i in range(draft_length or 0)]
+        self._num_sent = 0
+
+    async def start(self) -> None:
+        """Nothing to load."""
+
+    async def reset(self) -> None:
+        """Nothing to forget: `fail_every` and `crash_after` count over the engine's life."""
+
+    def counters(self) -> AcceptanceCounters | None:
+        """Returns None: every step tells its own counts."""
+        return None
+
+    def describe(self) -> EngineDescription:
+        """Returns the configuration as it is used."""
+        return EngineDescription(
+            arguments={"acceptance_rates": self._rates},
+            resolved=dict(vars(self._config)),
+            max_seq_len=self._max_seq_len,
+            num_accelerators=0,
+            reproducible=True,
+            synthetic=STAMP,
+        )
+
+    async def stop(self) -> None:
+        """Nothing to free."""
+
+    async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+        """Yields one chunk a step, the first the prefill's.
+
+        Raises:
+            EngineError: after the first decode step of every `fail_every`-th request.
+        """
+        config, sampling = self._config, request.sampling
+        self._num_sent += 1
+        fails = config.fail_every is not None and self._num_sent % config.fail_every == 0
+        crashes = config.crash_after is not None and self._num_sent > config.crash_after
+
+        token_key = sampling.seed if sampling.temperature > 0 else zlib.crc32(repr(request.prompt_token_ids).encode())
+        tokens = random.Random(f"tokens {token_key}")
+        coins = random.Random(f"acceptance {sampling.seed} {token_key}")
+        stops = sampling.stop_token_ids
+
+        def next_token(position: int) -> int:
+            if stops and position >= sampling.min_new_tokens and tokens.random() < config.stop_probability:
+                return stops[0]
+            token = tokens.randrange(config.vocab_size)
+            while token in stops:
+                token = tokens.randrange(config.vocab_size)
+            return token
+
+        await asyncio.sleep(config.ttft_ms / 1e3)
+        emitted = 1
+        token = next_token(0)
+        finished = token in stops or emitted == sampling.max_new_tokens
+        yield Chunk([token], 0, 0, finish_reason=_reason(token, stops) if finished else None)
+        while not finished:
+            await asyncio.sleep(config.step_time_ms / 1e3)
+            num_proposed = min(len(self._rates), sampling.max_new_tokens - emitted - 1)
+            num_accepted = 0
+            step: list[int] = []
+            while num_accepted < num_proposed and coins.random() < self._rates[num_accepted]:
+                num_accepted += 1
+                step.append(next_token(emitted + len(step)))
+                if step[-1] in stops:  # a draft ends with its own stop token, and so does the step
+                    num_proposed = num_accepted
+                    break
+            else:
+                step.append(next_token(emitted + len(step)))
+            emitted += len(step)
+            finished = step[-1] in stops or emitted == sampling.max_new_tokens
+            yield Chunk(step, num_proposed, num_accepted, finish_reason=_reason(step[-1], stops) if finished else None)
+            if crashes:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if fails:
+                raise EngineError(f"synthetic failure: engine.fail_every={config.fail_every}")
+
+
+def _reason(last_token: int, stops: tuple[int, ...]) -> FinishReason:
+    return "stop" if last_token in stops else "length"

@@ -1,0 +1,48 @@
+"""The exception tree. A message says what was wrong, the value received, and what to do.
+
+SpecDecBenchError
+├── ConfigError               a setting that cannot be run                       exit status 2
+├── DatasetError              a dataset file that cannot be read as it should    exit status 2
+├── EngineUnavailableError    the engine's package is missing or lacks a method  exit status 2
+├── EngineError               the engine failed while it was started or measured exit status 1
+├── ArchiveError              a run directory that cannot be written or read     exit status 1
+└── RunInterrupted            the user stopped the run                           exit status 130
+"""
+
+
+class SpecDecBenchError(Exception):
+    """Any failure that is reported to the user as one line, without a traceback."""
+
+    exit_status = 1
+
+
+class ConfigError(SpecDecBenchError):
+    """A setting is unknown, of the wrong type, out of range, or impossible in this combination."""
+
+    exit_status = 2
+
+
+class DatasetError(SpecDecBenchError):
+    """A dataset file is missing or a line of it is not what its format says."""
+
+    exit_status = 2
+
+
+class EngineUnavailableError(SpecDecBenchError):
+    """The engine is not installed, or the installed release lacks what was asked for."""
+
+    exit_status = 2
+
+
+class EngineError(SpecDecBenchError):
+    """The engine failed while starting, generating or stopping."""
+
+
+class ArchiveError(SpecDecBenchError):
+    """A run directory cannot be written, or its content cannot be read back."""
+
+
+class RunInterrupted(SpecDecBenchError):  # noqa: N818  (an interruption, as KeyboardInterrupt)
+    """The user stopped the run; what was measured until then is kept."""
+
+    exit_status = 130

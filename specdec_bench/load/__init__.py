@@ -1,0 +1,1 @@
+"""How requests are offered over time."""

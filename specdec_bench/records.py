@@ -1,0 +1,190 @@
+"""What flows through a run: Prompt -> GenerationRequest -> Chunk -> RequestRecord -> Summary.
+
+Plain data without behaviour, engine, Hydra or torch. Every time is an integer of nanoseconds on the
+measuring process's monotonic clock (`time.perf_counter_ns`); the manifest ties that clock to UTC once.
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+Phase = Literal["warmup", "measure"]
+RunStatus = Literal["started", "finished", "failed", "interrupted"]
+FinishReason = Literal["stop", "length"]
+AcceptanceSource = Literal["engine_request", "engine_total", "stream"]
+ErrorKind = Literal["engine_error", "context_overflow", "interrupted"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all records: frozen and keyword-only.
+
+    A msgspec struct rather than a dataclass: reading 100,000 archived requests takes a third of the time.
+    """
+
+
+class Prompt(Record, frozen=True, kw_only=True):
+    """One conversation to hold: the user's turns; the model's replies come in between."""
+
+    prompt_id: str
+    category: str
+    turns: tuple[str, ...]
+    system: str | None = None
+    max_new_tokens: int | None = None
+    """Upper limit on this prompt's output tokens a turn; the smaller of this and the sampling's holds."""
+
+
+class RequestSampling(Record, frozen=True, kw_only=True):
+    """How the target's next tokens are chosen and when a request ends. Built anew for each request."""
+
+    max_new_tokens: int
+    min_new_tokens: int = 0
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 means no limit."""
+    seed: int = 0
+    stop_token_ids: tuple[int, ...] = ()
+    """Every token that ends the request, the model's own end-of-sequence tokens included. The runner fills
+    this in one place, so adapters switch their engine's own end-of-sequence rule off."""
+
+
+class GenerationRequest(Record, frozen=True, kw_only=True):
+    """What an engine needs for one turn: token ids in, token ids out."""
+
+    request_id: str
+    prompt_token_ids: tuple[int, ...]
+    sampling: RequestSampling
+
+
+class AcceptanceCounters(Record, frozen=True, kw_only=True):
+    """An engine's own counts, of one request or of a whole run. `None`: the engine does not tell.
+
+    Counted before the last step is cut by end-of-sequence or the token limit.
+    """
+
+    num_verify_steps: int
+    num_accepted: int
+    num_proposed: int | None = None
+    """`None` also where the engine pads its proposals, so that the count would be nominal."""
+    num_decode_steps: int | None = None
+    histogram: tuple[int, ...] | None = None
+    """`histogram[j]`: verify steps that accepted exactly j drafts, j = 0..K."""
+    per_step_proposed: tuple[int, ...] | None = None
+    """One entry a verify step, in order."""
+    per_step_accepted: tuple[int, ...] | None = None
+
+
+class Chunk(NamedTuple):
+    """What an engine's stream yields. A tuple, because there is one for every decode step in flight."""
+
+    token_ids: tuple[int, ...] | list[int]
+    num_proposed: int | None = None
+    """Drafts that this step verified; `None` where a chunk may hold several steps or none is told."""
+    num_accepted: int | None = None
+    received_ns: int | None = None
+    """Set by engines that generate in a thread of this process; otherwise the reader takes the time."""
+    finish_reason: FinishReason | None = None
+    """Set on the last chunk only."""
+    counters: AcceptanceCounters | None = None
+    """The engine's counts of this request, on the last chunk only."""
+
+
+class EngineDescription(Record, frozen=True, kw_only=True):
+    """What an engine really runs with, told once it has started. Goes into the manifest."""
+
+    arguments: dict[str, Any]
+    """As passed to the engine, in its own spelling."""
+    resolved: dict[str, Any]
+    """The engine's full configuration after its defaults."""
+    max_seq_len: int | None
+    """Prompt and output tokens that one request can hold; `None`: no limit."""
+    num_accelerators: int
+    """0 on a CPU."""
+    reproducible: bool
+    """The same request gives the same tokens in every run, whatever else is in flight."""
+    synthetic: str | None = None
+    """Why the figures are not those of a real model, if they are not."""
+
+
+class Step(Record, frozen=True, kw_only=True, gc=False):
+    """One chunk of output as received. The first of a request is the prefill's, the others decode steps.
+
+    Where `num_accepted` is known the chunk is exactly one engine step; where it is `None` the chunk may
+    hold several merged steps.
+    """
+
+    received_ns: int
+    num_tokens: int
+    num_proposed: int | None = None
+    num_accepted: int | None = None
+
+
+class RequestError(Record, frozen=True, kw_only=True):
+    """Why a request did not finish."""
+
+    kind: ErrorKind
+    message: str
+
+
+class RequestRecord(Record, frozen=True, kw_only=True):
+    """One turn of one conversation: a line of requests.jsonl. A failed request keeps what it received."""
+
+    request_id: str
+    prompt_id: str
+    category: str
+    turn: int
+    """0 for the conversation's first."""
+    repeat: int
+    """0 .. load.repeats - 1."""
+    phase: Phase
+    scheduled_ns: int
+    sent_ns: int | None
+    """`None`: never sent (it did not fit the model's context)."""
+    prompt_token_ids: tuple[int, ...]
+    output_token_ids: tuple[int, ...] = ()
+    steps: tuple[Step, ...] = ()
+    counters: AcceptanceCounters | None = None
+    acceptance_source: AcceptanceSource | None = None
+    """`None` for plain decoding, where nothing is drafted."""
+    finish_reason: FinishReason | None = None
+    seed: int = 0
+    error: RequestError | None = None
+
+
+class Manifest(Record, frozen=True, kw_only=True):
+    """manifest.json: what was asked for, with what it ran, and how it ended. Written first, replaced whole."""
+
+    schema_version: int
+    run_id: str
+    status: RunStatus
+    created_utc: str
+    """ISO 8601, when the run directory was claimed."""
+    command: tuple[str, ...]
+    overrides: tuple[str, ...]
+    config: dict[str, Any]
+    """The resolved experiment; the same as config.yaml."""
+    project: dict[str, Any]
+    """Version, git commit, whether the tree was dirty."""
+    finished_utc: str | None = None
+    environment: dict[str, Any] = {}
+    """Hardware and installed versions, read by the process that measures."""
+    checkpoints: dict[str, Any] = {}
+    """Fingerprints by role: target, draft, tokenizer."""
+    dataset: dict[str, Any] = {}
+    """Name, sha256 of the selected prompts, counts by category."""
+    engine: dict[str, Any] = {}
+    """Arguments really passed, resolved configuration, max_seq_len, num_accelerators, start_s."""
+    clock: dict[str, Any] = {}
+    """`monotonic_ns` and `utc` read together at the start of measuring."""
+    engine_totals: AcceptanceCounters | None = None
+    """The engine's counters over the measured window, where it has only those."""
+    synthetic: str | None = None
+    """Why the figures are not those of a real model; stamped on every table and plot."""
+    replay_of: str | None = None
+    error: str | None = None
+
+
+Summary = dict[str, Any]
+"""summary.json. Its shape is documented and built in `specdec_bench.metrics.summary`."""

@@ -1,0 +1,160 @@
+"""One cell, from its configuration to a finished run directory. Runs in the parent."""
+
+import contextlib
+import logging
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from specdec_bench import datasets
+from specdec_bench.archive import RunDirectory, provenance
+from specdec_bench.archive.fingerprint import prompts_fingerprint
+from specdec_bench.archive.redact import redact, redact_hydra_folder, redact_overrides
+from specdec_bench.config.checkpoints import check_checkpoints
+from specdec_bench.config.compose import to_tree
+from specdec_bench.config.identity import engine_key
+from specdec_bench.config.schema import ExperimentConfig
+from specdec_bench.engines.base import check_support
+from specdec_bench.errors import EngineError, RunInterrupted, SpecDecBenchError
+from specdec_bench.records import SCHEMA_VERSION, Manifest, Prompt, RunStatus
+from specdec_bench.runner.messages import Progress, RunCell, Started
+from specdec_bench.runner.process import discard_process, process_for
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A checked experiment with its prompts: all that is needed before an engine starts."""
+
+    config: ExperimentConfig
+    prompts: list[Prompt]
+    command: Sequence[str] = ()
+    overrides: Sequence[str] = ()
+    replay_of: str | None = None
+    expected_checkpoints: dict[str, Any] | None = None
+
+
+def check(config: ExperimentConfig) -> list[Prompt]:
+    """Returns the prompts of an experiment that can be run, as far as can be told before anything loads.
+
+    Raises:
+        ConfigError: engine and method do not go together, or a checkpoint is missing or does not fit.
+        DatasetError: the prompts cannot be read.
+    """
+    check_support(config)
+    check_checkpoints(config)
+    return datasets.load(config.dataset, config.seed)
+
+
+def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None]) -> RunDirectory:
+    """Runs a cell into `run_dir` and returns the finished run directory, summarized.
+
+    However it ends, the manifest says so, the requests that finished are kept, and they are summarized.
+
+    Raises:
+        RunInterrupted: the user stopped it.
+        SpecDecBenchError: it failed.
+    """
+    tree = redact(to_tree(cell.config))
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        run_id=provenance.new_run_id(),
+        status="started",
+        created_utc=provenance.utc_now(),
+        command=tuple(redact_overrides(list(cell.command))),
+        overrides=tuple(redact_overrides(list(cell.overrides))),
+        config=tree,
+        project=provenance.project(),
+        dataset={
+            "name": cell.config.dataset.name,
+            "sha256": prompts_fingerprint(cell.prompts),
+            "num_prompts": len(cell.prompts),
+            "num_turns": sum(len(prompt.turns) for prompt in cell.prompts),
+            "categories": dict(sorted(Counter(prompt.category for prompt in cell.prompts).items())),
+        },
+        replay_of=cell.replay_of,
+    )
+    run = RunDirectory.create(
+        run_dir, manifest, cell.prompts, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    )
+    redact_hydra_folder(run.hydra_path)
+
+    def on_started(started: Started) -> None:
+        nonlocal manifest
+        description = started.description
+        manifest = msgspec.structs.replace(
+            manifest,
+            environment=started.environment,
+            checkpoints=started.checkpoints,
+            engine=redact(msgspec.to_builtins(description))
+            | {"start_s": started.engine_start_s, "reused": started.engine_reused},
+            clock=started.clock,
+            synthetic=description.synthetic,
+        )
+        run.write_manifest(manifest)
+        logger.info("engine %s after %.1f s", "reused" if started.engine_reused else "started", started.engine_start_s)
+
+    def end(status: RunStatus, error: str | None = None, **changes: Any) -> None:
+        nonlocal manifest
+        manifest = msgspec.structs.replace(
+            manifest, status=status, error=error, finished_utc=provenance.utc_now(), **changes
+        )
+        # The summary first: a run that says it is finished has one.
+        run.write_summary(encoded_summary(run, manifest))
+        run.write_manifest(manifest)
+
+    measured = RunCell(
+        config=cell.config, prompts=cell.prompts, run_dir=run.path, expected_checkpoints=cell.expected_checkpoints
+    )
+    try:
+        with _termination_as_interrupt():
+            done = process_for(engine_key(cell.config)).run(measured, run.log_path, on_started, on_progress)
+    except KeyboardInterrupt:
+        discard_process()
+        end("interrupted", "stopped by the user")
+        raise RunInterrupted(f"interrupted; what was measured is in {run.path}") from None
+    except SpecDecBenchError as error:
+        discard_process()
+        end("failed", str(error))
+        raise
+    if done.interrupted:
+        end("interrupted", "stopped by the user", engine_totals=done.engine_totals)
+        raise RunInterrupted(f"interrupted; what was measured is in {run.path}")
+    if done.num_finished == 0:
+        failure = f"no request finished, {done.num_failed} failed: {done.first_error}"
+        end("failed", failure, engine_totals=done.engine_totals)
+        raise EngineError(failure)
+    end("finished", engine_totals=done.engine_totals)
+    return run
+
+
+def encoded_summary(run: RunDirectory, manifest: Manifest) -> bytes:
+    """Returns summary.json's bytes: a function of requests.jsonl and the manifest alone."""
+    from specdec_bench.metrics import summary  # numpy: not for a refused configuration
+
+    return summary.encode(summary.summarize(run.requests(), manifest))
+
+
+@contextlib.contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Treats SIGTERM (a scheduler's time limit) as Ctrl-C: stop cleanly and keep what was measured."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        previous = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: a launcher runs cells its own way
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,201 @@
+"""The measured part of a cell: holds every conversation and records each request. Runs on the event loop.
+
+Nothing here touches a disk, a terminal or a tokenizer on the loop: records go to the writer's thread, and
+between two turns the reply is decoded and the next prompt encoded in a thread of their own.
+"""
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from specdec_bench.archive.writer import RequestWriter
+from specdec_bench.config.identity import request_seed
+from specdec_bench.config.schema import ClosedLoad, ExperimentConfig
+from specdec_bench.engines.base import Engine
+from specdec_bench.engines.receive import LiveCounts, Received, receive
+from specdec_bench.load import closed
+from specdec_bench.prompting import Prompter
+from specdec_bench.records import (
+    AcceptanceSource,
+    GenerationRequest,
+    Phase,
+    Prompt,
+    RequestError,
+    RequestRecord,
+    RequestSampling,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One prompt's turns, in one repeat of the dataset, with the first turn already encoded."""
+
+    prompt: Prompt
+    repeat: int
+    first_token_ids: tuple[int, ...]
+
+
+class Measurement:
+    """One cell on a started engine."""
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        prompts: list[Prompt],
+        engine: Engine,
+        prompter: Prompter,
+        writer: RequestWriter,
+    ) -> None:
+        self.live = LiveCounts()
+        self.phase: Phase = "warmup"
+        self.phase_began_s = time.perf_counter()
+        self._config = config
+        self._prompts = prompts
+        self._engine = engine
+        self._prompter = prompter
+        self._writer = writer
+        self._max_seq_len = engine.describe().max_seq_len
+        own_stops = () if config.sampling.ignore_eos else prompter.stop_token_ids
+        self._stops = tuple(sorted({*own_stops, *config.sampling.stop_token_ids}))
+        self._encoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
+
+    @property
+    def num_requests(self) -> int:
+        """Requests of the measured window, if every conversation reaches its last turn."""
+        return self._config.load.repeats * sum(len(prompt.turns) for prompt in self._prompts)
+
+    async def run(self) -> None:
+        """Warms up, forgets it, and measures. Every request ends as a record, cancelled ones too."""
+        assert isinstance(self._config.load, ClosedLoad)
+        load = self._config.load
+        encoded = [self._prompter.encode(prompt.system, prompt.turns[:1], ()) for prompt in self._prompts]
+        warmup = itertools.islice(itertools.cycle(self._conversations(0, encoded)), load.num_warmup)
+        try:
+            await closed.offer(warmup, load.concurrency, self._warm_up)
+            await self._engine.reset()
+            self.phase, self.phase_began_s, self.live = "measure", time.perf_counter(), LiveCounts()
+            repeats = (self._conversations(repeat, encoded) for repeat in range(load.repeats))
+            with no_garbage_collection():
+                await closed.offer(itertools.chain.from_iterable(repeats), load.concurrency, self._hold)
+        finally:
+            self._encoding.shutdown(wait=False, cancel_futures=True)
+
+    def _conversations(self, repeat: int, encoded: Iterable[tuple[int, ...]]) -> Iterator[Conversation]:
+        return (Conversation(p, repeat, ids) for p, ids in zip(self._prompts, encoded, strict=True))
+
+    async def _warm_up(self, conversation: Conversation) -> None:
+        """Sends the first turn only."""
+        await self._request(conversation, 0, conversation.first_token_ids)
+
+    async def _hold(self, conversation: Conversation) -> None:
+        """Sends turn after turn; the model's own replies are part of the next prompt. Ends at the first failure."""
+        prompt = conversation.prompt
+        token_ids = conversation.first_token_ids
+        replies: list[str] = []
+        for turn in range(len(prompt.turns)):
+            record = await self._request(conversation, turn, token_ids)
+            if record.error is not None:
+                return
+            if turn + 1 < len(prompt.turns):
+                token_ids = await asyncio.get_running_loop().run_in_executor(
+                    self._encoding, self._next_turn, prompt, replies, record.output_token_ids
+                )
+
+    def _next_turn(self, prompt: Prompt, replies: list[str], output_token_ids: tuple[int, ...]) -> tuple[int, ...]:
+        replies.append(self._prompter.decode(output_token_ids))
+        return self._prompter.encode(prompt.system, prompt.turns[: len(replies) + 1], replies)
+
+    async def _request(self, conversation: Conversation, turn: int, token_ids: tuple[int, ...]) -> RequestRecord:
+        """Sends one turn and hands its record to the writer.
+
+        Raises:
+            asyncio.CancelledError: the run was stopped; the record is written all the same.
+        """
+        prompt, sampling = conversation.prompt, self._config.sampling
+        request_id = f"{prompt.prompt_id}/{turn}/{conversation.repeat}"
+        request = GenerationRequest(
+            request_id=request_id if self.phase == "measure" else f"warmup/{request_id}",
+            prompt_token_ids=token_ids,
+            sampling=RequestSampling(
+                max_new_tokens=min(sampling.max_new_tokens, prompt.max_new_tokens or sampling.max_new_tokens),
+                min_new_tokens=sampling.min_new_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                seed=request_seed(self._config.seed, prompt.prompt_id, turn, conversation.repeat),
+                stop_token_ids=self._stops,
+            ),
+        )
+        needed = len(token_ids) + request.sampling.max_new_tokens
+        cancellation: BaseException | None = None
+        received: Received | None = None
+        if self._max_seq_len is not None and needed > self._max_seq_len:
+            error: RequestError | None = RequestError(
+                kind="context_overflow",
+                message=f"prompt of {len(token_ids)} and {request.sampling.max_new_tokens} new tokens "
+                f"exceed max_seq_len={self._max_seq_len}",
+            )
+        else:
+            received, cancellation = await receive(self._engine, request, self.live)
+            error = received.error
+        record = RequestRecord(
+            request_id=request.request_id,
+            prompt_id=prompt.prompt_id,
+            category=prompt.category,
+            turn=turn,
+            repeat=conversation.repeat,
+            phase=self.phase,
+            # Closed loop: a request is due the moment there is a free slot to send it from.
+            scheduled_ns=received.sent_ns if received else time.perf_counter_ns(),
+            sent_ns=received.sent_ns if received else None,
+            prompt_token_ids=token_ids,
+            output_token_ids=tuple(received.token_ids) if received else (),
+            steps=received.steps() if received else (),
+            counters=received.counters if received else None,
+            acceptance_source=self._source(received),
+            finish_reason=received.finish_reason if received else None,
+            seed=request.sampling.seed,
+            error=error,
+        )
+        self._writer.append(record)
+        self._count(record)
+        if cancellation is not None:
+            raise cancellation
+        return record
+
+    def _source(self, received: Received | None) -> AcceptanceSource | None:
+        """Returns the best source of acceptance at hand for one request (METRICS: "Where the counts come from")."""
+        if self._config.spec.name == "none" or received is None:
+            return None
+        if received.counters is not None or None not in received.accepted:
+            return "engine_request"
+        return "engine_total" if self._engine.counters() is not None else "stream"
+
+    def _count(self, record: RequestRecord) -> None:
+        live = self.live
+        if record.error is not None:
+            live.failed += 1
+            live.first_error = live.first_error or record.error.message
+            return
+        live.finished += 1
+        if all(step.num_accepted is not None for step in record.steps):
+            live.decode_steps += len(record.steps) - 1
+            live.decoded_tokens += len(record.output_token_ids) - 1
+
+
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Keeps the collector out of the measured window: a full collection with torch loaded stops the loop for 0.4 s."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()

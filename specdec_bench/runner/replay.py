@@ -1,0 +1,120 @@
+"""Runs an archived experiment again from its directory alone, and compares what came out."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from specdec_bench.archive import RunDirectory
+from specdec_bench.archive.fingerprint import prompts_fingerprint
+from specdec_bench.archive.redact import REDACTED
+from specdec_bench.config.checkpoints import check_checkpoints
+from specdec_bench.config.compose import archived_experiment
+from specdec_bench.engines.base import check_support
+from specdec_bench.errors import ArchiveError
+from specdec_bench.records import Manifest, RequestRecord
+from specdec_bench.runner.cell import Cell
+
+MAX_LISTED = 10
+"""Differing requests that are listed one by one."""
+
+
+def archived_cell(run: RunDirectory, command: list[str]) -> Cell:
+    """Returns the cell of a run directory, with the prompts and the weights' fingerprints that it archived.
+
+    Raises:
+        ArchiveError: the directory does not hold all that a replay needs, or its prompts were changed.
+        ConfigError: the experiment cannot be run here.
+    """
+    manifest = run.manifest()
+    text = run.config()
+    if REDACTED in text:
+        raise ArchiveError(
+            f"{run.config_path}: holds a redacted secret; a replay would need it, which no archive keeps"
+        )
+    config = archived_experiment(yaml.safe_load(text))
+    check_support(config)
+    check_checkpoints(config)
+    if not manifest.engine:
+        raise ArchiveError(f"{run.path}: its engine never started ({manifest.error}); there is nothing to compare with")
+    prompts = run.prompts()
+    if prompts_fingerprint(prompts) != manifest.dataset.get("sha256"):
+        raise ArchiveError(f"{run.prompts_path}: is not what the run archived (its sha256 differs); restore the file")
+    return Cell(
+        config=config,
+        prompts=prompts,
+        command=command,
+        replay_of=manifest.run_id,
+        expected_checkpoints=manifest.checkpoints,
+    )
+
+
+def must_be_identical(manifest: Manifest) -> bool:
+    """Whether a replay has to give the same tokens and steps: one request at a time, and nothing is drawn."""
+    return (
+        manifest.config["engine"]["name"] in ("transformers", "synthetic")
+        and manifest.config["sampling"]["temperature"] == 0
+    )
+
+
+def compare(original: Iterable[RequestRecord], replayed: Iterable[RequestRecord]) -> dict[str, Any]:
+    """Returns how far two runs agree, over the requests that finished in both.
+
+    `num_identical_outputs` counts equal token ids; `num_identical_acceptance` equal tokens, proposals and
+    accepted drafts in every step. `differences` lists the first few requests that differ, with the position
+    of the first other token (`null`: the tokens are equal, the steps are not).
+    """
+    before, after = _finished(original), _finished(replayed)
+    common = [key for key in before if key in after]
+    differences = []
+    same_outputs = same_acceptance = 0
+    for key in common:
+        outputs_equal = before[key].output_token_ids == after[key].output_token_ids
+        acceptance_equal = _acceptance(before[key]) == _acceptance(after[key])
+        same_outputs += outputs_equal
+        same_acceptance += acceptance_equal
+        if not (outputs_equal and acceptance_equal) and len(differences) < MAX_LISTED:
+            prompt_id, turn, repeat = key
+            position = _first_difference(before[key].output_token_ids, after[key].output_token_ids)
+            differences.append({"prompt_id": prompt_id, "turn": turn, "repeat": repeat, "first_difference": position})
+    return {
+        "num_compared": len(common),
+        "num_identical_outputs": same_outputs,
+        "num_identical_acceptance": same_acceptance,
+        "num_only_in_original": len(before) - len(common),
+        "num_only_in_replay": len(after) - len(common),
+        "identical": same_outputs == same_acceptance == len(common) == len(before) == len(after),
+        "differences": differences,
+    }
+
+
+def environment_changes(original: Manifest, replayed: Manifest) -> dict[str, list[Any]]:
+    """Returns what differs between the two environments: name -> [then, now]."""
+    then, now = _flat(original.environment), _flat(replayed.environment)
+    keys = sorted(then.keys() | now.keys())
+    return {key: [then.get(key), now.get(key)] for key in keys if then.get(key) != now.get(key)}
+
+
+def _finished(records: Iterable[RequestRecord]) -> dict[tuple[str, int, int], RequestRecord]:
+    return {(r.prompt_id, r.turn, r.repeat): r for r in records if r.phase == "measure" and r.error is None}
+
+
+def _acceptance(record: RequestRecord) -> list[tuple[int, int | None, int | None]]:
+    return [(step.num_tokens, step.num_proposed, step.num_accepted) for step in record.steps]
+
+
+def _first_difference(before: tuple[int, ...], after: tuple[int, ...]) -> int | None:
+    for position, (left, right) in enumerate(zip(before, after, strict=False)):
+        if left != right:
+            return position
+    return None if len(before) == len(after) else min(len(before), len(after))
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,222 @@
+"""The child process that holds an engine and measures: `python -m specdec_bench.runner.worker FD`.
+
+It takes cells from the parent over one inherited connection, keeps its engine between cells that share it,
+and writes each finished request itself, so that nothing is lost when either process dies.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from specdec_bench import prompting
+from specdec_bench.archive import provenance
+from specdec_bench.archive.fingerprint import checkpoint_fingerprint
+from specdec_bench.archive.layout import RunDirectory
+from specdec_bench.archive.writer import RequestWriter
+from specdec_bench.config.checkpoints import draft_checkpoint, resolve
+from specdec_bench.config.schema import ExperimentConfig, SyntheticEngine
+from specdec_bench.engines.base import Engine, create
+from specdec_bench.errors import ConfigError, SpecDecBenchError
+from specdec_bench.records import RequestRecord
+from specdec_bench.runner.measure import Measurement
+from specdec_bench.runner.messages import Done, Failed, Interrupt, Progress, RunCell, Started
+
+PROGRESS_PERIOD_S = 0.2
+
+
+class Worker:
+    """Serves cells one after another on one event loop, which an engine may be bound to."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._sending = threading.Lock()
+        self._engine: Engine | None = None
+        self._engine_start_s = 0.0
+        self._measuring: asyncio.Task[None] | None = None
+
+    async def serve(self) -> None:
+        """Runs cells until the parent says to stop."""
+        inbox: asyncio.Queue[object] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._read, args=(loop, inbox.put_nowait), daemon=True).start()
+        while isinstance(message := await inbox.get(), RunCell):
+            try:
+                await self._run(message)
+            except SpecDecBenchError as error:
+                self._send(Failed(error=type(error).__name__, message=str(error)))
+            except Exception as error:  # noqa: BLE001  (the boundary of the process: the parent reports it)
+                traceback.print_exc()
+                first_line = (str(error).strip() or "no message").splitlines()[0]
+                self._send(Failed(error="EngineError", message=f"{type(error).__name__}: {first_line}"))
+        if self._engine is not None:
+            await self._engine.stop()
+
+    def _read(self, loop: asyncio.AbstractEventLoop, deliver: Callable[[object], None]) -> None:
+        """Takes the parent's messages in a thread, because starting an engine may block the loop."""
+        while True:
+            try:
+                message = self._connection.recv()
+            except (EOFError, OSError):  # the parent is gone: leave nothing running
+                os.killpg(0, signal.SIGKILL)
+            if isinstance(message, Interrupt):
+                if self._measuring is None:
+                    os.killpg(0, signal.SIGKILL)  # nothing is measured yet, nothing can be lost
+                loop.call_soon_threadsafe(self._measuring.cancel)
+            else:
+                loop.call_soon_threadsafe(deliver, message)
+
+    def _send(self, message: object) -> None:
+        with self._sending:
+            self._connection.send(message)
+
+    async def _run(self, cell: RunCell) -> None:
+        config = cell.config
+        prompter = prompting.create(config)
+        checkpoints = _local_fingerprints(config)
+        _check_fingerprints(cell.expected_checkpoints, checkpoints)
+        reused = self._engine is not None
+        if self._engine is None:
+            began = time.perf_counter()
+            engine = create(config)
+            await engine.start()
+            self._engine, self._engine_start_s = engine, time.perf_counter() - began
+        else:
+            await self._engine.reset()
+        engine = self._engine
+        checkpoints |= _hub_fingerprints(config)
+        _check_fingerprints(cell.expected_checkpoints, checkpoints)
+        self._send(
+            Started(
+                description=engine.describe(),
+                environment=provenance.environment(),
+                checkpoints=checkpoints,
+                clock=provenance.clock(),
+                engine_start_s=self._engine_start_s,
+                engine_reused=reused,
+            )
+        )
+        run = RunDirectory.open(cell.run_dir)
+        interrupted = False
+        with RequestWriter(run.requests_path) as writer:
+            measurement = Measurement(config, cell.prompts, engine, prompter, writer)
+            with self._progress(measurement):
+                self._measuring = asyncio.create_task(measurement.run())
+                try:
+                    await self._measuring
+                except asyncio.CancelledError:
+                    interrupted = True
+                finally:
+                    self._measuring = None
+        totals = engine.counters()
+        run.write_responses((record, prompter.decode(record.output_token_ids)) for record in _replies(run))
+        live = measurement.live
+        self._send(
+            Done(
+                interrupted=interrupted,
+                num_finished=live.finished,
+                num_failed=live.failed,
+                first_error=live.first_error,
+                engine_totals=totals,
+            )
+        )
+
+    @contextlib.contextmanager
+    def _progress(self, measurement: Measurement) -> Iterator[None]:
+        """Reports the live counts from a thread of its own while the block runs."""
+        over = threading.Event()
+
+        def report() -> None:
+            while not over.wait(PROGRESS_PERIOD_S):
+                live = measurement.live
+                self._send(
+                    Progress(
+                        phase=measurement.phase,
+                        finished=live.finished,
+                        failed=live.failed,
+                        total=measurement.num_requests,
+                        output_tokens=live.output_tokens,
+                        decoded_tokens=live.decoded_tokens,
+                        decode_steps=live.decode_steps,
+                        elapsed_s=time.perf_counter() - measurement.phase_began_s,
+                    )
+                )
+
+        thread = threading.Thread(target=report, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def _replies(run: RunDirectory) -> Iterator[RequestRecord]:
+    return (record for record in run.requests() if record.phase == "measure" and record.output_token_ids)
+
+
+def _checkpoints(config: ExperimentConfig) -> dict[str, tuple[str, str | None]]:
+    """Returns path and revision by role."""
+    if isinstance(config.engine, SyntheticEngine):
+        return {}
+    roles = {"target": (config.model.path, config.model.revision)}
+    if config.model.tokenizer is not None:
+        roles["tokenizer"] = (config.model.tokenizer, config.model.revision)
+    if (draft := draft_checkpoint(config)) is not None:
+        roles["draft"] = (draft.path, draft.revision)
+    return roles
+
+
+def _local_fingerprints(config: ExperimentConfig) -> dict[str, object]:
+    """Returns fingerprints of the checkpoints that are folders here, before their weights load."""
+    return {
+        role: checkpoint_fingerprint(path, resolve(path), revision)
+        for role, (path, revision) in _checkpoints(config).items()
+        if Path(resolve(path)).is_dir()
+    }
+
+
+def _hub_fingerprints(config: ExperimentConfig) -> dict[str, object]:
+    """Returns fingerprints of the hub checkpoints, from the folder that loading them filled."""
+    found: dict[str, object] = {}
+    for role, (path, revision) in _checkpoints(config).items():
+        if not Path(resolve(path)).is_dir():
+            from huggingface_hub import snapshot_download
+
+            folder = snapshot_download(path, revision=revision, local_files_only=True)
+            found[role] = checkpoint_fingerprint(path, folder, revision)
+    return found
+
+
+def _check_fingerprints(expected: dict[str, object] | None, found: dict[str, object]) -> None:
+    """Refuses weights that are not the archived ones.
+
+    Raises:
+        ConfigError: naming the checkpoint and both fingerprints.
+    """
+    for role, fingerprint in found.items():
+        archived = (expected or {}).get(role)
+        if archived is not None and archived["fingerprint"] != fingerprint["fingerprint"]:  # type: ignore[index]
+            raise ConfigError(
+                f"{role} {fingerprint['path']}: its fingerprint {fingerprint['fingerprint'][:12]} is not the archived "  # type: ignore[index]
+                f"{archived['fingerprint'][:12]}; the run can be replayed only with the same weights"  # type: ignore[index]
+            )
+
+
+def main() -> None:
+    """Entry point of the child process; its argument is the connection's file descriptor."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    logging.basicConfig(level=logging.INFO, format="[%(asctime)s][%(name)s][%(levelname)s] %(message)s")
+    asyncio.run(Worker(Connection(int(sys.argv[1]))).serve())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
 """Archived requests as a pandas DataFrame, one row a request."""
 
 import logging
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,9 @@ import pandas as pd
 
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.errors import ArchiveError
-from specdec_bench.metrics.acceptance import request_acceptance
 from specdec_bench.records import Manifest, RequestRecord
+
+logger = logging.getLogger(__name__)
 
 ATTEMPTS = "attempts"
 """Folders of this name hold runs that were given up and repeated; they are no part of a sweep's figures."""
@@ -75,7 +77,9 @@ def load(path: str | Path) -> pd.DataFrame:
       (e2e - ttft) / (output tokens - tokens in that first chunk). A failed request has no e2e and no tpot,
       because its last token is not the one it was to end with.
     - `acceptance_length`, `num_decode_steps`, `num_verify_steps`, `num_proposed` and `num_accepted` are those of
-      `specdec_bench.metrics.acceptance.request_acceptance`, counted by `acceptance_source`.
+      the request alone, counted by `acceptance_source`. From `stream` the first is an upper bound and the last
+      three are undefined; from `engine_total`, and in a failed request, all of them are. Plain decoding
+      verifies nothing, and its length is 1.
     - `step_*` hold one entry a chunk as received, the prefill's first; None where the engine does not tell.
     - `attrs["torn_lines"]`: requests left out because their process was killed while it wrote them.
 
@@ -102,9 +106,6 @@ def load(path: str | Path) -> pd.DataFrame:
     if torn_lines:
         logger.warning("%s: left out %d requests that were cut off by the end of their process", root, torn_lines)
     return frame
-
-
-logger = logging.getLogger(__name__)
 
 
 def _run_folders(root: Path) -> Iterator[Path]:
@@ -139,7 +140,6 @@ def _get(config: dict[str, Any], group: str, field: str) -> Any:
 
 
 def _request_values(record: RequestRecord) -> dict[str, Any]:
-    acceptance = request_acceptance(record)
     return {
         "request_id": record.request_id,
         "prompt_id": record.prompt_id,
@@ -150,6 +150,7 @@ def _request_values(record: RequestRecord) -> dict[str, Any]:
         "num_prompt_tokens": len(record.prompt_token_ids),
         "num_output_tokens": len(record.output_token_ids),
         **_latency(record),
+        **_acceptance(record),
         "acceptance_source": record.acceptance_source,
         "finish_reason": record.finish_reason,
         "error": None if record.error is None else f"{record.error.kind}: {record.error.message}",
@@ -159,4 +160,59 @@ def _request_values(record: RequestRecord) -> dict[str, Any]:
         "step_num_tokens": [step.num_tokens for step in record.steps],
         "step_num_proposed": [step.num_proposed for step in record.steps],
         "step_num_accepted": [step.num_accepted for step in record.steps],
+    }
+
+
+def _latency(record: RequestRecord) -> dict[str, float]:
+    """Returns METRICS' ttft, e2e and tpot of one request in milliseconds, NaN where undefined."""
+    ttft = e2e = tpot = math.nan
+    steps = [step for step in record.steps if step.num_tokens > 0]
+    if record.sent_ns is not None and steps:
+        ttft = (steps[0].received_ns - record.sent_ns) / _NS_PER_MS
+        if record.error is None:
+            e2e = (steps[-1].received_ns - record.sent_ns) / _NS_PER_MS
+            num_later_tokens = len(record.output_token_ids) - steps[0].num_tokens
+            if num_later_tokens > 0:
+                # From the integers, not from e2e - ttft, which would round twice.
+                tpot = (steps[-1].received_ns - steps[0].received_ns) / _NS_PER_MS / num_later_tokens
+    return {"ttft_ms": ttft, "e2e_ms": e2e, "tpot_ms": tpot}
+
+
+def _acceptance(record: RequestRecord) -> dict[str, int | float | None]:
+    """Returns METRICS' counts of one request and its acceptance length; the prefill is no decode step."""
+    num_decode_steps: int | None = None
+    num_verify_steps: int | None = None
+    num_proposed: int | None = None
+    num_accepted: int | None = None
+    decode_steps = record.steps[1:]
+    is_exact = all(step.num_accepted is not None for step in record.steps)
+    if record.error is not None or not record.output_token_ids or record.acceptance_source == "engine_total":
+        pass
+    elif record.acceptance_source is None:
+        # By definition one token a step; chunks do not tell, since they may hold several.
+        num_decode_steps = len(record.output_token_ids) - 1
+        num_verify_steps = num_proposed = num_accepted = 0
+    elif record.acceptance_source == "stream":
+        num_decode_steps = len(decode_steps)
+    else:
+        if is_exact:
+            num_decode_steps = len(decode_steps)
+        if record.counters is not None:
+            if record.counters.num_decode_steps is not None:
+                num_decode_steps = record.counters.num_decode_steps
+            num_verify_steps = record.counters.num_verify_steps
+            num_proposed = record.counters.num_proposed
+            num_accepted = record.counters.num_accepted
+        elif is_exact:
+            num_accepted = sum(step.num_accepted or 0 for step in decode_steps)
+            if all(step.num_proposed is not None for step in decode_steps):
+                num_proposed = sum(step.num_proposed or 0 for step in decode_steps)
+                num_verify_steps = sum((step.num_proposed or 0) > 0 for step in decode_steps)
+    length = (len(record.output_token_ids) - 1) / num_decode_steps if num_decode_steps else math.nan
+    return {
+        "acceptance_length": length,
+        "num_decode_steps": num_decode_steps,
+        "num_verify_steps": num_verify_steps,
+        "num_proposed": num_proposed,
+        "num_accepted": num_accepted,
     }

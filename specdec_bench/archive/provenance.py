@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import specdec_bench
+from .. import __version__
 
 PACKAGES = (
     "specdec-bench",
@@ -56,6 +56,9 @@ THREAD_SETTINGS = (
 )
 """Environment variables that decide how many cores and which devices are used. No other one is read."""
 
+_PACKAGE = Path(__file__).resolve().parent.parent
+"""Where specdec_bench was imported from."""
+
 _TIMEOUT_S = 10.0
 """For git and nvidia-smi, which answer in well under a second unless a disk or a driver hangs."""
 
@@ -90,12 +93,11 @@ def project() -> dict[str, Any]:
     `git_commit` and `git_dirty` are None where the package does not lie in a checkout of this project. Any
     change counts as dirty, untracked files that git does not ignore included.
     """
-    result: dict[str, Any] = {"version": specdec_bench.__version__, "git_commit": None, "git_dirty": None}
-    package = Path(specdec_bench.__file__).resolve().parent
-    root = package.parent
+    result: dict[str, Any] = {"version": __version__, "git_commit": None, "git_dirty": None}
+    root = _PACKAGE.parent
     toplevel = _git(root, "rev-parse", "--show-toplevel")
     # Installed into an environment that lies in some other project's checkout, its commit says nothing about ours.
-    if toplevel is None or Path(toplevel) != root or not _is_tracked(root, package):
+    if toplevel is None or Path(toplevel) != root or not _is_tracked(root, _PACKAGE):
         return result
     commit = _git(root, "rev-parse", "--verify", "HEAD")
     status = _git(root, "status", "--porcelain")
@@ -186,7 +188,7 @@ def _accelerators() -> list[dict[str, Any]] | None:
 
 
 def _driver_version() -> str | None:
-    match = re.search(r"Kernel Module\D*?(\d+\.\d+(?:\.\d+)?)", _read("/proc/driver/nvidia/version"))
+    match = re.search(r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)?)\b", _read("/proc/driver/nvidia/version"))
     if match:
         return match[1]
     # Containers often hide /proc/driver.

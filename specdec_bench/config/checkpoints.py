@@ -2,10 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from specdec_bench.config.schema import (
-    DraftCheckpoint,
     DraftModelSpec,
     ExperimentConfig,
     SyntheticEngine,
@@ -42,7 +41,14 @@ def resolve(path: str) -> str:
     return str(ASSETS / path.removeprefix(BUNDLED)) if path.startswith(BUNDLED) else str(Path(path).expanduser())
 
 
-def draft_checkpoint(config: ExperimentConfig) -> DraftCheckpoint | None:
+class Draft(NamedTuple):
+    """A draft's checkpoint."""
+
+    path: str
+    revision: str | None
+
+
+def draft_checkpoint(config: ExperimentConfig) -> Draft | None:
     """Returns the draft's checkpoint, the model's known one where the spec names none; None without a draft.
 
     Raises:
@@ -51,12 +57,13 @@ def draft_checkpoint(config: ExperimentConfig) -> DraftCheckpoint | None:
     spec = config.spec
     if not isinstance(spec, DraftModelSpec):
         return None
-    draft = spec.draft or config.model.drafts.get(spec.name)
-    if draft is None:
+    draft = spec.draft if spec.draft.path is not None else config.model.drafts.get(spec.name, spec.draft)
+    if draft.path is None:
         raise ConfigError(
-            f"spec={spec.name}: model={config.model.name} names no draft for it; pass spec.draft.path=FOLDER_OR_HUB_ID"
+            f"spec={spec.name}: model={config.model.name} names no draft for it; "
+            f"pass spec.draft.path=FOLDER_OR_HUB_ID"
         )
-    return draft
+    return Draft(draft.path, draft.revision)
 
 
 def check_checkpoints(config: ExperimentConfig) -> None:

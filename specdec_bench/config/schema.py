@@ -97,9 +97,10 @@ class SyntheticEngine(EngineConfig):
 
 @dataclass(kw_only=True)
 class DraftCheckpoint:
-    """A draft that is known to go with a target."""
+    """Where a draft is."""
 
-    path: str = MISSING
+    path: str | None = None
+    """As `model.path`."""
     revision: str | None = None
 
 
@@ -121,7 +122,7 @@ class ModelConfig:
     trust_remote_code: bool = False
     """Runs Python code that comes with a checkpoint. Only for sources that you trust."""
     drafts: dict[str, DraftCheckpoint] = field(default_factory=dict)
-    """Known drafts by spec method; what `spec.draft: null` stands for."""
+    """Known drafts by spec method; what `spec.draft.path: null` stands for."""
 
     def __post_init__(self) -> None:
         known = ("auto", "float64", "float32", "bfloat16", "float16")
@@ -222,8 +223,8 @@ class DraftModelSpec(DraftingSpec):
     """A smaller model with the target's vocabulary drafts."""
 
     name: str = "draft_model"
-    draft: DraftCheckpoint | None = None
-    """The draft's checkpoint; null takes the model's known draft."""
+    draft: DraftCheckpoint = field(default_factory=DraftCheckpoint)
+    """The draft's checkpoint; a null path takes the model's known draft."""
 
 
 # ---------------------------------------------------------------- load and sampling

@@ -1,0 +1,1 @@
+"""Plain implementations and formulas that the engines and figures are checked against."""

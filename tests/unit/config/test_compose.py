@@ -1,0 +1,163 @@
+"""conf/ and the schema fit each other; what is composed is typed, complete and checked."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from specdec_bench.cli import CONF
+from specdec_bench.config import compose
+from specdec_bench.config.checkpoints import check_checkpoints
+from specdec_bench.config.identity import engine_key, request_seed
+from specdec_bench.config.schema import (
+    OPTIONS,
+    ClosedLoad,
+    DraftModelSpec,
+    ExperimentConfig,
+    NgramSpec,
+    SamplingConfig,
+    SyntheticEngine,
+)
+from specdec_bench.engines.base import ENGINES, check_support
+from specdec_bench.errors import ConfigError
+
+YAML_OPTIONS = [(group, path.stem) for group in OPTIONS for path in sorted((CONF / group).glob("*.yaml"))]
+
+
+@pytest.fixture(autouse=True)
+def composing() -> Iterator[None]:
+    compose.register_schemas()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+    GlobalHydra.instance().clear()
+
+
+def experiment(*overrides: str) -> ExperimentConfig:
+    return compose.experiment(hydra_compose("config", overrides=list(overrides)))
+
+
+@pytest.mark.parametrize(("group", "option"), YAML_OPTIONS)
+def test_every_yaml_composes(group: str, option: str) -> None:
+    path = ["model.path=org/name"] if (group, option) == ("model", "custom") else []
+    config = experiment(f"{group}={option}", "spec=none" if group != "spec" else "seed=0", *path)
+    assert isinstance(config, ExperimentConfig)
+
+
+@pytest.mark.parametrize(("group", "option"), YAML_OPTIONS)
+def test_every_yaml_documents_itself(group: str, option: str) -> None:
+    text = (CONF / group / f"{option}.yaml").read_text(encoding="utf-8")
+    assert text.startswith("#"), f"conf/{group}/{option}.yaml starts without saying what it is"
+
+
+def test_an_experiment_round_trips_through_its_yaml() -> None:
+    config = experiment("spec=ngram", "spec.draft_length=5", "sampling.stop_token_ids=[1,2]", "load.concurrency=1")
+    tree = yaml.safe_load(yaml.safe_dump(compose.to_tree(config)))
+    assert compose.archived_experiment(tree) == config
+
+
+def test_the_archive_names_the_draft_that_null_stands_for() -> None:
+    config = experiment("spec=draft_model")
+    assert isinstance(config.spec, DraftModelSpec)
+    assert config.spec.draft.path == "bundled:tiny/draft"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["spec.draft_length=0"], ["spec.draft_length=0", "at least 1"]),
+        (["sampling.temperature=-1"], ["sampling.temperature=-1", "0 or more"]),
+        (["sampling.temperature=nan"], ["sampling.temperature=nan"]),
+        (["sampling.top_p=0"], ["sampling.top_p=0", "(0, 1]"]),
+        (["sampling.min_new_tokens=200"], ["sampling.min_new_tokens=200", "max_new_tokens=128"]),
+        (["load.concurrency=0"], ["load.concurrency=0"]),
+        (["load.num_warmup=-1"], ["load.num_warmup=-1"]),
+        (["dataset.num_prompts=0"], ["dataset.num_prompts=0"]),
+        (["model.dtype=int4"], ["model.dtype=int4", "bfloat16"]),
+        (["engine.device=tpu"], ["engine.device=tpu", "cuda"]),
+        (["spec=ngram", "spec.ngram_min=4"], ["spec.ngram_max=3", "spec.ngram_min=4"]),
+        (["engine=synthetic", "engine.acceptance_rates=[1.5]"], ["1.5", "[0, 1]"]),
+        (["model=custom"], ["model.path", "no value"]),
+        (["model=custom", "model.path=org/name"], ["spec=draft_model", "spec.draft.path"]),
+    ],
+)
+def test_bad_values_are_refused_with_the_value_and_the_fix(overrides: list[str], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        experiment(*overrides)
+    message = str(refusal.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_an_engine_refuses_what_it_cannot_run_and_says_what_can() -> None:
+    with pytest.raises(ConfigError, match=r"load\.concurrency=4: engine=transformers takes at most 1"):
+        check_support(experiment("load.concurrency=4"))
+    with pytest.raises(ConfigError, match=r"spec\.ngram_min=2: engine=transformers takes only 1"):
+        check_support(experiment("spec=ngram", "spec.ngram_min=2"))
+    check_support(experiment("engine=synthetic", "load.concurrency=4"))
+
+
+def test_an_unknown_pair_names_the_engines_that_have_the_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = experiment("spec=ngram")
+    config.spec.name = "eagle3"
+    with pytest.raises(ConfigError, match="engine=transformers has no such method; it has none, ngram, draft_model"):
+        check_support(config)
+
+
+def test_every_engine_of_the_schema_is_in_the_table() -> None:
+    assert set(ENGINES) == set(OPTIONS["engine"])
+    for support in ENGINES.values():
+        assert set(support.methods) <= set(OPTIONS["spec"])
+
+
+def test_a_missing_folder_is_refused_before_anything_loads(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.path=.*nowhere: no such folder"):
+        check_checkpoints(experiment("model=custom", f"model.path={tmp_path}/nowhere", "spec=none"))
+    with pytest.raises(ConfigError, match=r"holds no config\.json"):
+        check_checkpoints(experiment("model=custom", f"model.path={tmp_path}", "spec=none"))
+
+
+@pytest.mark.parametrize("difference", ["size", "tokens"])
+def test_a_draft_of_another_vocabulary_is_refused(tmp_path: Path, difference: str) -> None:
+    for name, size, last in (("target", 3, "c"), ("draft", 4 if difference == "size" else 3, "d")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text(f'{{"vocab_size": {size}}}')
+        (folder / "tokenizer.json").write_text(f'{{"model": {{"vocab": {{"a": 0, "b": 1, "{last}": 2}}}}}}')
+    config = experiment("model=custom", f"model.path={tmp_path}/target", f"spec.draft.path={tmp_path}/draft")
+    with pytest.raises(ConfigError, match=r"spec\.draft\.path=.*vocabulary"):
+        check_checkpoints(config)
+
+
+def test_an_engine_is_shared_by_cells_that_differ_only_in_what_it_does_not_hold() -> None:
+    def key(*overrides: str) -> str:
+        return engine_key(experiment("engine=synthetic", *overrides))
+
+    same = key()
+    assert (
+        same == key("load.concurrency=8") == key("sampling.temperature=1") == key("seed=5") == key("dataset=mt_bench")
+    )
+    assert (
+        len({same, key("spec.draft_length=4"), key("spec=ngram"), key("model.dtype=float64"), key("engine.ttft_ms=1")})
+        == 5
+    )
+
+
+def test_a_request_s_seed_depends_on_the_request_alone() -> None:
+    seeds = {request_seed(s, p, t, r) for s in (0, 1) for p in ("a", "b") for t in (0, 1) for r in (0, 1)}
+    assert len(seeds) == 16
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    # Frozen: archived runs are replayed with it.
+    assert request_seed(0, "a", 0, 0) == 2035183268
+
+
+def test_defaults_are_those_of_the_dataclasses() -> None:
+    config = experiment("engine=synthetic", "spec=ngram")
+    assert config.engine == SyntheticEngine()
+    assert config.spec == NgramSpec()
+    assert config.load == ClosedLoad()
+    assert config.sampling == SamplingConfig()

@@ -1,0 +1,1 @@
+"""What a person looks at: the progress bar, the table, the plots."""

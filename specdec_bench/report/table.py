@@ -1,0 +1,95 @@
+"""The table at the end of a run. The only place where numbers are rounded."""
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from specdec_bench.records import Summary
+
+LATENCIES = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "step_time_ms": "step time", "itl_ms": "ITL", "e2e_ms": "end to end"}
+
+
+def print_summary(summary: Summary, console: Console, *, title: str, path: str) -> None:
+    """Prints acceptance by category, latency and throughput, and where the run is. Marks what is not a plain result."""
+    for warning in _warnings(summary):
+        console.print(Text(warning, style="bold red"), soft_wrap=True)
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    console.print(_acceptance(summary["acceptance"], summary["requests"]["finished"]))
+    console.print(_latency(summary["latency"]))
+    throughput = summary["throughput"]
+    console.print(
+        Text(
+            f"throughput  {number(throughput['output_tps'], 1)} tokens/s"
+            f" (steady {number(throughput['output_tps_steady'], 1)},"
+            f" per user {number(throughput['output_tps_per_user'], 1)},"
+            f" per GPU {number(throughput['output_tps_per_gpu'], 1)}),"
+            f" {number(throughput['request_rate'], 2)} requests/s over {number(throughput['duration_s'], 1)} s"
+        ),
+        soft_wrap=True,
+    )
+    console.print(Text(f"run directory  {path}"), soft_wrap=True)
+
+
+def number(value: float | None, digits: int) -> str:
+    """Returns the value rounded, or a dash where it is undefined."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def _warnings(summary: Summary) -> list[str]:
+    requests = summary["requests"]
+    total = sum(requests[outcome] for outcome in ("finished", "failed", "skipped", "interrupted"))
+    warnings = [
+        f"{requests[outcome]} of {total} requests {words}; they are in no figure"
+        for outcome, words in (
+            ("failed", "FAILED"),
+            ("skipped", "SKIPPED: longer than the model's context"),
+            ("interrupted", "CUT OFF by the end of the run"),
+        )
+        if requests[outcome]
+    ]
+    if summary["partial"]:
+        warnings.append(f"PARTIAL RUN: status {summary['status']}")
+    if summary["synthetic"]:
+        warnings.append(f"SYNTHETIC: {summary['synthetic']}")
+    return warnings
+
+
+def _acceptance(acceptance: dict[str, Any], num_finished: int) -> Table:
+    num_positions = len(acceptance["pooled"]["acceptance_joint"] or [])
+    table = Table(box=box.SIMPLE_HEAD, title=f"acceptance (source: {acceptance['source'] or 'plain decoding'})")
+    table.add_column("category")
+    for header in ("requests", "length", "macro", "drafted", "rate", *(f"≥{i + 1}" for i in range(num_positions))):
+        table.add_column(header, justify="right")
+
+    def row(name: str, num_requests: int, block: dict[str, Any]) -> list[str | Text]:
+        pooled = block["pooled"]
+        joint = pooled["acceptance_joint"] or [None] * num_positions
+        return [
+            Text(name),
+            str(num_requests),
+            number(pooled["acceptance_length"], 3),
+            number(block["macro"]["acceptance_length"], 3),
+            number(pooled["acceptance_length_drafted"], 3),
+            number(pooled["draft_acceptance_rate"], 3),
+            *(number(value, 3) for value in joint),
+        ]
+
+    for category, block in acceptance["by_category"].items():
+        table.add_row(*row(category, block["num_requests"], block))
+    table.add_section()
+    table.add_row(*row("all", num_finished, acceptance), style="bold")
+    return table
+
+
+def _latency(latency: dict[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="latency (ms)")
+    table.add_column("")
+    columns = ("mean", "p50", "p90", "p99", "max", "count")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for key, name in LATENCIES.items():
+        table.add_row(name, *(number(latency[key][column], 0 if column == "count" else 2) for column in columns))
+    return table

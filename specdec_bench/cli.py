@@ -1,6 +1,7 @@
 """The command line: `python run.py OVERRIDES` composes and runs an experiment.
 
-`replay` and `summarize` take a run directory instead. Only what is needed to compose and refuse an experiment is imported here; engines, numpy and plots come later.
+`replay` and `summarize` take a run directory instead. Only what is needed to compose and refuse an
+experiment is imported here; engines, numpy and plots come later.
 """
 
 import difflib

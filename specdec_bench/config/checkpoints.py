@@ -60,8 +60,7 @@ def draft_checkpoint(config: ExperimentConfig) -> Draft | None:
     draft = spec.draft if spec.draft.path is not None else config.model.drafts.get(spec.name, spec.draft)
     if draft.path is None:
         raise ConfigError(
-            f"spec={spec.name}: model={config.model.name} names no draft for it; "
-            f"pass spec.draft.path=FOLDER_OR_HUB_ID"
+            f"spec={spec.name}: model={config.model.name} names no draft for it; pass spec.draft.path=FOLDER_OR_HUB_ID"
         )
     return Draft(draft.path, draft.revision)
 

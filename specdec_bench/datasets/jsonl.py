@@ -95,7 +95,8 @@ def _prompt(row: dict[str, Any], number: int) -> Prompt:
         turns = text_list(row, "turns")
     else:
         raise ValueError(
-            f"has neither turns nor prompt; its fields are {', '.join(row) or 'none'}, known are {', '.join(sorted(known))}"
+            f"has neither turns nor prompt; its fields are {', '.join(row) or 'none'}, "
+            f"known are {', '.join(sorted(known))}"
         )
     system, max_new_tokens = row.get("system"), row.get("max_new_tokens")
     if system is not None and not isinstance(system, str):

@@ -94,7 +94,9 @@ def figures(counts: Iterable[RequestAcceptance], draft_length: int) -> dict[str,
     }
 
 
-def macro(counts: Sequence[RequestAcceptance], draft_length: int, groups: Sequence[Hashable] | None = None) -> dict[str, Any]:
+def macro(
+    counts: Sequence[RequestAcceptance], draft_length: int, groups: Sequence[Hashable] | None = None
+) -> dict[str, Any]:
     """Returns the mean over requests of the per-request figures, over those in which a figure is defined.
 
     Args:

@@ -87,7 +87,9 @@ class Timings:
         return {
             "output_tps": output_tps,
             "output_tps_steady": steady_tokens / steady_s if steady_s else None,
-            "output_tps_per_gpu": output_tps / num_accelerators if output_tps is not None and num_accelerators else None,
+            "output_tps_per_gpu": output_tps / num_accelerators
+            if output_tps is not None and num_accelerators
+            else None,
             "output_tps_per_user": float(per_user.mean()) if len(per_user) else None,
             "request_rate": len(self._sent) / duration_s if duration_s else None,
             "output_tokens": tokens,

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def _samples(records: Iterable[RequestRecord]) -> tuple[dict[str, list[float]], 
             lengths[record.category].append((counts.output_tokens - 1) / counts.decode_steps)
         times = [step.received_ns for step in record.steps]
         ttft_ms.append((times[0] - record.sent_ns) / 1e6)
-        steps_ms += [(after - before) / 1e6 for before, after in zip(times, times[1:], strict=False)]
+        steps_ms += [(after - before) / 1e6 for before, after in pairwise(times)]
     return lengths, steps_ms, ttft_ms
 
 

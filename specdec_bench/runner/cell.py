@@ -137,9 +137,9 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
 
 def encoded_summary(run: RunDirectory, manifest: Manifest) -> bytes:
     """Returns summary.json's bytes: a function of requests.jsonl and the manifest alone."""
-    from specdec_bench.metrics import summary  # numpy: not for a refused configuration
+    from specdec_bench.metrics.summary import encode, summarize  # numpy: not for a refused configuration
 
-    return summary.encode(summary.summarize(run.requests(), manifest))
+    return encode(summarize(run.requests(), manifest))
 
 
 @contextlib.contextmanager

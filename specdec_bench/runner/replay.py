@@ -66,7 +66,7 @@ def compare(original: Iterable[RequestRecord], replayed: Iterable[RequestRecord]
     """
     before, after = _finished(original), _finished(replayed)
     common = [key for key in before if key in after]
-    differences = []
+    differences: list[dict[str, Any]] = []
     same_outputs = same_acceptance = 0
     for key in common:
         outputs_equal = before[key].output_token_ids == after[key].output_token_ids

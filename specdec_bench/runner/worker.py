@@ -68,9 +68,11 @@ class Worker:
             except (EOFError, OSError):  # the parent is gone: leave nothing running
                 os.killpg(0, signal.SIGKILL)
             if isinstance(message, Interrupt):
-                if self._measuring is None:
+                measuring = self._measuring
+                if measuring is None:
                     os.killpg(0, signal.SIGKILL)  # nothing is measured yet, nothing can be lost
-                loop.call_soon_threadsafe(self._measuring.cancel)
+                else:
+                    loop.call_soon_threadsafe(measuring.cancel)
             else:
                 loop.call_soon_threadsafe(deliver, message)
 

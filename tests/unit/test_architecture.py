@@ -35,7 +35,9 @@ def project_imports(path: Path) -> list[str]:
     names = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("specdec_bench"):
-            names += [f"{node.module}.{alias.name}" if node.module == "specdec_bench" else node.module for alias in node.names]
+            names += [
+                f"{node.module}.{alias.name}" if node.module == "specdec_bench" else node.module for alias in node.names
+            ]
         elif isinstance(node, ast.Import):
             names += [alias.name for alias in node.names if alias.name.startswith("specdec_bench")]
     return names
@@ -57,7 +59,12 @@ def loaded_after(statement: str) -> set[str]:
 
 def test_the_command_line_imports_nothing_heavy() -> None:
     assert not loaded_after("import specdec_bench.cli, specdec_bench.runner.cell") & {
-        "torch", "transformers", "pandas", "numpy", "matplotlib", "scipy"
+        "torch",
+        "transformers",
+        "pandas",
+        "numpy",
+        "matplotlib",
+        "scipy",
     }
 
 

@@ -8,6 +8,7 @@ or does not on a given machine.
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
 
 import pytest
 from engine_runs import DRAFT, TARGET, demo_prompts
@@ -24,11 +25,11 @@ Futures = dict[str, list[Future[list[StepTruth]]]]
 def runs() -> Iterator[Futures]:
     """All runs at once, in two processes."""
     prompts, _ = demo_prompts(16)
-    pair = {"target": checkpoints.resolve(TARGET), "draft": checkpoints.resolve(DRAFT), "prompts": prompts}
+    run = partial(SampledRun, target=checkpoints.resolve(TARGET), draft=checkpoints.resolve(DRAFT), prompts=prompts)
     wanted = {
-        "plain": [SampledRun(**pair, k=1, min_steps=5_000, seed=seed) for seed in (0, 10_000)],
-        "warped": [SampledRun(**pair, k=2, min_steps=1_500, seed=20_000, temperature=0.7, top_k=50)],
-        "broken": [SampledRun(**pair, k=1, min_steps=1_500, seed=30_000, is_broken=True)],
+        "plain": [run(k=1, min_steps=5_000, seed=seed) for seed in (0, 10_000)],
+        "warped": [run(k=2, min_steps=1_500, seed=20_000, temperature=0.7, top_k=50)],
+        "broken": [run(k=1, min_steps=1_500, seed=30_000, is_broken=True)],
     }
     with ProcessPoolExecutor(max_workers=2, mp_context=multiprocessing.get_context("spawn")) as pool:
         yield {name: [pool.submit(sample, run) for run in several] for name, several in wanted.items()}

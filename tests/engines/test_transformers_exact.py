@@ -87,11 +87,11 @@ class Truths:
     def outcome(
         self, pair: Pair, method: str, k: int, prompt: Sequence[int], ending: Ending, dtype: str = "float64"
     ) -> Outcome:
-        propose = {
-            "none": lambda: propose_nothing,
-            "ngram": lambda: prompt_lookup(k, NGRAM_MAX, ending),
-            "draft_model": lambda: draft_model(self.model(pair.draft, dtype), ending),
-        }[method]()
+        propose = propose_nothing
+        if method == "ngram":
+            propose = prompt_lookup(k, NGRAM_MAX, ending)
+        elif method == "draft_model":
+            propose = draft_model(self.model(pair.draft, dtype), ending)
         return decode(self.model(pair.target, dtype), prompt, ending, k, propose)
 
 
@@ -256,7 +256,7 @@ def engine_of(engines: EnginePool, pair: Pair, method: str, k: int) -> Any:
 
 
 @pytest.mark.parametrize(("method", "k"), [("none", 0), *CELLS])
-@pytest.mark.parametrize("max_new_tokens", [1, 2, 3, 40])
+@pytest.mark.parametrize("max_new_tokens", [1, 2, 3, 28])
 def test_random_models_equal_the_reference(
     engines: EnginePool, truths: Truths, random_pair: Pair, method: str, k: int, max_new_tokens: int
 ) -> None:
@@ -435,7 +435,7 @@ def test_a_cancelled_request_leaves_nothing_behind(engines: EnginePool, tiny: Pa
     before = ask(engine, prompt, max_new_tokens=24)
 
     async def leave_early() -> int:
-        async with aclosing(engine.stream(greedy_request(other, 200))) as stream:
+        async with aclosing(engine.stream(greedy_request(other, 200))) as stream:  # type: ignore[type-var]
             return len([await anext(stream) for _ in range(2)])
 
     assert asyncio.run(leave_early()) == 2
@@ -450,7 +450,7 @@ def test_a_failed_request_leaves_nothing_behind(engines: EnginePool, tiny: Pair,
     before = ask(engine, prompt, max_new_tokens=24)
 
     async def fail() -> None:
-        async with aclosing(engine.stream(greedy_request([10**6], 8))) as stream:
+        async with aclosing(engine.stream(greedy_request([10**6], 8))) as stream:  # type: ignore[type-var]
             async for _ in stream:
                 pass
 

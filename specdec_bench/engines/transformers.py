@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import inspect
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -69,15 +69,8 @@ class TransformersAdapter:
         model, draft = self._config.model, draft_checkpoint(self._config)
         shared = self._shared_arguments(transformers, torch)
         if draft is not None:  # before any weights load
-            sizes = [
-                transformers.AutoConfig.from_pretrained(
-                    resolve(path), revision=revision, trust_remote_code=model.trust_remote_code
-                )
-                .get_text_config()
-                .vocab_size
-                for path, revision in ((model.path, model.revision), (draft.path, draft.revision))
-            ]
-            check_vocabulary(draft.path, *sizes)
+            target_size = self._vocab_size(transformers, model.path, model.revision)
+            check_vocabulary(draft.path, target_size, self._vocab_size(transformers, draft.path, draft.revision))
         self._target = self._load_model(transformers, model.path, model.revision, shared)
         self._arguments = {"target": {"path": model.path, "revision": model.revision, **shared}}
         if draft is not None:
@@ -124,11 +117,26 @@ class TransformersAdapter:
             **extra,
         }
 
+    def _vocab_size(self, transformers: Any, path: str, revision: str | None) -> int:
+        trusted = self._config.model.trust_remote_code
+        with _loading(path):
+            config = transformers.AutoConfig.from_pretrained(
+                resolve(path), revision=revision, trust_remote_code=trusted
+            )
+        size: int = config.get_text_config().vocab_size
+        return size
+
     def _load_model(self, transformers: Any, path: str, revision: str | None, arguments: dict[str, Any]) -> Any:
-        try:
-            model = transformers.AutoModelForCausalLM.from_pretrained(resolve(path), revision=revision, **arguments)
-        except (OSError, ValueError, RuntimeError, ImportError) as error:
-            raise EngineError(f"{path}: transformers cannot load it: {_first_line(error)}") from error
+        with _loading(path):
+            model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
+                resolve(path), revision=revision, output_loading_info=True, **arguments
+            )
+        # transformers fills in what the files lack with random numbers, and only warns.
+        if lacking := sorted(map(str, [*loaded["missing_keys"], *loaded["mismatched_keys"]])):
+            raise EngineError(
+                f"{path}: its weights lack {len(lacking)} tensors or have them in another shape ({lacking[0]}, ...); "
+                "the checkpoint is incomplete or of another architecture"
+            )
         # A checkpoint's sampling defaults (top_p, repetition_penalty, ...) would fill what a request leaves
         # unset; the request alone decides here.
         model.generation_config = transformers.GenerationConfig()
@@ -217,6 +225,17 @@ class TransformersAdapter:
                 assistant_model=self._draft,
                 streamer=steps,
             )
+
+
+@contextlib.contextmanager
+def _loading(path: str) -> Iterator[None]:
+    """Turns whatever a checkpoint's files make transformers raise into one line that names the checkpoint."""
+    try:
+        yield
+    except Exception as error:  # safetensors, json, torch and remote code raise what they like
+        raise EngineError(
+            f"{path}: transformers cannot load it: {type(error).__name__}: {_first_line(error)}"
+        ) from error
 
 
 class _CancelledError(Exception):
@@ -321,6 +340,7 @@ class _CountedCandidates:
 
         def counted(**kwargs: Any) -> "_CountedCandidates":
             candidates = get_candidate_generator(**kwargs)
+            _look_up_the_context_alone(candidates)
             return cls(candidates, get_candidate_generator.__self__._specdec_steps)
 
         return counted
@@ -354,6 +374,21 @@ class _CountedCandidates:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._candidates, name)
+
+
+def _look_up_the_context_alone(candidates: Any) -> None:
+    """Lets prompt lookup propose what it finds, whatever the sampling.
+
+    It runs the target's logits processors over made-up equal logits to see which tokens are forbidden; top-p
+    then forbids an arbitrary share of the vocabulary, and drafts are lost that the target may accept.
+    """
+    from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+    from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
+
+    if isinstance(candidates, PromptLookupCandidateGenerator) and candidates.logits_processor is not None:
+        warpers = (TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper)
+        kept = [processor for processor in candidates.logits_processor if not isinstance(processor, warpers)]
+        candidates.logits_processor = LogitsProcessorList(kept)
 
 
 def _first_line(error: BaseException) -> str:

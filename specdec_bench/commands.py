@@ -3,19 +3,23 @@
 import argparse
 import datetime
 import json
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from specdec_bench.archive import RunDirectory
 from specdec_bench.errors import ArchiveError, SpecDecBenchError
 from specdec_bench.records import Manifest
-from specdec_bench.report.plots import write_plots
 from specdec_bench.report.progress import RunProgress
 from specdec_bench.report.table import print_summary
 from specdec_bench.runner import replay as replaying
-from specdec_bench.runner.cell import Cell, encoded_summary, run_cell
+from specdec_bench.runner.cell import Cell, encoded_summary, run_cell, samples_of
+
+if TYPE_CHECKING:
+    from specdec_bench.metrics.summary import Samples
 
 
 def run_and_show(cell: Cell, run_dir: Path) -> RunDirectory:
@@ -36,11 +40,13 @@ def run_and_show(cell: Cell, run_dir: Path) -> RunDirectory:
     return run
 
 
-def show(run: RunDirectory) -> None:
+def show(run: RunDirectory, samples: "Samples | None" = None) -> None:
     """Prints a run's table and writes its plots."""
+    from specdec_bench.report.plots import write_plots  # a second of matplotlib: not before anything was measured
+
     summary, label = run.summary(), _label(run.manifest())
-    write_plots(summary, run.requests(), run.path, label=label)
-    print_summary(summary, Console(), title=label, path=str(run.path))
+    write_plots(summary, samples or samples_of(run), run.path, label=label)
+    print_summary(summary, _console(), title=label, path=str(run.path))
 
 
 def replay(arguments: list[str]) -> int:
@@ -61,7 +67,7 @@ def replay(arguments: list[str]) -> int:
     result["must_be_identical"] = replaying.must_be_identical(manifest)
     result["environment_changes"] = replaying.environment_changes(manifest, run.manifest())
     (run.path / "replay.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    console = Console()
+    console = _console()
     console.print(
         f"replay of {manifest.run_id}: {result['num_identical_outputs']} of {result['num_compared']} outputs and "
         f"{result['num_identical_acceptance']} of {result['num_compared']} acceptances identical"
@@ -83,13 +89,19 @@ def summarize(arguments: list[str]) -> int:
     parser.add_argument("run_dir", help="a run directory")
     run = RunDirectory.open(parser.parse_args(arguments).run_dir)
     before = run.summary_path.read_bytes() if run.summary_path.is_file() else None
-    after = encoded_summary(run, run.manifest())
+    samples = samples_of(run)  # one pass over the requests serves summary and plots
+    after = encoded_summary(samples, run.manifest())
     if after != before:
         run.write_summary(after)
-    show(run)
+    show(run, samples)
     state = "unchanged" if after == before else "written" if before is None else "CHANGED: it was another before"
-    Console().print(f"summary.json: {state}", markup=False)
+    _console().print(f"summary.json: {state}", markup=False)
     return 0
+
+
+def _console() -> Console:
+    """Returns where tables go: into a file or a pipe wider than the 80 columns that rich assumes of those."""
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
 
 
 def _default_output() -> Path:

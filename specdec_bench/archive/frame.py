@@ -11,6 +11,7 @@ import pandas as pd
 
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.errors import ArchiveError
+from specdec_bench.metrics.acceptance import request_acceptance
 from specdec_bench.records import Manifest, RequestRecord
 
 logger = logging.getLogger(__name__)
@@ -19,6 +20,7 @@ ATTEMPTS = "attempts"
 """Folders of this name hold runs that were given up and repeated; they are no part of a sweep's figures."""
 
 _NS_PER_MS = 1e6
+_COUNTS = ("num_decode_steps", "num_verify_steps", "num_proposed", "num_accepted")
 _STRING: Final = pd.StringDtype(storage="python")
 """Not pyarrow's, which refuses the lone surrogates that datasets hold."""
 
@@ -179,40 +181,15 @@ def _latency(record: RequestRecord) -> dict[str, float]:
 
 
 def _acceptance(record: RequestRecord) -> dict[str, int | float | None]:
-    """Returns METRICS' counts of one request and its acceptance length; the prefill is no decode step."""
-    num_decode_steps: int | None = None
-    num_verify_steps: int | None = None
-    num_proposed: int | None = None
-    num_accepted: int | None = None
-    decode_steps = record.steps[1:]
-    is_exact = all(step.num_accepted is not None for step in record.steps)
-    if record.error is not None or not record.output_token_ids or record.acceptance_source == "engine_total":
-        pass
-    elif record.acceptance_source is None:
-        # By definition one token a step; chunks do not tell, since they may hold several.
-        num_decode_steps = len(record.output_token_ids) - 1
-        num_verify_steps = num_proposed = num_accepted = 0
-    elif record.acceptance_source == "stream":
-        num_decode_steps = len(decode_steps)
-    else:
-        if is_exact:
-            num_decode_steps = len(decode_steps)
-        if record.counters is not None:
-            if record.counters.num_decode_steps is not None:
-                num_decode_steps = record.counters.num_decode_steps
-            num_verify_steps = record.counters.num_verify_steps
-            num_proposed = record.counters.num_proposed
-            num_accepted = record.counters.num_accepted
-        elif is_exact:
-            num_accepted = sum(step.num_accepted or 0 for step in decode_steps)
-            if all(step.num_proposed is not None for step in decode_steps):
-                num_proposed = sum(step.num_proposed or 0 for step in decode_steps)
-                num_verify_steps = sum((step.num_proposed or 0) > 0 for step in decode_steps)
-    length = (len(record.output_token_ids) - 1) / num_decode_steps if num_decode_steps else math.nan
+    """Returns the counts of one request and its acceptance length, as the summary counts them; None where undefined."""
+    if record.error is not None or not record.output_token_ids:
+        return {"acceptance_length": math.nan, **dict.fromkeys(_COUNTS)}
+    counts = request_acceptance(record)
+    # Plain decoding verifies nothing, and that is known; of a stream or a total it is not known.
+    unknown = 0 if record.acceptance_source is None else None
+    steps = counts.decode_steps
+    told = (steps, counts.verify_steps, counts.proposed, counts.accepted)
     return {
-        "acceptance_length": length,
-        "num_decode_steps": num_decode_steps,
-        "num_verify_steps": num_verify_steps,
-        "num_proposed": num_proposed,
-        "num_accepted": num_accepted,
+        "acceptance_length": (counts.output_tokens - 1) / steps if steps else math.nan,
+        **{name: unknown if count is None else count for name, count in zip(_COUNTS, told, strict=True)},
     }

@@ -6,7 +6,7 @@ go too, and the values of secret keys in its query.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,9 @@ SECRET_KEYS = frozenset(
 )
 """Whole keys, lower case. `num_speculative_tokens`, `stop_token_ids` or `tokenizer` are none of them."""
 
+MIN_SECRET_LENGTH = 6
+"""A shorter one would be found in the middle of words; it is redacted by its key alone."""
+
 _KEY = "|".join(sorted((key.replace("_", "[_-]") for key in SECRET_KEYS), key=len, reverse=True))
 # The key as a whole word: neither inside a longer name nor before one. Quotes may stand between it and its sign.
 _SECRET_INSIDE = re.compile(rf"(?<![\w-])(?:{_KEY})[\"'\\]*\s*[:=]", re.IGNORECASE)
@@ -78,21 +81,44 @@ _URL_CREDENTIALS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/?#\"<>]+@", re.IGNO
 _URL_QUERY = re.compile(rf"([?&](?:{_KEY})=)[^\s&#\"<>]+", re.IGNORECASE)
 
 
-def redact(value: Any) -> Any:
+def redact(value: Any, secrets: Collection[str] = ()) -> Any:
     """Returns a copy of nested dicts, lists and tuples without secrets.
 
     Whatever lies under a secret key becomes "[redacted]", all of it. What cannot be a secret stays: None, a bool
     and an empty string. A dotted key (`engine.extra_args.api_key`) is secret if any of its parts is.
+
+    Args:
+        value: what is to be archived.
+        secrets: known ones (see `secret_values`), taken out of every other string too.
     """
     if isinstance(value, dict):
         return {
-            key: REDACTED if _is_secret(key) and not _is_harmless(item) else redact(item) for key, item in value.items()
+            key: REDACTED if _is_secret(key) and not _is_harmless(item) else redact(item, secrets)
+            for key, item in value.items()
         }
     if isinstance(value, list):
-        return [redact(item) for item in value]
+        return [redact(item, secrets) for item in value]
     if isinstance(value, tuple):
-        return tuple(redact(item) for item in value)
-    return _redact_urls(value) if isinstance(value, str) else value
+        return tuple(redact(item, secrets) for item in value)
+    return redact_text(value, secrets) if isinstance(value, str) else value
+
+
+def redact_text(text: str, secrets: Collection[str] = ()) -> str:
+    """Returns free text, such as an engine's message, without known secrets and without URLs' credentials."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, REDACTED)
+    return _redact_urls(text)
+
+
+def secret_values(value: Any) -> frozenset[str]:
+    """Returns the secrets of a configuration: what `redact` would take out, where it is long enough to look for."""
+    if isinstance(value, dict):
+        return frozenset().union(
+            *(_leaves(item) if _is_secret(key) else secret_values(item) for key, item in value.items())
+        )
+    if isinstance(value, list | tuple):
+        return frozenset().union(*map(secret_values, value))
+    return frozenset()
 
 
 def redact_overrides(arguments: Sequence[str]) -> list[str]:
@@ -149,6 +175,14 @@ def _is_secret(key: object) -> bool:
         return False
     parts = _PATH_SIGNS.split(key.lower().replace("-", "_"))
     return any(part.strip("\"' ") in SECRET_KEYS for part in parts)
+
+
+def _leaves(value: Any) -> frozenset[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return frozenset().union(*map(_leaves, value))
+    return frozenset() if isinstance(value, bool) or len(str(value)) < MIN_SECRET_LENGTH else frozenset({str(value)})
 
 
 def _is_harmless(value: object) -> bool:

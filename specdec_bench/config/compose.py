@@ -1,6 +1,6 @@
 """From Hydra's composed tree, or an archived config.yaml, to the typed experiment."""
 
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,25 @@ def experiment(composed: DictConfig) -> ExperimentConfig:
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key}: has no value; pass {error.full_key}=VALUE") from None
     except OmegaConfBaseException as error:
-        raise ConfigError(str(error).splitlines()[0]) from None
+        raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
     assert isinstance(config, ExperimentConfig)
+    _refuse_added_fields(config)
     return _complete(config)
+
+
+def _refuse_added_fields(config: Any, prefix: str = "") -> None:
+    """Refuses what `+key=value` added beside the schema's fields, which nothing would ever read.
+
+    Raises:
+        ConfigError: naming it and the fields that there are.
+    """
+    known = field_names(config)
+    for name, value in vars(config).items():
+        if name not in known:
+            raise ConfigError(f"+{prefix}{name}={value}: no such field; there are {', '.join(known)}")
+        for key, item in value.items() if isinstance(value, dict) else [(None, value)]:
+            if is_dataclass(item):
+                _refuse_added_fields(item, f"{prefix}{name}." if key is None else f"{prefix}{name}.{key}.")
 
 
 def archived_experiment(tree: dict[str, Any]) -> ExperimentConfig:

@@ -85,6 +85,20 @@ def text_list(row: dict[str, Any], key: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def label(row: dict[str, Any], key: str, default: str) -> str:
+    """Returns a row's id or category, the default where there is none.
+
+    Raises:
+        ValueError: it is neither a string nor a whole number.
+    """
+    value = row.get(key)
+    if value is None:
+        return default
+    if type(value) not in (str, int):
+        raise ValueError(f"{key}={value!r}: must be a string or a whole number")
+    return str(value)
+
+
 def _prompt(row: dict[str, Any], number: int) -> Prompt:
     known = {"prompt_id", "category", "turns", "prompt", "system", "max_new_tokens"}
     if "turns" in row and "prompt" in row:
@@ -104,8 +118,8 @@ def _prompt(row: dict[str, Any], number: int) -> Prompt:
     if max_new_tokens is not None and (type(max_new_tokens) is not int or max_new_tokens < 1):
         raise ValueError(f"max_new_tokens={max_new_tokens!r}: must be a whole number of at least 1")
     return Prompt(
-        prompt_id=str(row.get("prompt_id", number)),
-        category=str(row.get("category", "default")),
+        prompt_id=label(row, "prompt_id", str(number)),
+        category=label(row, "category", "default"),
         turns=turns,
         system=system,
         max_new_tokens=max_new_tokens,

@@ -9,7 +9,7 @@ Source: Zheng et al., "Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", 
 from typing import Any
 
 from specdec_bench.config.schema import DatasetConfig
-from specdec_bench.datasets.jsonl import read_prompts, required_path, text_list
+from specdec_bench.datasets.jsonl import label, read_prompts, required_path, text_list
 from specdec_bench.records import Prompt
 
 
@@ -24,7 +24,9 @@ def load(config: DatasetConfig) -> list[Prompt]:
 
 def _prompt(row: dict[str, Any], _: int) -> Prompt:
     id_key, turns_key = ("question_id", "turns") if "turns" in row else ("prompt_id", "prompt")
-    missing = [key for key in (id_key, "category", turns_key) if key not in row]
+    missing = [key for key in (id_key, "category", turns_key) if row.get(key) is None]
     if missing:
         raise ValueError(f"no MT-Bench question: lacks {', '.join(missing)} (has {', '.join(row)})")
-    return Prompt(prompt_id=str(row[id_key]), category=str(row["category"]), turns=text_list(row, turns_key))
+    return Prompt(
+        prompt_id=label(row, id_key, ""), category=label(row, "category", ""), turns=text_list(row, turns_key)
+    )

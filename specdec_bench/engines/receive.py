@@ -16,7 +16,10 @@ class LiveCounts:
 
     finished: int = 0
     failed: int = 0
+    skipped: int = 0
+    """Never sent, because they do not fit the model's context."""
     first_error: str | None = None
+    """Of a failed or a skipped request."""
     output_tokens: int = 0
     decode_steps: int = 0
     decoded_tokens: int = 0

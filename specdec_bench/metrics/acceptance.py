@@ -1,8 +1,9 @@
 """Acceptance of drafts. Definitions: METRICS; vLLM v1/spec_decode/metrics.py for the drafted figures."""
 
-from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
+
+import numpy as np
 
 from specdec_bench.records import AcceptanceCounters, Record, RequestRecord
 
@@ -25,28 +26,53 @@ class RequestAcceptance(Record, frozen=True, kw_only=True):
 def request_acceptance(record: RequestRecord) -> RequestAcceptance:
     """Returns the counts of one finished request, from the best source in it.
 
-    The first chunk is the prefill's and no decode step. Where every later chunk tells `num_accepted`, a chunk
-    is one engine step and the counts are exact; otherwise the engine's counters are taken; with neither,
+    The first chunk is the prefill's and no decode step. Where the engine tells `num_accepted` of every later chunk,
+    a chunk is one engine step and the counts are exact; otherwise the engine's counters are taken; with neither,
     chunks stand for steps (`acceptance_source` "stream"), which overstates the tokens of one step.
     """
-    output_tokens, decode = len(record.output_token_ids), record.steps[1:]
-    if all(step.num_accepted is not None and step.num_proposed is not None for step in decode):
-        verified = [step for step in decode if step.num_proposed]
+    output_tokens, decode, source = len(record.output_token_ids), record.steps[1:], record.acceptance_source
+    if source in ("stream", "engine_total"):
+        return RequestAcceptance(output_tokens=output_tokens, decode_steps=len(decode) if source == "stream" else None)
+    # Without later chunks, or beside them, the first may hold the prefill and any number of steps.
+    first = record.steps[0] if record.steps else None
+    is_exact = first is None or first.num_accepted is not None or first.num_tokens == 1
+    is_proposed_known = True
+    verify_steps = proposed = accepted = truncated_steps = 0
+    histogram: list[int] = []
+    for step in decode:  # one pass and few names: a large run has millions of steps
+        num_accepted, num_proposed = step.num_accepted, step.num_proposed
+        if num_accepted is None:
+            is_exact = False
+            break
+        accepted += num_accepted
+        truncated_steps += step.num_tokens <= num_accepted
+        if num_proposed is None:
+            is_proposed_known = False
+        elif num_proposed:
+            verify_steps += 1
+            proposed += num_proposed
+            while len(histogram) <= num_accepted:
+                histogram.append(0)
+            histogram[num_accepted] += 1
+    if is_exact and is_proposed_known:
         return RequestAcceptance(
             output_tokens=output_tokens,
             decode_steps=len(decode),
-            verify_steps=len(verified),
-            proposed=sum(step.num_proposed or 0 for step in verified),
-            accepted=sum(step.num_accepted or 0 for step in verified),
-            truncated_steps=sum(step.num_tokens < (step.num_accepted or 0) + 1 for step in decode),
-            histogram=_histogram([step.num_accepted or 0 for step in verified]),
+            verify_steps=verify_steps,
+            proposed=proposed,
+            accepted=accepted,
+            truncated_steps=truncated_steps,
+            histogram=tuple(histogram),
         )
     if record.counters is not None:
         return from_counters(record.counters, output_tokens)
-    if record.acceptance_source is None:  # plain decoding: one token a step, however chunks were merged
+    if source is None:  # plain decoding: one token a step, however chunks were merged
         return RequestAcceptance(output_tokens=output_tokens, decode_steps=max(output_tokens - 1, 0))
-    is_stream = record.acceptance_source == "stream"
-    return RequestAcceptance(output_tokens=output_tokens, decode_steps=len(decode) if is_stream else None)
+    if is_exact:  # the engine pads its proposals, so which steps had any is not known
+        return RequestAcceptance(
+            output_tokens=output_tokens, decode_steps=len(decode), accepted=accepted, truncated_steps=truncated_steps
+        )
+    return RequestAcceptance(output_tokens=output_tokens, decode_steps=None)
 
 
 def from_counters(counters: AcceptanceCounters, output_tokens: int) -> RequestAcceptance:
@@ -94,6 +120,56 @@ def figures(counts: Iterable[RequestAcceptance], draft_length: int) -> dict[str,
     }
 
 
+class RequestFigures:
+    """The figures of each request by itself, one row a request, for means over requests. Undefined is NaN."""
+
+    def __init__(self, counts: Sequence[RequestAcceptance], draft_length: int) -> None:
+        emitted = _column([max(request.output_tokens - 1, 0) for request in counts])
+        decode_steps, verify_steps = (
+            _column([getattr(r, n) for r in counts]) for n in ("decode_steps", "verify_steps")
+        )
+        proposed, accepted = (_column([getattr(r, n) for r in counts]) for n in ("proposed", "accepted"))
+        self._scalars = {
+            "acceptance_length": _divide(emitted, decode_steps),
+            "acceptance_length_drafted": 1 + _divide(accepted, verify_steps),
+            "draft_acceptance_rate": _divide(accepted, proposed),
+        }
+        width = draft_length + 1
+        nothing = (np.nan,) * width
+        histogram = np.array(
+            [nothing if r.histogram is None else r.histogram + (0,) * (width - len(r.histogram)) for r in counts],
+            dtype=np.float64,
+        ).reshape(len(counts), width)
+        at_least = histogram[:, ::-1].cumsum(axis=1)[:, ::-1]
+        joint = _divide(at_least[:, 1:], at_least[:, :1])
+        conditional = _divide(
+            joint, np.concatenate([np.ones((len(counts), 1)), joint[:, :-1]], axis=1)[:, :draft_length]
+        )
+        self._lists = {
+            "acceptance_joint": joint,
+            "acceptance_conditional": conditional,
+            "acceptance_histogram": histogram,
+        }
+        self._drafts = draft_length > 0
+        self._is_histogram_known = np.array([r.histogram is not None for r in counts], dtype=bool)
+
+    def mean(self, chosen: np.ndarray | None = None, groups: np.ndarray | None = None) -> dict[str, Any]:
+        """Returns the mean of each figure over the chosen requests in which it is defined.
+
+        Args:
+            chosen: indices of requests; None takes all.
+            groups: the conversation number of each request (of all, not of the chosen); with it, the mean over
+                conversations of the mean over their turns.
+        """
+        rows = slice(None) if chosen is None else chosen
+        numbers = None if groups is None else np.unique(groups[rows], return_inverse=True)[1]
+        has_lists = self._drafts and bool(self._is_histogram_known[rows].any())
+        return {
+            **{name: _mean(values[rows, None], numbers)[0] for name, values in self._scalars.items()},
+            **{name: _mean(values[rows], numbers) if has_lists else None for name, values in self._lists.items()},
+        }
+
+
 def macro(
     counts: Sequence[RequestAcceptance], draft_length: int, groups: Sequence[Hashable] | None = None
 ) -> dict[str, Any]:
@@ -104,27 +180,36 @@ def macro(
         draft_length: K, the length of the lists.
         groups: the conversation of each request; with it, the mean over conversations of the mean over turns.
     """
-    members: dict[Hashable, list[dict[str, Any]]] = defaultdict(list)
-    for index, request in enumerate(counts):
-        members[index if groups is None else groups[index]].append(figures([request], draft_length))
-    return _mean([_mean(group) for group in members.values()])
+    return RequestFigures(counts, draft_length).mean(groups=None if groups is None else numbered(groups))
 
 
-SCALARS = ("acceptance_length", "acceptance_length_drafted", "draft_acceptance_rate")
-LISTS = ("acceptance_joint", "acceptance_conditional", "acceptance_histogram")
+def numbered(keys: Sequence[Hashable]) -> np.ndarray:
+    """Returns the keys as numbers: equal keys, equal numbers."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
-def _mean(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    means: dict[str, Any] = {name: _mean_defined([row[name] for row in rows]) for name in SCALARS}
-    for name in LISTS:
-        lists = [row[name] for row in rows if row[name] is not None]
-        means[name] = [_mean_defined(column) for column in zip(*lists, strict=True)] if lists else None
-    return means
+def _column(values: Sequence[int | None]) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _mean_defined(values: Sequence[float | None]) -> float | None:
-    defined = [value for value in values if value is not None]
-    return sum(defined) / len(defined) if defined else None
+def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    quotient = np.full(part.shape, np.nan)
+    np.divide(part, whole, out=quotient, where=~np.isnan(whole) & (whole != 0))
+    return quotient
+
+
+def _mean(values: np.ndarray, groups: np.ndarray | None) -> list[float | None]:
+    """Returns the mean of each column of (requests, columns); of the groups' means, if there are groups."""
+    if groups is not None and len(values):
+        size = int(groups.max()) + 1
+        columns = values.T
+        counts = np.array([np.bincount(groups, ~np.isnan(column), size) for column in columns])
+        sums = np.array([np.bincount(groups, np.nan_to_num(column), size) for column in columns])
+        values = _divide(sums, counts).T
+    defined = ~np.isnan(values)
+    totals = np.where(defined, values, 0).sum(axis=0)
+    return [float(total / n) if n else None for total, n in zip(totals, defined.sum(axis=0).tolist(), strict=True)]
 
 
 def _histogram(accepted: Sequence[int]) -> tuple[int, ...]:

@@ -7,51 +7,79 @@ pooled, macro, macro_by_conversation, by_category), `latency`, `latency_by_categ
 
 import json
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
-from specdec_bench.metrics.acceptance import RequestAcceptance, figures, from_counters, macro, request_acceptance
+import numpy as np
+
+from specdec_bench.metrics.acceptance import (
+    RequestAcceptance,
+    RequestFigures,
+    figures,
+    from_counters,
+    numbered,
+    request_acceptance,
+)
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.timing import Timings
 from specdec_bench.records import SCHEMA_VERSION, Manifest, RequestRecord, Summary
 
 
-def summarize(records: Iterable[RequestRecord], manifest: Manifest) -> Summary:
+class Samples:
+    """What the figures and the plots are computed from, gathered in one pass over the requests.
+
+    The lists have one entry a finished request of the measured window.
+    """
+
+    def __init__(self, records: Iterable[RequestRecord]) -> None:
+        self.outcomes = dict.fromkeys(("finished", "failed", "skipped", "interrupted", "warmup"), 0)
+        self.acceptance: list[RequestAcceptance] = []
+        self.categories: list[str] = []
+        self.conversations: list[Hashable] = []
+        self.sources: set[str | None] = set()
+        self.timings = Timings()
+        self.timed_categories: list[str] = []
+        """The category of each request in `timings`: those that received anything."""
+        for record in records:
+            self._add(record)
+
+    def _add(self, record: RequestRecord) -> None:
+        outcome = _outcome(record)
+        self.outcomes[outcome] += 1
+        if outcome != "finished":
+            return
+        self.acceptance.append(request_acceptance(record))
+        self.categories.append(record.category)
+        self.conversations.append((record.prompt_id, record.repeat))
+        if record.steps:  # one that ended before its first token tells nothing of where counts come from
+            self.sources.add(record.acceptance_source)
+            self.timings.add(record)
+            self.timed_categories.append(record.category)
+
+
+def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) -> Summary:
     """Returns the summary of one run. Warm-up is in no figure; failed requests are counted, in no other figure.
 
     Raises:
         ValueError: acceptance comes from different sources within the run, which no adapter may do.
     """
-    requests = dict.fromkeys(("finished", "failed", "skipped", "interrupted", "warmup"), 0)
-    counts: list[RequestAcceptance] = []
-    categories: list[str] = []
-    conversations: list[Hashable] = []
-    sources = set()
-    timings, timings_by_category = Timings(), defaultdict[str, Timings](Timings)
-    for record in records:
-        outcome = _outcome(record)
-        requests[outcome] += 1
-        if outcome != "finished":
-            continue
-        counts.append(request_acceptance(record))
-        categories.append(record.category)
-        conversations.append((record.prompt_id, record.repeat))
-        sources.add(record.acceptance_source)
-        timings.add(record)
-        timings_by_category[record.category].add(record)
-    if len(sources) > 1:
-        raise ValueError(f"acceptance comes from several sources within one run: {sorted(map(str, sources))}")
-    source = next(iter(sources), None)
+    if not isinstance(samples, Samples):
+        samples = Samples(samples)
+    timings = samples.timings
+    if len(samples.sources) > 1:
+        raise ValueError(f"acceptance comes from several sources within one run: {sorted(map(str, samples.sources))}")
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": manifest.run_id,
         "status": manifest.status,
         "partial": manifest.status != "finished",
         "synthetic": manifest.synthetic,
-        "requests": {**requests, "conversations": len(set(conversations))},
-        "acceptance": _acceptance(counts, categories, conversations, source, manifest),
+        "requests": {**samples.outcomes, "conversations": len(set(samples.conversations))},
+        "acceptance": _acceptance(samples, manifest),
         "latency": timings.latency(),
-        "latency_by_category": {name: timings_by_category[name].latency() for name in sorted(timings_by_category)},
+        "latency_by_category": {
+            name: timings.latency(rows) for name, rows in _rows_by_category(samples.timed_categories).items()
+        },
         "throughput": timings.throughput(
             manifest.config.get("load", {}).get("concurrency"), manifest.engine.get("num_accelerators") or 0
         ),
@@ -63,7 +91,10 @@ def summarize(records: Iterable[RequestRecord], manifest: Manifest) -> Summary:
 
 def encode(summary: Summary) -> bytes:
     """Returns summary.json's bytes: the same for the same summary."""
-    return json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass") + b"\n"
+    try:
+        return json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    except UnicodeEncodeError:  # a category may hold a lone surrogate, which UTF-8 has no bytes for
+        return json.dumps(summary, indent=2, allow_nan=False).encode("ascii") + b"\n"
 
 
 def _outcome(record: RequestRecord) -> str:
@@ -74,28 +105,28 @@ def _outcome(record: RequestRecord) -> str:
     return {"context_overflow": "skipped", "interrupted": "interrupted"}.get(record.error.kind, "failed")
 
 
-def _acceptance(
-    counts: list[RequestAcceptance],
-    categories: list[str],
-    conversations: list[Hashable],
-    source: str | None,
-    manifest: Manifest,
-) -> dict[str, Any]:
+def _rows_by_category(categories: Sequence[str]) -> dict[str, np.ndarray]:
+    """Returns the indices of each category's requests, categories sorted."""
+    rows: dict[str, list[int]] = defaultdict(list)
+    for index, category in enumerate(categories):
+        rows[category].append(index)
+    return {category: np.array(rows[category], dtype=np.int64) for category in sorted(rows)}
+
+
+def _acceptance(samples: Samples, manifest: Manifest) -> dict[str, Any]:
+    counts, source = samples.acceptance, next(iter(samples.sources), None)
     draft_length = manifest.config.get("spec", {}).get("draft_length") or 0
     draft_length = max([draft_length, *(len(request.histogram or ()) - 1 for request in counts)])
+    by_request, conversations = RequestFigures(counts, draft_length), numbered(samples.conversations)
 
-    def block(indices: list[int]) -> dict[str, Any]:
-        chosen = [counts[i] for i in indices]
+    def block(rows: np.ndarray) -> dict[str, Any]:
         return {
-            "pooled": figures(chosen, draft_length),
-            "macro": macro(chosen, draft_length),
-            "macro_by_conversation": macro(chosen, draft_length, [conversations[i] for i in indices]),
+            "pooled": figures((counts[row] for row in rows), draft_length),
+            "macro": by_request.mean(rows),
+            "macro_by_conversation": by_request.mean(rows, conversations),
         }
 
-    indices_by_category: dict[str, list[int]] = defaultdict(list)
-    for index, category in enumerate(categories):
-        indices_by_category[category].append(index)
-    overall = block(list(range(len(counts))))
+    overall = block(np.arange(len(counts)))
     if source == "engine_total" and manifest.engine_totals is not None:
         # The engine counted the run as a whole: what it says of single requests and categories stays null.
         output_tokens = sum(request.output_tokens for request in counts)
@@ -108,7 +139,7 @@ def _acceptance(
         "source": source,
         **overall,
         "by_category": {
-            category: {"num_requests": len(indices), **block(indices)}
-            for category, indices in sorted(indices_by_category.items())
+            category: {"num_requests": len(rows), **block(rows)}
+            for category, rows in _rows_by_category(samples.categories).items()
         },
     }

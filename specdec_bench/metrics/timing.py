@@ -15,75 +15,94 @@ NS_PER_S = 1e9
 class Timings:
     """Reduces requests to flat arrays of integers as they pass by, then computes the figures.
 
-    `step_ns` and `step_tokens` have one entry a decode step; the others one entry a request.
+    `_at` and `_tokens` have one entry a chunk, the others one entry a request.
     """
 
     def __init__(self) -> None:
-        self._sent, self._ended = array("q"), array("q")
-        self._ttft, self._e2e, self._queue = array("q"), array("q"), array("q")
-        self._tpot_ns, self._tpot_tokens = array("q"), array("q")
-        self._step_ns, self._step_tokens = array("q"), array("q")
-        self._chunk_at, self._chunk_tokens = array("q"), array("q")
-        self.num_merged = 0
-        """Chunks after the first of their request that may hold several engine steps."""
+        self._scheduled, self._sent = array("q"), array("q")
+        self._output_tokens, self._num_chunks, self._num_merged = array("q"), array("q"), array("q")
+        self._at, self._tokens = array("q"), array("q")
 
     def add(self, record: RequestRecord) -> None:
         """Takes in one finished request of the measured window."""
-        if record.sent_ns is None or not record.steps:
+        steps = record.steps
+        if record.sent_ns is None or not steps:
             return
-        steps, sent = record.steps, record.sent_ns
-        first, last = steps[0].received_ns, steps[-1].received_ns
-        self._sent.append(sent)
-        self._ended.append(last)
-        self._queue.append(sent - record.scheduled_ns)
-        self._ttft.append(first - sent)
-        self._e2e.append(last - sent)
-        later_tokens = len(record.output_token_ids) - steps[0].num_tokens
-        if later_tokens:
-            self._tpot_ns.append(last - first)
-            self._tpot_tokens.append(later_tokens)
-        is_plain = record.acceptance_source is None
-        previous = first
-        for index, step in enumerate(steps):
-            self._chunk_at.append(step.received_ns)
-            self._chunk_tokens.append(step.num_tokens)
-            if index:
-                self._step_ns.append(step.received_ns - previous)
-                self._step_tokens.append(step.num_tokens)
-                previous = step.received_ns
-                self.num_merged += step.num_accepted is None and not (is_plain and step.num_tokens == 1)
+        self._scheduled.append(record.scheduled_ns)
+        self._sent.append(record.sent_ns)
+        self._output_tokens.append(len(record.output_token_ids))
+        self._num_chunks.append(len(steps))
+        self._at.extend([step.received_ns for step in steps])
+        self._tokens.extend([step.num_tokens for step in steps])
+        unknown = [step for step in steps[1:] if step.num_accepted is None]
+        if record.acceptance_source is None:  # plain decoding: a chunk of one token is one step
+            unknown = [step for step in unknown if step.num_tokens > 1]
+        self._num_merged.append(len(unknown))
+
+    @property
+    def num_merged(self) -> int:
+        """Chunks after the first of their request that may hold several engine steps."""
+        return sum(self._num_merged)
 
     @property
     def merged_share(self) -> float | None:
         """Share of the chunks after the first that may hold several engine steps."""
-        return self.num_merged / len(self._step_ns) if self._step_ns else None
+        later = len(self._at) - len(self._sent)
+        return self.num_merged / later if later else None
 
-    def latency(self) -> dict[str, Any]:
-        """Returns the distributions in ms.
+    def latency(self, chosen: np.ndarray | None = None) -> dict[str, Any]:
+        """Returns the distributions in ms, of all requests or of those at the chosen indices.
 
         Step times and inter-token latencies are empty where chunks were merged: their gaps are not steps.
         """
-        step_ms = np.asarray(self._step_ns if not self.num_merged else [], dtype=np.int64) / NS_PER_MS
-        step_tokens = np.asarray(self._step_tokens if not self.num_merged else [], dtype=np.int64)
-        tpot_ms = np.asarray(self._tpot_ns, dtype=np.int64) / NS_PER_MS / np.asarray(self._tpot_tokens, dtype=np.int64)
+        rows = np.arange(len(self._sent)) if chosen is None else chosen
+        first_at, last_at, later_tokens = (column[rows] for column in self._requests())
+        sent, scheduled = _int64(self._sent)[rows], _int64(self._scheduled)[rows]
+        step_ms, step_tokens = self._steps(rows)
+        with_tpot = later_tokens > 0
         return {
-            "ttft_ms": describe(np.asarray(self._ttft) / NS_PER_MS),
-            "e2e_ms": describe(np.asarray(self._e2e) / NS_PER_MS),
-            "tpot_ms": describe(tpot_ms),
+            "ttft_ms": describe((first_at - sent) / NS_PER_MS),
+            "e2e_ms": describe((last_at - sent) / NS_PER_MS),
+            "tpot_ms": describe((last_at - first_at)[with_tpot] / NS_PER_MS / later_tokens[with_tpot]),
             "step_time_ms": describe(step_ms),
             "itl_ms": describe(np.repeat(step_ms / step_tokens, step_tokens)),
-            "queue_time_ms": describe(np.asarray(self._queue) / NS_PER_MS),
+            "queue_time_ms": describe((sent - scheduled) / NS_PER_MS),
         }
+
+    def samples_ms(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns every step time (none where chunks were merged) and every TTFT, in ms."""
+        first_at, _, _ = self._requests()
+        return self._steps(np.arange(len(self._sent)))[0], (first_at - _int64(self._sent)) / NS_PER_MS
+
+    def _requests(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns each request's first and last arrival (ns) and its tokens after the first chunk."""
+        num_chunks, at = _int64(self._num_chunks), _int64(self._at)
+        first = np.cumsum(num_chunks) - num_chunks
+        later_tokens = _int64(self._output_tokens) - _int64(self._tokens)[first]
+        return at[first], at[first + num_chunks - 1], later_tokens
+
+    def _steps(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns time in ms and tokens of every decode step of those requests; nothing where any was merged."""
+        if _int64(self._num_merged)[rows].any() or not len(rows):
+            return np.empty(0), np.empty(0, dtype=np.int64)
+        num_chunks = _int64(self._num_chunks)
+        is_chosen = np.zeros(len(num_chunks), dtype=bool)
+        is_chosen[rows] = True
+        is_step = np.repeat(is_chosen, num_chunks)
+        is_step[np.cumsum(num_chunks) - num_chunks] = False  # the first chunk is the prefill's
+        gaps = np.diff(_int64(self._at), prepend=0)
+        return gaps[is_step] / NS_PER_MS, _int64(self._tokens)[is_step]
 
     def throughput(self, concurrency: int | None, num_accelerators: int) -> dict[str, Any]:
         """Returns rates per second over the whole window, and over its steady part."""
-        tokens = int(np.sum(np.asarray(self._chunk_tokens, dtype=np.int64)))
-        duration_s = (max(self._ended) - min(self._sent)) / NS_PER_S if self._sent else None
+        tokens = int(_int64(self._tokens).sum())
+        first_at, last_at, later_tokens = self._requests()
+        duration_s = (int(last_at.max()) - min(self._sent)) / NS_PER_S if self._sent else None
         output_tps = tokens / duration_s if duration_s else None
-        steady_s, steady_tokens = self._steady(concurrency)
-        tpot_ns = np.asarray(self._tpot_ns, dtype=np.float64)
-        moving = tpot_ns > 0
-        per_user = np.asarray(self._tpot_tokens, dtype=np.float64)[moving] / (tpot_ns[moving] / NS_PER_S)
+        steady_s, steady_tokens = self._steady(concurrency, last_at)
+        decode_ns = last_at - first_at
+        moving = (decode_ns > 0) & (later_tokens > 0)
+        per_user = later_tokens[moving] / (decode_ns[moving] / NS_PER_S)
         return {
             "output_tps": output_tps,
             "output_tps_steady": steady_tokens / steady_s if steady_s else None,
@@ -98,24 +117,28 @@ class Timings:
             "num_accelerators": num_accelerators,
         }
 
-    def _steady(self, concurrency: int | None) -> tuple[float | None, int]:
+    def _steady(self, concurrency: int | None, ended: np.ndarray) -> tuple[float | None, int]:
         """Returns seconds and tokens from when the full concurrency was first in flight to when it last was.
 
         Short dips between the turns of a conversation lie within; ramp and drain do not.
         """
         if not self._sent or concurrency is None:
             return None, 0
-        times = np.concatenate([np.asarray(self._sent, dtype=np.int64), np.asarray(self._ended, dtype=np.int64)])
-        changes = np.concatenate([np.ones(len(self._sent)), -np.ones(len(self._ended))])
+        times = np.concatenate([_int64(self._sent), ended])
+        changes = np.concatenate([np.ones(len(self._sent)), -np.ones(len(ended))])
         # At one instant an end comes before a start: the slot is the same.
         order = np.lexsort((changes, times))
         in_flight = np.cumsum(changes[order])
         full = np.flatnonzero(in_flight >= concurrency)
         if not len(full):
             return None, 0
-        began, ended = int(times[order][full[0]]), int(times[order][full[-1] + 1])
-        if ended <= began:
+        first, last = int(times[order][full[0]]), int(times[order][full[-1] + 1])
+        if last <= first:
             return None, 0
-        at = np.asarray(self._chunk_at, dtype=np.int64)
-        within = (at > began) & (at <= ended)
-        return (ended - began) / NS_PER_S, int(np.asarray(self._chunk_tokens, dtype=np.int64)[within].sum())
+        at = _int64(self._at)
+        within = (at > first) & (at <= last)
+        return (last - first) / NS_PER_S, int(_int64(self._tokens)[within].sum())
+
+
+def _int64(values: "array[int]") -> np.ndarray:
+    return np.asarray(values, dtype=np.int64)

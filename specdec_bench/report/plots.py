@@ -1,27 +1,27 @@
 """The three plots of a run."""
 
 from collections import defaultdict
-from collections.abc import Iterable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from specdec_bench.metrics.acceptance import request_acceptance
-from specdec_bench.records import RequestRecord, Summary
+from specdec_bench.metrics.summary import Samples
+from specdec_bench.records import Summary
+from specdec_bench.report.text import literal
 
 BLUE, ORANGE, GREY = "#2f6db3", "#d9822b", "#8a8a8a"
 
 
-def write_plots(summary: Summary, records: Iterable[RequestRecord], folder: Path, *, label: str) -> list[Path]:
+def write_plots(summary: Summary, samples: Samples, folder: Path, *, label: str) -> list[Path]:
     """Draws acceptance by position, acceptance length by category, and step time and TTFT; returns the PNGs' paths."""
-    lengths, steps_ms, ttft_ms = _samples(records)
+    steps_ms, ttft_ms = samples.timings.samples_ms()
     figures = {
         "acceptance_by_position.png": _by_position(summary["acceptance"]["pooled"]),
-        "acceptance_by_category.png": _by_category(summary["acceptance"], lengths),
-        "step_time_and_ttft.png": _times(steps_ms if not summary["merged_chunks"] else [], ttft_ms),
+        "acceptance_by_category.png": _by_category(summary["acceptance"], _lengths(samples)),
+        "step_time_and_ttft.png": _times(steps_ms, ttft_ms),
     }
     stamp = " · ".join(
         [*(["SYNTHETIC ENGINE"] if summary["synthetic"] else []), *(["PARTIAL RUN"] if summary["partial"] else [])]
@@ -37,20 +37,13 @@ def write_plots(summary: Summary, records: Iterable[RequestRecord], folder: Path
     return paths
 
 
-def _samples(records: Iterable[RequestRecord]) -> tuple[dict[str, list[float]], list[float], list[float]]:
+def _lengths(samples: Samples) -> dict[str, list[float]]:
+    """Returns the acceptance length of each request, by category."""
     lengths: dict[str, list[float]] = defaultdict(list)
-    steps_ms: list[float] = []
-    ttft_ms: list[float] = []
-    for record in records:
-        if record.phase != "measure" or record.error is not None or not record.steps or record.sent_ns is None:
-            continue
-        counts = request_acceptance(record)
+    for category, counts in zip(samples.categories, samples.acceptance, strict=True):
         if counts.decode_steps:
-            lengths[record.category].append((counts.output_tokens - 1) / counts.decode_steps)
-        times = [step.received_ns for step in record.steps]
-        ttft_ms.append((times[0] - record.sent_ns) / 1e6)
-        steps_ms += [(after - before) / 1e6 for before, after in pairwise(times)]
-    return lengths, steps_ms, ttft_ms
+            lengths[category].append((counts.output_tokens - 1) / counts.decode_steps)
+    return lengths
 
 
 def _by_position(pooled: dict[str, Any]) -> Figure:
@@ -92,21 +85,19 @@ def _by_category(acceptance: dict[str, Any], lengths: dict[str, list[float]]) ->
     return figure
 
 
-def _times(steps_ms: list[float], ttft_ms: list[float]) -> Figure:
+def _times(steps_ms: np.ndarray, ttft_ms: np.ndarray) -> Figure:
     figure = Figure(figsize=(9, 4), layout="constrained")
     panels = (("step time (ms)", "decode steps", steps_ms), ("time to first token (ms)", "requests", ttft_ms))
     for axes, (name, unit, values) in zip(figure.subplots(1, 2), panels, strict=True):
-        if not values:
+        if not len(values):
             _nothing(figure, axes, f"{name}: nothing exact to show")
             continue
-        ordered = sorted(values)
+        median, p95, cut = np.percentile(values, (50, 95, 99))
         # The last percent would squeeze everything else against the axis; it is named instead.
-        cut = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
-        axes.hist([value for value in ordered if value <= cut], bins=40, color=BLUE, alpha=0.85)
-        for share, style in ((0.5, "-"), (0.95, "--")):
-            at = ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-            axes.axvline(at, color=ORANGE, linestyle=style, label=f"p{share * 100:.0f} {at:.2f} ms")
-        axes.plot([], [], " ", label=f"max {ordered[-1]:.2f} ms (not drawn above p99)")
+        axes.hist(values[values <= cut], bins=40, color=BLUE, alpha=0.85)
+        for percentile, at, style in ((50, median, "-"), (95, p95, "--")):
+            axes.axvline(at, color=ORANGE, linestyle=style, label=f"p{percentile} {at:.2f} ms")
+        axes.plot([], [], " ", label=f"max {values.max():.2f} ms (not drawn above p99)")
         axes.set(xlabel=name, ylabel=unit)
         axes.legend(frameon=False, fontsize=8)
         _tidy(axes)
@@ -125,5 +116,5 @@ def _tidy(axes: Any) -> None:
 
 
 def _plain(text: str) -> str:
-    """Keeps matplotlib from reading a dollar sign as mathematics."""
-    return text.replace("$", r"\$")
+    """Keeps matplotlib from reading a dollar sign as mathematics, and from failing at what no font can show."""
+    return literal(text).replace("$", r"\$")

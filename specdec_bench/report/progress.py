@@ -42,12 +42,13 @@ class RunProgress:
         rates = f"{rate:,.0f} tokens/s"
         if progress.decode_steps:
             rates += f" · acceptance length {progress.decoded_tokens / progress.decode_steps:.2f}"
-        if progress.failed:
-            rates += f" · {progress.failed} failed"
+        for outcome, number in (("failed", progress.failed), ("skipped", progress.skipped)):
+            if number:
+                rates += f" · {number} {outcome}"
         self._progress.update(
             self._task,
             description="warming up" if progress.phase == "warmup" else "measuring",
             total=progress.total if progress.phase == "measure" else None,
-            completed=progress.finished + progress.failed,
+            completed=progress.finished + progress.failed + progress.skipped,
             rates=rates,
         )

@@ -3,22 +3,26 @@
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from specdec_bench.records import Summary
+from specdec_bench.report.text import literal
 
 LATENCIES = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "step_time_ms": "step time", "itl_ms": "ITL", "e2e_ms": "end to end"}
+NAME_WIDTH = 16
+"""A terminal that is too narrow for a table narrows its names to this and no further."""
 
 
 def print_summary(summary: Summary, console: Console, *, title: str, path: str) -> None:
     """Prints acceptance by category, latency and throughput, and where the run is. Marks what is not a plain result."""
     for warning in _warnings(summary):
-        console.print(Text(warning, style="bold red"), soft_wrap=True)
-    console.print(Text(title, style="bold"), soft_wrap=True)
-    console.print(_acceptance(summary["acceptance"], summary["requests"]["finished"]))
-    console.print(_latency(summary["latency"]))
+        console.print(Text(literal(warning), style="bold red"), soft_wrap=True)
+    console.print(Text(literal(title), style="bold"), soft_wrap=True)
+    _print_whole(console, _acceptance(summary["acceptance"], summary["requests"]["finished"]))
+    _print_whole(console, _latency(summary["latency"]))
     throughput = summary["throughput"]
     console.print(
         Text(
@@ -30,12 +34,21 @@ def print_summary(summary: Summary, console: Console, *, title: str, path: str) 
         ),
         soft_wrap=True,
     )
-    console.print(Text(f"run directory  {path}"), soft_wrap=True)
+    console.print(Text(f"run directory  {literal(path)}"), soft_wrap=True)
 
 
 def number(value: float | None, digits: int) -> str:
     """Returns the value rounded, or a dash where it is undefined."""
     return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def _print_whole(console: Console, table: Table) -> None:
+    """Prints a table without cutting a cell: its names wrap first, then its lines outgrow the terminal."""
+    natural = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+    if natural > console.width:
+        longest = max((cell_len(str(cell)) for cell in table.columns[0].cells), default=0)
+        table.width = max(console.width, natural - max(longest - NAME_WIDTH, 0))
+    console.print(table, crop=False)
 
 
 def _warnings(summary: Summary) -> list[str]:
@@ -60,15 +73,15 @@ def _warnings(summary: Summary) -> list[str]:
 def _acceptance(acceptance: dict[str, Any], num_finished: int) -> Table:
     num_positions = len(acceptance["pooled"]["acceptance_joint"] or [])
     table = Table(box=box.SIMPLE_HEAD, title=f"acceptance (source: {acceptance['source'] or 'plain decoding'})")
-    table.add_column("category")
+    table.add_column("category", overflow="fold")
     for header in ("requests", "length", "macro", "drafted", "rate", *(f"≥{i + 1}" for i in range(num_positions))):
-        table.add_column(header, justify="right")
+        table.add_column(header, justify="right", no_wrap=True)
 
     def row(name: str, num_requests: int, block: dict[str, Any]) -> list[str | Text]:
         pooled = block["pooled"]
         joint = pooled["acceptance_joint"] or [None] * num_positions
         return [
-            Text(name),
+            Text(literal(name)),
             str(num_requests),
             number(pooled["acceptance_length"], 3),
             number(block["macro"]["acceptance_length"], 3),
@@ -86,10 +99,10 @@ def _acceptance(acceptance: dict[str, Any], num_finished: int) -> Table:
 
 def _latency(latency: dict[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="latency (ms)")
-    table.add_column("")
+    table.add_column("", overflow="fold")
     columns = ("mean", "p50", "p90", "p99", "max", "count")
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for key, name in LATENCIES.items():
         table.add_row(name, *(number(latency[key][column], 0 if column == "count" else 2) for column in columns))
     return table

@@ -1,13 +1,11 @@
 """One cell, from its configuration to a finished run directory. Runs in the parent."""
 
-import contextlib
 import logging
-import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import yaml
@@ -15,7 +13,7 @@ import yaml
 from specdec_bench import datasets
 from specdec_bench.archive import RunDirectory, provenance
 from specdec_bench.archive.fingerprint import prompts_fingerprint
-from specdec_bench.archive.redact import redact, redact_hydra_folder, redact_overrides
+from specdec_bench.archive.redact import redact, redact_overrides, redact_text, secret_values
 from specdec_bench.config.checkpoints import check_checkpoints
 from specdec_bench.config.compose import to_tree
 from specdec_bench.config.identity import engine_key
@@ -23,8 +21,11 @@ from specdec_bench.config.schema import ExperimentConfig
 from specdec_bench.engines.base import check_support
 from specdec_bench.errors import EngineError, RunInterrupted, SpecDecBenchError
 from specdec_bench.records import SCHEMA_VERSION, Manifest, Prompt, RunStatus
-from specdec_bench.runner.messages import Progress, RunCell, Started
-from specdec_bench.runner.process import discard_process, process_for
+from specdec_bench.runner.messages import Done, Progress, RunCell, Started
+from specdec_bench.runner.process import StopSignals, discard_process, process_for
+
+if TYPE_CHECKING:
+    from specdec_bench.metrics.summary import Samples
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
         RunInterrupted: the user stopped it.
         SpecDecBenchError: it failed.
     """
-    tree = redact(to_tree(cell.config))
+    tree, secrets = redact(to_tree(cell.config)), secret_values(to_tree(cell.config))
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         run_id=provenance.new_run_id(),
@@ -84,7 +85,6 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
     run = RunDirectory.create(
         run_dir, manifest, cell.prompts, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     )
-    redact_hydra_folder(run.hydra_path)
 
     def on_started(started: Started) -> None:
         nonlocal manifest
@@ -93,7 +93,7 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
             manifest,
             environment=started.environment,
             checkpoints=started.checkpoints,
-            engine=redact(msgspec.to_builtins(description))
+            engine=redact(msgspec.to_builtins(description), secrets)
             | {"start_s": started.engine_start_s, "reused": started.engine_reused},
             clock=started.clock,
             synthetic=description.synthetic,
@@ -104,57 +104,58 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
     def end(status: RunStatus, error: str | None = None, **changes: Any) -> None:
         nonlocal manifest
         manifest = msgspec.structs.replace(
-            manifest, status=status, error=error, finished_utc=provenance.utc_now(), **changes
+            manifest,
+            status=status,
+            error=error and redact_text(error, secrets),
+            finished_utc=provenance.utc_now(),
+            **changes,
         )
         # The summary first: a run that says it is finished has one.
-        run.write_summary(encoded_summary(run, manifest))
+        run.write_summary(encoded_summary(samples_of(run), manifest))
         run.write_manifest(manifest)
 
     measured = RunCell(
         config=cell.config, prompts=cell.prompts, run_dir=run.path, expected_checkpoints=cell.expected_checkpoints
     )
-    try:
-        with _termination_as_interrupt():
-            done = process_for(engine_key(cell.config)).run(measured, run.log_path, on_started, on_progress)
-    except KeyboardInterrupt:
-        discard_process()
-        end("interrupted", "stopped by the user")
-        raise RunInterrupted(f"interrupted; what was measured is in {run.path}") from None
-    except SpecDecBenchError as error:
-        discard_process()
-        end("failed", str(error))
-        raise
-    if done.interrupted:
-        end("interrupted", "stopped by the user", engine_totals=done.engine_totals)
-        raise RunInterrupted(f"interrupted; what was measured is in {run.path}")
-    if done.num_finished == 0:
-        failure = f"no request finished, {done.num_failed} failed: {done.first_error}"
-        end("failed", failure, engine_totals=done.engine_totals)
-        raise EngineError(failure)
-    end("finished", engine_totals=done.engine_totals)
+    with StopSignals() as stops:
+        try:
+            done = process_for(engine_key(cell.config)).run(measured, run.log_path, on_started, on_progress, stops)
+        except KeyboardInterrupt:
+            discard_process()
+            end("interrupted", "stopped by the user")
+            raise RunInterrupted(f"interrupted; what was measured is in {run.path}") from None
+        except SpecDecBenchError as error:
+            discard_process()
+            end("failed", str(error))
+            raise
+        if done.interrupted:
+            end("interrupted", "stopped by the user", engine_totals=done.engine_totals)
+            raise RunInterrupted(f"interrupted; what was measured is in {run.path}")
+        if done.num_finished == 0:
+            failure = _why_none_finished(done)
+            end("failed", failure, engine_totals=done.engine_totals)
+            raise EngineError(failure)
+        end("finished", engine_totals=done.engine_totals)
     return run
 
 
-def encoded_summary(run: RunDirectory, manifest: Manifest) -> bytes:
+def samples_of(run: RunDirectory) -> "Samples":
+    """Returns what figures and plots are computed from, read in one pass."""
+    from specdec_bench.metrics.summary import Samples  # numpy: not for a refused configuration
+
+    return Samples(run.requests())
+
+
+def encoded_summary(samples: "Samples", manifest: Manifest) -> bytes:
     """Returns summary.json's bytes: a function of requests.jsonl and the manifest alone."""
-    from specdec_bench.metrics.summary import encode, summarize  # numpy: not for a refused configuration
+    from specdec_bench.metrics.summary import encode, summarize
 
-    return encode(summarize(run.requests(), manifest))
+    return encode(summarize(samples, manifest))
 
 
-@contextlib.contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """Treats SIGTERM (a scheduler's time limit) as Ctrl-C: stop cleanly and keep what was measured."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        previous = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread: a launcher runs cells its own way
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+def _why_none_finished(done: Done) -> str:
+    if done.num_failed == 0:
+        fix = "raise model.max_seq_len, or lower sampling.max_new_tokens"
+        return f"all {done.num_skipped} requests were skipped, the first because: {done.first_error}; {fix}"
+    skipped = f" and {done.num_skipped} were skipped" if done.num_skipped else ""
+    return f"no request finished: {done.num_failed} failed{skipped}, the first because: {done.first_error}"

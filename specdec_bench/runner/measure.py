@@ -11,8 +11,9 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from specdec_bench.archive.redact import redact_text, secret_values
 from specdec_bench.archive.writer import RequestWriter
 from specdec_bench.config.identity import request_seed
 from specdec_bench.config.schema import ClosedLoad, ExperimentConfig
@@ -59,6 +60,7 @@ class Measurement:
         self._engine = engine
         self._prompter = prompter
         self._writer = writer
+        self._secrets = secret_values(asdict(config))
         self._max_seq_len = engine.describe().max_seq_len
         own_stops = () if config.sampling.ignore_eos else prompter.stop_token_ids
         self._stops = tuple(sorted({*own_stops, *config.sampling.stop_token_ids}))
@@ -143,6 +145,8 @@ class Measurement:
         else:
             received, cancellation = await receive(self._engine, request, self.live)
             error = received.error
+            if error is not None:  # an engine may quote what it was started with
+                error = RequestError(kind=error.kind, message=redact_text(error.message, self._secrets))
         record = RequestRecord(
             request_id=request.request_id,
             prompt_id=prompt.prompt_id,
@@ -179,11 +183,14 @@ class Measurement:
     def _count(self, record: RequestRecord) -> None:
         live = self.live
         if record.error is not None:
-            live.failed += 1
+            if record.error.kind == "context_overflow":
+                live.skipped += 1
+            else:
+                live.failed += 1
             live.first_error = live.first_error or record.error.message
             return
         live.finished += 1
-        if all(step.num_accepted is not None for step in record.steps):
+        if record.steps and all(step.num_accepted is not None for step in record.steps):
             live.decode_steps += len(record.steps) - 1
             live.decoded_tokens += len(record.output_token_ids) - 1
 

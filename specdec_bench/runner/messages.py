@@ -49,6 +49,7 @@ class Progress:
     phase: Literal["warmup", "measure"]
     finished: int
     failed: int
+    skipped: int
     total: int
     output_tokens: int
     decoded_tokens: int
@@ -63,6 +64,7 @@ class Done:
     interrupted: bool
     num_finished: int
     num_failed: int
+    num_skipped: int
     first_error: str | None
     engine_totals: AcceptanceCounters | None
 

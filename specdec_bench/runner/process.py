@@ -9,17 +9,48 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from specdec_bench import errors
+from specdec_bench.archive.redact import redact_text, secret_values
 from specdec_bench.errors import EngineError, SpecDecBenchError
 from specdec_bench.runner.messages import Done, Failed, Interrupt, Progress, RunCell, Shutdown, Started
 
 STOP_TIMEOUT_S = 30.0
 """How long an engine may take to stop before it is killed."""
+LAST_WORDS_TIMEOUT_S = 1.0
+POLL_S = 0.1
+"""How soon a stop signal is noticed."""
+
+
+class StopSignals:
+    """Counts Ctrl-C and SIGTERM (a scheduler's time limit) within its block, so that they break nothing off.
+
+    An exception out of nowhere could hit the parent while it reads half a message or replaces the manifest.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        """Starts counting; in a launcher's thread, where Python allows no handlers, there is nothing to count."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Restores the handlers."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, *_: object) -> None:
+        self.count += 1
 
 
 class MeasuringProcess:
@@ -43,6 +74,7 @@ class MeasuringProcess:
         theirs.close()
         self._connection = Connection(ours.detach())
         self._log: TextIO | None = None
+        self._secrets: frozenset[str] = frozenset()
         self._last_lines: collections.deque[str] = collections.deque(maxlen=20)
         self._log_thread = threading.Thread(target=self._read_log, daemon=True)
         self._log_thread.start()
@@ -58,64 +90,63 @@ class MeasuringProcess:
         log_path: Path,
         on_started: Callable[[Started], None],
         on_progress: Callable[[Progress], None],
+        stops: StopSignals,
     ) -> Done:
         """Has the cell measured; returns when every record is on disk.
 
-        KeyboardInterrupt stops the measurement cleanly once; a second one kills the child.
+        The first stop signal ends the measurement cleanly; a second one kills the child.
 
         Raises:
             SpecDecBenchError: as the child raised it.
             EngineError: the child died.
-            KeyboardInterrupt: before anything was measured, or for the second time.
+            KeyboardInterrupt: stopped before anything was measured, or for the second time.
         """
+        self._log_to(log_path)
+        self._secrets = secret_values(asdict(cell.config))
+        self._send(cell)
         interrupted = False
-        with self._logging_to(log_path):
-            self._connection.send(cell)
-            while True:
-                try:
-                    message = self._receive()
-                except KeyboardInterrupt:
-                    if interrupted:
-                        self.kill()
-                        raise
-                    interrupted = True
-                    self._connection.send(Interrupt())
-                    continue
-                except EOFError:
-                    self._process.wait()
-                    if interrupted:  # it was still starting, and ended itself
-                        raise KeyboardInterrupt from None
-                    raise EngineError(self._obituary()) from None
-                match message:
-                    case Started():
-                        on_started(message)
-                    case Progress():
-                        on_progress(message)
-                    case Done():
-                        return message
-                    case Failed(error=name, message=text):
-                        error_class = getattr(errors, name, EngineError)
-                        assert issubclass(error_class, SpecDecBenchError)
-                        raise error_class(text)
-
-    @contextlib.contextmanager
-    def _logging_to(self, path: Path) -> Iterator[None]:
-        with path.open("a", encoding="utf-8") as self._log:
+        while True:
+            if stops.count and not interrupted:
+                interrupted = True
+                self._send(Interrupt())
+            if stops.count > 1:
+                raise KeyboardInterrupt
             try:
-                yield
-            finally:
-                self._log = None
+                message = self._receive()
+            except EOFError:
+                self._process.wait()
+                if interrupted:  # it was still starting, and ended itself
+                    raise KeyboardInterrupt from None
+                raise EngineError(self._obituary()) from None
+            match message:
+                case Started():
+                    on_started(message)
+                case Progress():
+                    on_progress(message)
+                case Done():
+                    # Also where the signal came too late to cut anything off: a sweep is to end here.
+                    return replace(message, interrupted=message.interrupted or interrupted)
+                case Failed(error=name, message=text):
+                    error_class = getattr(errors, name, EngineError)
+                    assert issubclass(error_class, SpecDecBenchError)
+                    raise error_class(text)
 
-    def _receive(self) -> object:
-        """Returns the child's next message.
+    def _send(self, message: object) -> None:
+        # If the child is gone, receiving tells.
+        with contextlib.suppress(OSError):
+            self._connection.send(message)
+
+    def _receive(self) -> object | None:
+        """Returns the child's next message, or None if there is none for a moment.
 
         Raises:
             EOFError: the child is gone.
         """
-        while not self._connection.poll(1.0):
+        if not self._connection.poll(POLL_S):
             # The engine's own processes may hold the connection open after the child has died.
             if not self.is_alive and not self._connection.poll(0):
                 raise EOFError
+            return None
         try:
             message: object = self._connection.recv()
         except OSError:
@@ -131,26 +162,32 @@ class MeasuringProcess:
                 how += " (out of memory?)"
         else:
             how = f"exited with status {code}"
-        self._log_thread.join(timeout=1.0)
+        self._log_thread.join(LAST_WORDS_TIMEOUT_S)
         words = next((line.strip() for line in reversed(self._last_lines) if line.strip()), "none")
         return f"the measuring process {how}; its last words: {words}"
 
+    def _log_to(self, path: Path | None) -> None:
+        """Has the child's output go to another file from now on."""
+        before, self._log = self._log, None if path is None else path.open("a", encoding="utf-8")
+        if before is not None:
+            before.close()
+
     def _read_log(self) -> None:
-        """Copies the child's output into the running cell's log."""
+        """Copies the child's output into the log of the cell that it runs, or ran last, without secrets."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
+            line = redact_text(line, self._secrets)
             self._last_lines.append(line)
             log = self._log
             if log is not None:
-                with contextlib.suppress(ValueError):  # closed between two cells
+                with contextlib.suppress(ValueError):  # closed at this moment
                     log.write(line)
                     log.flush()
 
     def close(self) -> None:
         """Stops the engine; kills what does not stop in time."""
         if self.is_alive:
-            with contextlib.suppress(OSError):
-                self._connection.send(Shutdown())
+            self._send(Shutdown())
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_TIMEOUT_S)
         self.kill()
@@ -160,6 +197,9 @@ class MeasuringProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        # What it printed last, a traceback say, still belongs into the log.
+        self._log_thread.join(LAST_WORDS_TIMEOUT_S)
+        self._log_to(None)
         self._connection.close()
 
 

@@ -16,6 +16,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from specdec_bench import prompting
 from specdec_bench.archive import provenance
@@ -26,7 +29,7 @@ from specdec_bench.config.checkpoints import draft_checkpoint, resolve
 from specdec_bench.config.schema import ExperimentConfig, SyntheticEngine
 from specdec_bench.engines.base import Engine, create
 from specdec_bench.errors import ConfigError, SpecDecBenchError
-from specdec_bench.records import RequestRecord
+from specdec_bench.records import EngineDescription, RequestRecord
 from specdec_bench.runner.measure import Measurement
 from specdec_bench.runner.messages import Done, Failed, Interrupt, Progress, RunCell, Started
 
@@ -52,11 +55,12 @@ class Worker:
             try:
                 await self._run(message)
             except SpecDecBenchError as error:
-                self._send(Failed(error=type(error).__name__, message=str(error)))
+                self._send(_failed(error))
             except Exception as error:  # noqa: BLE001  (the boundary of the process: the parent reports it)
                 traceback.print_exc()
-                first_line = (str(error).strip() or "no message").splitlines()[0]
-                self._send(Failed(error="EngineError", message=f"{type(error).__name__}: {first_line}"))
+                self._send(_failed(error))
+            finally:
+                self._measuring = None
         if self._engine is not None:
             await self._engine.stop()
 
@@ -70,7 +74,7 @@ class Worker:
             if isinstance(message, Interrupt):
                 measuring = self._measuring
                 if measuring is None:
-                    os.killpg(0, signal.SIGKILL)  # nothing is measured yet, nothing can be lost
+                    os.killpg(0, signal.SIGKILL)  # nothing is measured yet (or all is, and sent), nothing can be lost
                 else:
                     loop.call_soon_threadsafe(measuring.cancel)
             else:
@@ -98,7 +102,7 @@ class Worker:
         _check_fingerprints(cell.expected_checkpoints, checkpoints)
         self._send(
             Started(
-                description=engine.describe(),
+                description=_describe(engine),
                 environment=provenance.environment(),
                 checkpoints=checkpoints,
                 clock=provenance.clock(),
@@ -116,8 +120,6 @@ class Worker:
                     await self._measuring
                 except asyncio.CancelledError:
                     interrupted = True
-                finally:
-                    self._measuring = None
         totals = engine.counters()
         run.write_responses((record, prompter.decode(record.output_token_ids)) for record in _replies(run))
         live = measurement.live
@@ -126,6 +128,7 @@ class Worker:
                 interrupted=interrupted,
                 num_finished=live.finished,
                 num_failed=live.failed,
+                num_skipped=live.skipped,
                 first_error=live.first_error,
                 engine_totals=totals,
             )
@@ -144,6 +147,7 @@ class Worker:
                         phase=measurement.phase,
                         finished=live.finished,
                         failed=live.failed,
+                        skipped=live.skipped,
                         total=measurement.num_requests,
                         output_tokens=live.output_tokens,
                         decoded_tokens=live.decoded_tokens,
@@ -159,6 +163,35 @@ class Worker:
         finally:
             over.set()
             thread.join()
+
+
+def _failed(error: BaseException) -> Failed:
+    while isinstance(error, BaseExceptionGroup):  # of the tasks that hold the conversations; the first one tells
+        error = error.exceptions[0]
+    if isinstance(error, SpecDecBenchError):
+        return Failed(error=type(error).__name__, message=str(error))
+    first_line = (str(error).strip() or "no message").splitlines()[0]
+    return Failed(error="EngineError", message=f"{type(error).__name__}: {first_line}")
+
+
+def _describe(engine: Engine) -> EngineDescription:
+    """Returns the engine's description, its own objects spelt out: no other process could unpickle a dtype."""
+    description = engine.describe()
+    return msgspec.structs.replace(
+        description, arguments=_plain(description.arguments), resolved=_plain(description.resolved)
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Returns JSON's types for anything: an object becomes what `str` makes of it, and so does a key."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    for plain in (bool, int, float):
+        if isinstance(value, plain):
+            return plain(value)
+    return value if value is None else str(value)
 
 
 def _replies(run: RunDirectory) -> Iterator[RequestRecord]:

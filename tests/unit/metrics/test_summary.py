@@ -1,0 +1,312 @@
+"""Which requests a summary is made of, and what it says of itself."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specdec_bench.archive import RunDirectory
+from specdec_bench.metrics import summary as summary_module
+from specdec_bench.metrics.definitions import DEFINITIONS
+from specdec_bench.metrics.summary import encode, summarize
+from specdec_bench.records import (
+    AcceptanceCounters,
+    ErrorKind,
+    Manifest,
+    RequestError,
+    RequestRecord,
+    Step,
+)
+
+S = 1_000_000_000
+
+
+def manifest(**changes: Any) -> Manifest:
+    values: dict[str, Any] = {
+        "schema_version": 1,
+        "run_id": "run-1",
+        "status": "finished",
+        "created_utc": "2026-01-02T03:04:05+00:00",
+        "command": (),
+        "overrides": (),
+        "config": {"spec": {"name": "ngram", "draft_length": 3}, "load": {"concurrency": 1}},
+        "project": {},
+        "engine": {"num_accelerators": 2},
+    }
+    return Manifest(**(values | changes))
+
+
+def request(number: int, *accepted: int, **changes: Any) -> RequestRecord:
+    """Sent at second 10 x number; the prefill's token 1 s later, then a step a second with 3 drafts each."""
+    sent = 10 * number * S
+    steps = [Step(received_ns=sent + S, num_tokens=1, num_proposed=0, num_accepted=0)]
+    for i, number_accepted in enumerate(accepted):
+        steps.append(
+            Step(
+                received_ns=sent + (i + 2) * S,
+                num_tokens=number_accepted + 1,
+                num_proposed=3,
+                num_accepted=number_accepted,
+            )
+        )
+    values: dict[str, Any] = {
+        "request_id": f"r{number}",
+        "prompt_id": f"p{number}",
+        "category": "writing",
+        "turn": 0,
+        "repeat": 0,
+        "phase": "measure",
+        "scheduled_ns": sent,
+        "sent_ns": sent,
+        "prompt_token_ids": (1,),
+        "output_token_ids": (7,) * sum(step.num_tokens for step in steps),
+        "steps": tuple(steps),
+        "acceptance_source": "engine_request",
+        "finish_reason": "length",
+    }
+    return RequestRecord(**(values | changes))
+
+
+def failure(kind: ErrorKind) -> RequestError:
+    return RequestError(kind=kind, message="m")
+
+
+def figures(found: dict[str, Any]) -> dict[str, Any]:
+    """What the requests decide, less their number by outcome."""
+    return {name: value for name, value in found.items() if name != "requests"}
+
+
+TWO = (request(0, 3, 1), request(1, 0))
+
+
+def test_a_run_of_two_requests_by_hand() -> None:
+    """6 tokens in 2 steps and 1 in 1; from 0 s to 12 s, 9 tokens with the prefills'."""
+    found = summarize(TWO, manifest())
+    assert found["requests"] == {
+        "finished": 2,
+        "failed": 0,
+        "skipped": 0,
+        "interrupted": 0,
+        "warmup": 0,
+        "conversations": 2,
+    }
+    assert found["acceptance"]["source"] == "engine_request"
+    assert found["acceptance"]["pooled"]["acceptance_length"] == 7 / 3
+    assert found["acceptance"]["macro"]["acceptance_length"] == (3 + 1) / 2
+    assert found["latency"]["ttft_ms"]["mean"] == 1000.0
+    assert found["latency"]["step_time_ms"]["count"] == 3
+    assert found["throughput"]["output_tps"] == 9 / 12
+    assert found["throughput"]["output_tps_per_gpu"] == 9 / 24
+    assert (found["merged_chunks"], found["merged_share"]) == (0, 0.0)
+    assert (found["partial"], found["synthetic"]) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "changes"),
+    [
+        ("warmup", {"phase": "warmup"}),
+        ("warmup", {"phase": "warmup", "error": failure("engine_error")}),
+        ("failed", {"error": failure("engine_error")}),
+        ("interrupted", {"error": failure("interrupted")}),
+        ("skipped", {"error": failure("context_overflow"), "sent_ns": None, "steps": (), "output_token_ids": ()}),
+    ],
+    ids=["warm-up", "failed warm-up", "failed", "interrupted", "skipped"],
+)
+def test_what_did_not_finish_is_counted_and_in_no_other_figure(outcome: str, changes: dict[str, Any]) -> None:
+    """PEERS 8 and 9: it neither ends the run nor enters a figure, though it comes first and took longest."""
+    # Another category and source too: not even the list of categories may show it.
+    other = request(-100, 3, 3, 3, category="other", acceptance_source="stream", **changes)
+    found = summarize([other, *TWO], manifest())
+    assert found["requests"][outcome] == 1
+    assert found["requests"]["finished"] == 2
+    assert found["requests"]["conversations"] == 2
+    assert figures(found) == figures(summarize(TWO, manifest()))
+
+
+def test_a_run_without_a_finished_request_is_all_null() -> None:
+    found = summarize([request(0, 3, error=failure("engine_error"))], manifest(status="failed"))
+    assert found["requests"]["failed"] == 1
+    assert found["acceptance"]["source"] is None
+    assert found["acceptance"]["pooled"]["acceptance_length"] is None
+    assert found["acceptance"]["by_category"] == found["latency_by_category"] == {}
+    assert found["throughput"]["output_tps"] is None
+    assert found["partial"] is True
+    encode(found)
+
+
+def test_several_sources_in_one_run_are_refused() -> None:
+    """An exact count and an upper bound must not be averaged."""
+    with pytest.raises(ValueError, match=r"several sources.*engine_request.*stream"):
+        summarize([request(0, 1), request(1, 1, acceptance_source="stream")], manifest())
+
+
+def test_a_request_that_ended_before_its_first_token_names_no_source() -> None:
+    """Nothing was received that could tell, so it must not spoil a run of another source."""
+    records = [request(0, 1, acceptance_source="stream"), request(1, steps=(), output_token_ids=())]
+    found = summarize(records, manifest())
+    assert found["acceptance"]["source"] == "stream"
+    assert found["requests"]["finished"] == 2
+
+
+def test_categories_stand_by_themselves_in_alphabetical_order() -> None:
+    records = [request(0, 3, 1, category="b"), request(1, 0, category="a"), request(2, 1, 1, category="b")]
+    found = summarize(records, manifest())
+    assert list(found["acceptance"]["by_category"]) == list(found["latency_by_category"]) == ["a", "b"]
+    alone = summarize([records[0], records[2]], manifest())
+    assert found["acceptance"]["by_category"]["b"] == {
+        "num_requests": 2,
+        **{name: alone["acceptance"][name] for name in ("pooled", "macro", "macro_by_conversation")},
+    }
+    assert found["latency_by_category"]["b"] == alone["latency"]
+    assert found["acceptance"]["by_category"]["a"]["pooled"]["acceptance_histogram"] == [1, 0, 0, 0]
+
+
+def test_turns_of_one_prompt_are_one_conversation_and_repeats_are_not() -> None:
+    """Lengths 4 and 2 in one conversation, 1 in its repeat."""
+    records = [
+        request(0, 3, prompt_id="p"),
+        request(1, 1, prompt_id="p", turn=1),
+        request(2, 0, prompt_id="p", repeat=1),
+    ]
+    found = summarize(records, manifest())
+    assert found["requests"]["conversations"] == 2
+    assert found["acceptance"]["macro"]["acceptance_length"] == 7 / 3
+    assert found["acceptance"]["macro_by_conversation"]["acceptance_length"] == (3 + 1) / 2
+
+
+def test_lists_reach_the_configured_draft_length() -> None:
+    config = {"spec": {"draft_length": 5}, "load": {"concurrency": 1}}
+    found = summarize(TWO, manifest(config=config))["acceptance"]
+    for block in (found["pooled"], found["macro"], found["by_category"]["writing"]["pooled"]):
+        assert len(block["acceptance_joint"]) == len(block["acceptance_conditional"]) == 5
+        assert len(block["acceptance_histogram"]) == 6
+
+
+def test_an_engine_that_accepts_more_than_was_configured_is_not_cut() -> None:
+    config = {"spec": {"draft_length": 1}, "load": {"concurrency": 1}}
+    assert summarize(TWO, manifest(config=config))["acceptance"]["pooled"]["acceptance_histogram"] == [1, 1, 0, 1]
+
+
+def test_plain_decoding_has_a_length_of_one_and_no_drafts() -> None:
+    steps = tuple(Step(received_ns=(i + 1) * S, num_tokens=1) for i in range(4))
+    record = request(0, acceptance_source=None, steps=steps, output_token_ids=(7,) * 4)
+    found = summarize([record], manifest(config={"spec": {"name": "none"}, "load": {"concurrency": 1}}))["acceptance"]
+    assert found["source"] is None
+    assert found["pooled"]["acceptance_length"] == found["macro"]["acceptance_length"] == 1.0
+    assert found["pooled"]["acceptance_joint"] is None
+
+
+def test_totals_of_the_run_give_the_pooled_figures_alone() -> None:
+    """Merged chunks of 6 + 4 tokens; the engine counted 4 steps over both, 3 of them with drafts."""
+    merged = (Step(received_ns=S, num_tokens=1), Step(received_ns=2 * S, num_tokens=5))
+    shorter = (Step(received_ns=11 * S, num_tokens=1), Step(received_ns=12 * S, num_tokens=3))
+    records = [
+        request(0, acceptance_source="engine_total", steps=merged, output_token_ids=(7,) * 6),
+        request(1, acceptance_source="engine_total", steps=shorter, output_token_ids=(7,) * 4),
+    ]
+    totals = AcceptanceCounters(
+        num_verify_steps=3, num_accepted=4, num_proposed=9, num_decode_steps=4, histogram=(1, 1, 0, 1)
+    )
+    found = summarize(records, manifest(engine_totals=totals))["acceptance"]
+    assert found["source"] == "engine_total"
+    assert found["pooled"] == {
+        "output_tokens": 10,
+        "decode_steps": 4,
+        "verify_steps": 3,
+        "proposed": 9,
+        "accepted": 4,
+        "truncated_steps": None,
+        "acceptance_length": 8 / 4,
+        "acceptance_length_drafted": 1 + 4 / 3,
+        "draft_acceptance_rate": 4 / 9,
+        "acceptance_joint": [2 / 3, 1 / 3, 1 / 3],
+        "acceptance_conditional": [2 / 3, 1 / 2, 1.0],
+        "acceptance_histogram": [1, 1, 0, 1],
+    }
+    by_category = found["by_category"]["writing"]
+    for block in (found["macro"], found["macro_by_conversation"], by_category["macro"]):
+        assert set(block.values()) == {None}
+    assert {name for name, value in by_category["pooled"].items() if value is not None} == {"output_tokens"}
+
+
+def test_what_is_not_a_plain_result_says_so() -> None:
+    found = summarize(TWO, manifest(status="interrupted", synthetic="no model was run"))
+    assert (found["status"], found["partial"], found["synthetic"]) == ("interrupted", True, "no model was run")
+
+
+# ---------------------------------------------------------------- summary.json
+
+
+def test_the_bytes_are_a_function_of_the_records_and_the_manifest() -> None:
+    def records() -> list[RequestRecord]:
+        return [request(i, i % 4, category=name, prompt_id=f"p{i % 2}") for i, name in enumerate("cabd")]
+
+    first = encode(summarize(records(), manifest()))
+    assert encode(summarize(iter(records()), manifest())) == first
+    assert first.endswith(b"}\n")
+
+
+def test_numbers_come_back_as_they_were_computed() -> None:
+    """PEERS 16: full precision, and numbers, not strings."""
+    found = summarize(TWO, manifest())
+    assert json.loads(encode(found)) == found
+    assert json.loads(encode(found))["acceptance"]["pooled"]["acceptance_length"] == 7 / 3
+
+
+def test_a_summary_holds_no_nan() -> None:
+    """Single tokens, no tokens and no time between two chunks are what divides by zero."""
+    same_time = tuple(Step(received_ns=S, num_tokens=1, num_proposed=0, num_accepted=0) for _ in range(3))
+    records = [
+        request(0),
+        request(1, steps=(), output_token_ids=()),
+        request(2, steps=same_time, output_token_ids=(7,) * 3),
+    ]
+    encoded = encode(summarize(records, manifest()))
+    assert b"NaN" not in encoded
+    assert b"Infinity" not in encoded
+    with pytest.raises(ValueError, match="JSON compliant"):
+        encode({"acceptance_length": math.nan})
+
+
+@pytest.mark.parametrize("category", ["é", "\ud800 é", "\u2028", 'a "b"\n', ""])
+def test_any_category_is_written_and_read_back(tmp_path: Path, category: str) -> None:
+    found = summarize([request(0, 1, category=category)], manifest())
+    run = RunDirectory.create(tmp_path / "run", manifest(), [], "seed: 0\n")
+    run.write_summary(encode(found))
+    assert run.summary() == found
+
+
+COUNTS = {
+    "output_tokens",
+    "decode_steps",
+    "verify_steps",
+    "proposed",
+    "accepted",
+    "num_requests",
+    "duration_s",
+    "steady_duration_s",
+    "num_accelerators",
+}
+"""The quantities that the definitions' formulas are made of."""
+
+
+def test_every_figure_is_defined_beside_its_number() -> None:
+    """Tools use one name for different things, so a name without its formula says nothing."""
+    found = summarize(TWO, manifest())
+    assert found["definitions"] is DEFINITIONS
+    blocks = [found["acceptance"][name] for name in ("pooled", "macro", "macro_by_conversation")]
+    blocks += [found["latency"], found["throughput"]]
+    names = {name for block in blocks for name in block}
+    assert names - DEFINITIONS.keys() <= COUNTS
+    assert {"pooled", "macro", "macro_by_conversation"} <= DEFINITIONS.keys()
+    assert DEFINITIONS.keys() <= names | {"pooled", "macro", "macro_by_conversation"}, "defined but not computed"
+
+
+def test_the_modules_docstring_names_what_a_summary_holds() -> None:
+    assert summary_module.__doc__ is not None
+    found = summarize(TWO, manifest())
+    about_the_run = {"schema_version", "run_id", "status", "partial", "synthetic"}
+    for name in (found.keys() - about_the_run) | found["requests"].keys() | found["acceptance"].keys():
+        assert name in summary_module.__doc__, name

@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from scipy import stats
 
 from specdec_bench import prompting
-from specdec_bench.archive.codec import decode_request
 from specdec_bench.archive.writer import RequestWriter
 from specdec_bench.config import checkpoints
 from specdec_bench.config.schema import (
@@ -33,7 +33,7 @@ from specdec_bench.config.schema import (
     TransformersEngine,
 )
 from specdec_bench.engines.transformers import TransformersAdapter
-from specdec_bench.records import Prompt
+from specdec_bench.records import Prompt, RequestRecord
 from specdec_bench.runner.cell import check
 from specdec_bench.runner.measure import Measurement
 
@@ -90,7 +90,7 @@ async def measured_seconds_per_token(
     """Returns the same for the measuring path: first request sent to last token received, per emitted token."""
     with RequestWriter(path) as writer:
         await Measurement(config, prompts, adapter, prompter, writer).run()
-    records = [decode_request(line) for line in path.read_bytes().splitlines()]
+    records = msgspec.json.Decoder(RequestRecord).decode_lines(path.read_bytes())
     began = min(record.sent_ns or 0 for record in records)
     ended = max(record.steps[-1].received_ns for record in records)
     return (ended - began) / 1e9 / sum(len(record.output_token_ids) for record in records)

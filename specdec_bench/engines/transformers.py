@@ -67,14 +67,14 @@ class TransformersAdapter:
             torch.set_num_threads(self._engine_config.num_threads)
 
         model, draft = self._config.model, draft_checkpoint(self._config)
-        shared = self._shared_arguments(transformers, torch)
+        device, shared = self._device(torch), self._shared_arguments(transformers)
         if draft is not None:  # before any weights load
             target_size = self._vocab_size(transformers, model.path, model.revision)
             check_vocabulary(draft.path, target_size, self._vocab_size(transformers, draft.path, draft.revision))
-        self._target = self._load_model(transformers, model.path, model.revision, shared)
-        self._arguments = {"target": {"path": model.path, "revision": model.revision, **shared}}
+        self._target = self._load_model(transformers, model.path, model.revision, shared).to(device)
+        self._arguments = {"device": device, "target": {"path": model.path, "revision": model.revision, **shared}}
         if draft is not None:
-            self._draft = self._load_model(transformers, draft.path, draft.revision, shared)
+            self._draft = self._load_model(transformers, draft.path, draft.revision, shared).to(device)
             self._arguments["draft"] = {"path": draft.path, "revision": draft.revision, **shared}
             # assisted generation reads these from the draft's own generation config; its defaults vary the
             # draft length and stop drafting below a confidence of 0.4
@@ -89,7 +89,7 @@ class TransformersAdapter:
         assert isinstance(self._config.spec, DraftModelSpec | NgramSpec)
         return self._config.spec.draft_length
 
-    def _shared_arguments(self, transformers: Any, torch: Any) -> dict[str, Any]:
+    def _shared_arguments(self, transformers: Any) -> dict[str, Any]:
         """Returns what target and draft are both loaded with."""
         extra, model = self._engine_config.extra_args, self._config.model
         known = set(inspect.signature(transformers.PreTrainedModel.from_pretrained).parameters) - {"args", "kwargs"}
@@ -104,18 +104,20 @@ class TransformersAdapter:
                     f"engine.extra_args.{key}: transformers {transformers.__version__} has no such argument of "
                     f"from_pretrained; it has {', '.join(sorted(known - set(OWN_ARGUMENTS)))}"
                 )
-        device = self._engine_config.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        elif device.startswith("cuda") and not torch.cuda.is_available():
-            raise ConfigError(f"engine.device={device}: torch {torch.__version__} sees no GPU; use engine.device=cpu")
         return {
             "dtype": model.dtype,
             "trust_remote_code": model.trust_remote_code,
             "attn_implementation": self._engine_config.attn_implementation,
-            "device_map": device,
             **extra,
         }
+
+    def _device(self, torch: Any) -> str:
+        device = self._engine_config.device
+        if device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise ConfigError(f"engine.device={device}: torch {torch.__version__} sees no GPU; use engine.device=cpu")
+        return device
 
     def _vocab_size(self, transformers: Any, path: str, revision: str | None) -> int:
         trusted = self._config.model.trust_remote_code

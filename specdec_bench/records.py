@@ -153,6 +153,15 @@ class RequestRecord(Record, frozen=True, kw_only=True):
     error: RequestError | None = None
 
 
+class Lateness(Record, frozen=True, kw_only=True):
+    """How late the measuring loop was at wake-ups that it had asked for, over the measured window."""
+
+    count: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+
 class Manifest(Record, frozen=True, kw_only=True):
     """manifest.json: what was asked for, with what it ran, and how it ended. Written first, replaced whole."""
 
@@ -180,6 +189,8 @@ class Manifest(Record, frozen=True, kw_only=True):
     """`monotonic_ns` and `utc` read together at the start of measuring."""
     engine_totals: AcceptanceCounters | None = None
     """The engine's counters over the measured window, where it has only those."""
+    client_lateness: Lateness | None = None
+    """Of the measuring process itself; None where it was not measured."""
     synthetic: str | None = None
     """Why the figures are not those of a real model; stamped on every table and plot."""
     replay_of: str | None = None

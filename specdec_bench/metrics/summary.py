@@ -2,7 +2,7 @@
 
 Shape: `requests` (finished, failed, skipped, interrupted, warmup, conversations), `acceptance` (source,
 pooled, macro, macro_by_conversation, by_category), `latency`, `latency_by_category`, `throughput`,
-`merged_chunks`, `merged_share`, `definitions`. Undefined is null.
+`merged_chunks`, `merged_share`, `client` (lateness_ms, saturated), `definitions`. Undefined is null.
 """
 
 import json
@@ -22,7 +22,10 @@ from specdec_bench.metrics.acceptance import (
 )
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.timing import Timings
-from specdec_bench.records import SCHEMA_VERSION, Manifest, RequestRecord, Summary
+from specdec_bench.records import SCHEMA_VERSION, Lateness, Manifest, RequestRecord, Summary
+
+SATURATED_MS = 2.0
+"""A loop that is later than this half of the time adds as much to most times that it takes."""
 
 
 class Samples:
@@ -85,7 +88,16 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
         ),
         "merged_chunks": timings.num_merged,
         "merged_share": timings.merged_share,
+        "client": _client(manifest.client_lateness),
         "definitions": DEFINITIONS,
+    }
+
+
+def _client(lateness: Lateness | None) -> dict[str, Any]:
+    """Returns how late the measuring loop was, and whether so late that it bends the figures."""
+    return {
+        "lateness_ms": lateness and {"p50": lateness.p50_ms, "p99": lateness.p99_ms, "max": lateness.max_ms},
+        "saturated": lateness and lateness.p50_ms > SATURATED_MS,
     }
 
 

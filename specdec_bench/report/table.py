@@ -65,6 +65,12 @@ def _warnings(summary: Summary) -> list[str]:
     ]
     if summary["partial"]:
         warnings.append(f"PARTIAL RUN: status {summary['status']}")
+    if summary["client"]["saturated"]:
+        late = summary["client"]["lateness_ms"]
+        warnings.append(
+            f"SATURATED CLIENT: the measuring loop was {late['p50']:.1f} ms late at the median ({late['max']:.0f} at "
+            "most); times are its own as much as the engine's, acceptance is not touched"
+        )
     if summary["synthetic"]:
         warnings.append(f"SYNTHETIC: {summary['synthetic']}")
     return warnings

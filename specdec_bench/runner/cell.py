@@ -128,14 +128,15 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
             discard_process()
             end("failed", str(error))
             raise
+        counted: dict[str, Any] = {"engine_totals": done.engine_totals, "client_lateness": done.client_lateness}
         if done.interrupted:
-            end("interrupted", "stopped by the user", engine_totals=done.engine_totals)
+            end("interrupted", "stopped by the user", **counted)
             raise RunInterrupted(f"interrupted; what was measured is in {run.path}")
         if done.num_finished == 0:
             failure = _why_none_finished(done)
-            end("failed", failure, engine_totals=done.engine_totals)
+            end("failed", failure, **counted)
             raise EngineError(failure)
-        end("finished", engine_totals=done.engine_totals)
+        end("finished", **counted)
     return run
 
 

@@ -30,6 +30,7 @@ from specdec_bench.records import (
     RequestRecord,
     RequestSampling,
 )
+from specdec_bench.runner.lateness import LoopLateness
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Measurement:
         writer: RequestWriter,
     ) -> None:
         self.live = LiveCounts()
+        self.lateness = LoopLateness()
         self.phase: Phase = "warmup"
         self.phase_began_s = time.perf_counter()
         self._config = config
@@ -82,7 +84,7 @@ class Measurement:
             await self._engine.reset()
             self.phase, self.phase_began_s, self.live = "measure", time.perf_counter(), LiveCounts()
             repeats = (self._conversations(repeat, encoded) for repeat in range(load.repeats))
-            with no_garbage_collection():
+            with no_garbage_collection(), self.lateness:
                 await closed.offer(itertools.chain.from_iterable(repeats), load.concurrency, self._hold)
         finally:
             self._encoding.shutdown(wait=False, cancel_futures=True)

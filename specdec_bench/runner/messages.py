@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from specdec_bench.config.schema import ExperimentConfig
-from specdec_bench.records import AcceptanceCounters, EngineDescription, Prompt
+from specdec_bench.records import AcceptanceCounters, EngineDescription, Lateness, Prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,7 @@ class Done:
     num_skipped: int
     first_error: str | None
     engine_totals: AcceptanceCounters | None
+    client_lateness: Lateness | None
 
 
 @dataclass(frozen=True, kw_only=True)

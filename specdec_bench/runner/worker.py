@@ -131,6 +131,7 @@ class Worker:
                 num_skipped=live.skipped,
                 first_error=live.first_error,
                 engine_totals=totals,
+                client_lateness=measurement.lateness.result(),
             )
         )
 

@@ -14,6 +14,7 @@ from specdec_bench.metrics.summary import encode, summarize
 from specdec_bench.records import (
     AcceptanceCounters,
     ErrorKind,
+    Lateness,
     Manifest,
     RequestError,
     RequestRecord,
@@ -297,7 +298,7 @@ def test_every_figure_is_defined_beside_its_number() -> None:
     found = summarize(TWO, manifest())
     assert found["definitions"] is DEFINITIONS
     blocks = [found["acceptance"][name] for name in ("pooled", "macro", "macro_by_conversation")]
-    blocks += [found["latency"], found["throughput"]]
+    blocks += [found["latency"], found["throughput"], found["client"]]
     names = {name for block in blocks for name in block}
     assert names - DEFINITIONS.keys() <= COUNTS
     assert {"pooled", "macro", "macro_by_conversation"} <= DEFINITIONS.keys()
@@ -310,3 +311,11 @@ def test_the_modules_docstring_names_what_a_summary_holds() -> None:
     about_the_run = {"schema_version", "run_id", "status", "partial", "synthetic"}
     for name in (found.keys() - about_the_run) | found["requests"].keys() | found["acceptance"].keys():
         assert name in summary_module.__doc__, name
+
+
+@pytest.mark.parametrize(("p50_ms", "saturated"), [(2.0, False), (2.1, True)])
+def test_a_late_loop_is_told(p50_ms: float, saturated: bool) -> None:
+    lateness = Lateness(count=9, p50_ms=p50_ms, p99_ms=5.0, max_ms=7.0)
+    found = summarize(TWO, manifest(client_lateness=lateness))
+    assert found["client"] == {"lateness_ms": {"p50": p50_ms, "p99": 5.0, "max": 7.0}, "saturated": saturated}
+    assert summarize(TWO, manifest())["client"] == {"lateness_ms": None, "saturated": None}

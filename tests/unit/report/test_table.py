@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from specdec_bench.metrics.summary import summarize
-from specdec_bench.records import ErrorKind, Manifest, RequestError, RequestRecord, Step, Summary
+from specdec_bench.records import ErrorKind, Lateness, Manifest, RequestError, RequestRecord, Step, Summary
 from specdec_bench.report.table import number, print_summary
 
 S = 1_000_000_000
@@ -132,6 +132,12 @@ def test_a_partial_and_a_synthetic_run_say_so_before_any_number() -> None:
         "SYNTHETIC: no model was run",
         "the run",
     ]
+
+
+def test_a_saturated_client_is_named_with_its_lateness() -> None:
+    late = Lateness(count=9, p50_ms=31.25, p99_ms=60.0, max_ms=81.4)
+    text = printed(summary(request(1, 3), client_lateness=late), width=300)
+    assert text.startswith("SATURATED CLIENT: the measuring loop was 31.2 ms late at the median (81 at most)")
 
 
 def test_a_warning_is_one_line_however_narrow_the_terminal() -> None:

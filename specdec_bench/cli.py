@@ -7,6 +7,7 @@ experiment is imported here; engines, numpy and plots come later.
 import contextlib
 import copy
 import difflib
+import functools
 import os
 import re
 import shutil
@@ -14,12 +15,13 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override
@@ -109,8 +111,9 @@ def _compose_and_run(arguments: list[str]) -> None:
         composed = _composed(app, overrides)
         app.compose_config = lambda **_: composed  # type: ignore[method-assign]
         if composed.hydra.mode == RunMode.MULTIRUN:
+            run_cell = functools.partial(run_job, largest_concurrency=_largest_concurrency(composed, overrides))
             with _removing_unused(Path(composed.hydra.sweep.dir)):
-                app.multirun(CONFIG, run_job, overrides)
+                app.multirun(CONFIG, run_cell, overrides)
         else:
             _run_single(app, composed, overrides)
 
@@ -152,15 +155,30 @@ def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str]) -> Non
         app.run(CONFIG, run, overrides)
 
 
-def run_job(composed: DictConfig) -> None:
+def _largest_concurrency(composed: DictConfig, overrides: list[str]) -> int:
+    """Returns the largest load.concurrency of a sweep; 1 if it sweeps none."""
+    swept = OmegaConf.select(composed, "hydra.sweeper.params") or {}
+    lines = [f"{key}={value}" for key, value in swept.items()] + overrides
+    values: list[Any] = []
+    for override in OverridesParser.create().parse_overrides(lines):
+        if override.key_or_group == "load.concurrency":
+            values += override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+    return max((value for value in values if isinstance(value, int)), default=1)
+
+
+def run_job(composed: DictConfig, largest_concurrency: int = 1) -> None:
     """Runs one composed experiment of a sweep into Hydra's output directory.
+
+    Args:
+        composed: Hydra's tree.
+        largest_concurrency: of the sweep's cells.
 
     Raises:
         JobFailed: the error has been printed.
     """
     hydra_config = HydraConfig.get()
     try:
-        _run(_cell(composed))
+        _run(_cell(composed, largest_concurrency))
     except RunInterrupted as error:
         _exit(error.exit_status, str(error))  # ends the whole sweep
     except SpecDecBenchError as error:
@@ -171,10 +189,10 @@ def run_job(composed: DictConfig) -> None:
         _remove_unused(Path(hydra_config.runtime.output_dir))
 
 
-def _cell(composed: DictConfig) -> "Cell":
+def _cell(composed: DictConfig, largest_concurrency: int = 1) -> "Cell":
     from specdec_bench.runner.cell import Cell, check
 
-    config = compose.experiment(composed)
+    config = compose.experiment(composed, largest_concurrency)
     overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     assert isinstance(overrides, list)
     return Cell(config=config, prompts=check(config), command=sys.argv, overrides=overrides)

@@ -5,6 +5,7 @@ SpecDecBenchError
 ├── DatasetError              a dataset file that cannot be read as it should    exit status 2
 ├── EngineUnavailableError    the engine's package is missing or lacks a method  exit status 2
 ├── EngineError               the engine failed while it was started or measured exit status 1
+│   └── EngineDiedError       it is dead; the run ends with it                   exit status 1
 ├── ArchiveError              a run directory that cannot be written or read     exit status 1
 └── RunInterrupted            the user stopped the run                           exit status 130
 """
@@ -36,6 +37,10 @@ class EngineUnavailableError(SpecDecBenchError):
 
 class EngineError(SpecDecBenchError):
     """The engine failed while starting, generating or stopping."""
+
+
+class EngineDiedError(EngineError):
+    """The engine as a whole is dead: no further request can be sent to it."""
 
 
 class ArchiveError(SpecDecBenchError):

@@ -89,6 +89,8 @@ class Chunk(NamedTuple):
     """Set on the last chunk only."""
     counters: AcceptanceCounters | None = None
     """The engine's counts of this request, on the last chunk only."""
+    num_steps: int | None = None
+    """1: the chunk is exactly one engine step, even where `num_accepted` is unknown."""
 
 
 class EngineDescription(Record, frozen=True, kw_only=True):
@@ -145,6 +147,8 @@ class RequestRecord(Record, frozen=True, kw_only=True):
     prompt_token_ids: tuple[int, ...]
     output_token_ids: tuple[int, ...] = ()
     steps: tuple[Step, ...] = ()
+    steps_are_exact: bool = False
+    """Each of `steps` is one engine step, even where `num_accepted` is unknown."""
     counters: AcceptanceCounters | None = None
     acceptance_source: AcceptanceSource | None = None
     """`None` for plain decoding, where nothing is drafted."""
@@ -188,7 +192,7 @@ class Manifest(Record, frozen=True, kw_only=True):
     clock: dict[str, Any] = {}
     """`monotonic_ns` and `utc` read together at the start of measuring."""
     engine_totals: AcceptanceCounters | None = None
-    """The engine's counters over the measured window, where it has only those."""
+    """The engine's counters over the measured window, where it has some: the source, or a second one to check by."""
     client_lateness: Lateness | None = None
     """Of the measuring process itself; None where it was not measured."""
     synthetic: str | None = None

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from specdec_bench.config.schema import (
-    DraftModelSpec,
+    CheckpointSpec,
     ExperimentConfig,
+    MTPSpec,
     SyntheticEngine,
 )
 from specdec_bench.errors import ConfigError
@@ -55,9 +56,11 @@ def draft_checkpoint(config: ExperimentConfig) -> Draft | None:
         ConfigError: the method needs a draft and none is known.
     """
     spec = config.spec
-    if not isinstance(spec, DraftModelSpec):
+    if not isinstance(spec, CheckpointSpec):
         return None
     draft = spec.draft if spec.draft.path is not None else config.model.drafts.get(spec.name, spec.draft)
+    if draft.path is None and isinstance(spec, MTPSpec):
+        return None  # the target's own layers
     if draft.path is None:
         raise ConfigError(
             f"spec={spec.name}: model={config.model.name} names no draft for it; pass spec.draft.path=FOLDER_OR_HUB_ID"

@@ -11,10 +11,12 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from specdec_bench.config.checkpoints import draft_checkpoint
 from specdec_bench.config.schema import (
     OPTIONS,
+    CheckpointSpec,
+    ClosedLoad,
     DraftCheckpoint,
-    DraftModelSpec,
     ExperimentConfig,
     SyntheticEngine,
+    VLLMEngine,
     field_names,
 )
 from specdec_bench.errors import ConfigError
@@ -29,8 +31,12 @@ def register_schemas() -> None:
             store.store(group=f"schema/{group}", name=option, node=schema)
 
 
-def experiment(composed: DictConfig) -> ExperimentConfig:
+def experiment(composed: DictConfig, largest_concurrency: int = 1) -> ExperimentConfig:
     """Returns the typed experiment, its ranges checked and its defaults that depend on other fields filled in.
+
+    Args:
+        composed: Hydra's tree.
+        largest_concurrency: of the sweep that this experiment is a cell of; sizes an engine that all its cells share.
 
     Raises:
         ConfigError: a value is missing, of the wrong type or out of range.
@@ -43,7 +49,7 @@ def experiment(composed: DictConfig) -> ExperimentConfig:
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
     assert isinstance(config, ExperimentConfig)
     _refuse_added_fields(config)
-    return _complete(config)
+    return _complete(config, largest_concurrency)
 
 
 def _refuse_added_fields(config: Any, prefix: str = "") -> None:
@@ -88,12 +94,15 @@ def to_tree(config: ExperimentConfig) -> dict[str, Any]:
     return asdict(config)
 
 
-def _complete(config: ExperimentConfig) -> ExperimentConfig:
+def _complete(config: ExperimentConfig, largest_concurrency: int) -> ExperimentConfig:
     """Fills in what stands for something else, so that the archive names it: the draft, absolute folders."""
-    if isinstance(config.spec, DraftModelSpec) and not isinstance(config.engine, SyntheticEngine):
+    if isinstance(config.spec, CheckpointSpec) and not isinstance(config.engine, SyntheticEngine):
         draft = draft_checkpoint(config)
-        assert draft is not None
-        config.spec.draft = DraftCheckpoint(path=_absolute(draft.path), revision=draft.revision)
+        if draft is not None:
+            config.spec.draft = DraftCheckpoint(path=_absolute(draft.path), revision=draft.revision)
+    if isinstance(config.engine, VLLMEngine) and config.engine.max_num_seqs is None:
+        assert isinstance(config.load, ClosedLoad)
+        config.engine.max_num_seqs = max(config.load.concurrency, largest_concurrency)
     config.model.path = _absolute(config.model.path)
     if config.model.tokenizer is not None:
         config.model.tokenizer = _absolute(config.model.tokenizer)

@@ -5,6 +5,7 @@ composed; `__post_init__` checks ranges when the composed experiment becomes obj
 an engine.
 """
 
+import itertools
 import math
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -90,6 +91,57 @@ class SyntheticEngine(EngineConfig):
         _at_least(2, engine__vocab_size=self.vocab_size)
         _at_least(1, engine__fail_every=self.fail_every)
         _at_least(0, engine__crash_after=self.crash_after)
+
+
+@dataclass(kw_only=True)
+class VLLMEngine(EngineConfig):
+    """vLLM's AsyncLLM, in process; whatever release is installed. A null leaves the choice to vLLM."""
+
+    name: str = "vllm"
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    data_parallel_size: int = 1
+    enable_expert_parallel: bool = False
+    max_num_seqs: int | None = None
+    """Requests in one batch; null takes the largest concurrency of the sweep (of the run, if it is none), so that
+    every cell runs on the same engine, baseline included."""
+    max_num_batched_tokens: int | None = None
+    enable_prefix_caching: bool = False
+    enforce_eager: bool = False
+    """No CUDA graphs."""
+    async_scheduling: bool | None = None
+    gpu_memory_utilization: float | None = None
+    cpu_kv_cache_gib: int = 1
+    """GiB of the KV cache on a CPU, where VLLM_CPU_KVCACHE_SPACE is not set."""
+    synthetic_acceptance_length: float | None = None
+    """Accepts drafts at random so that 1 + accepted / verify steps is this; stamped on every figure."""
+    synthetic_acceptance_rates: list[float] | None = None
+    """The same, as the joint acceptance of each draft position."""
+
+    def __post_init__(self) -> None:
+        _at_least(
+            1,
+            engine__tensor_parallel_size=self.tensor_parallel_size,
+            engine__pipeline_parallel_size=self.pipeline_parallel_size,
+            engine__data_parallel_size=self.data_parallel_size,
+            engine__max_num_seqs=self.max_num_seqs,
+            engine__max_num_batched_tokens=self.max_num_batched_tokens,
+            engine__cpu_kv_cache_gib=self.cpu_kv_cache_gib,
+        )
+        share, length, rates = (
+            self.gpu_memory_utilization,
+            self.synthetic_acceptance_length,
+            self.synthetic_acceptance_rates,
+        )
+        if share is not None:
+            _require(0 < share <= 1, "engine.gpu_memory_utilization", share, "must lie in (0, 1]")
+        if length is not None:
+            key = "engine.synthetic_acceptance_length"
+            _require(math.isfinite(length) and length >= 1, key, length, "must lie in [1, spec.draft_length + 1]")
+            _require(rates is None, key, length, "leave engine.synthetic_acceptance_rates null beside it")
+        if rates is not None:
+            falling = all(1 >= before >= after >= 0 for before, after in itertools.pairwise([1.0, *rates]))
+            _require(falling, "engine.synthetic_acceptance_rates", rates, "must lie in [0, 1] and never rise")
 
 
 # ---------------------------------------------------------------- model
@@ -219,12 +271,84 @@ class NgramSpec(DraftingSpec):
 
 
 @dataclass(kw_only=True)
-class DraftModelSpec(DraftingSpec):
+class SuffixSpec(DraftingSpec):
+    """Suffix decoding: drafts what most often followed the longest matching suffix, as far as that is likely.
+
+    Source: arXiv 2411.04975.
+    """
+
+    name: str = "suffix"
+    max_tree_depth: int = 24
+    """Longest match and drafts together, in tokens."""
+    max_spec_factor: float = 1.0
+    """Drafts at most this times the length of the match."""
+    min_token_prob: float = 0.1
+    """Drafts only what is at least this likely, by counts."""
+    max_cached_requests: int = 0
+    """Earlier responses that are looked up too; 0 keeps requests independent of one another."""
+
+    def __post_init__(self) -> None:
+        DraftingSpec.__post_init__(self)
+        _at_least(1, spec__max_tree_depth=self.max_tree_depth)
+        _at_least(0, spec__max_cached_requests=self.max_cached_requests)
+        _require(self.max_spec_factor > 0, "spec.max_spec_factor", self.max_spec_factor, "must be above 0")
+        _require(0 <= self.min_token_prob <= 1, "spec.min_token_prob", self.min_token_prob, "must lie in [0, 1]")
+
+
+@dataclass(kw_only=True)
+class CheckpointSpec(DraftingSpec):
+    """A method whose drafter has weights of its own."""
+
+    draft: DraftCheckpoint = field(default_factory=DraftCheckpoint)
+    """The draft's checkpoint; a null path takes the model's known draft."""
+
+
+@dataclass(kw_only=True)
+class DraftModelSpec(CheckpointSpec):
     """A smaller model with the target's vocabulary drafts."""
 
     name: str = "draft_model"
-    draft: DraftCheckpoint = field(default_factory=DraftCheckpoint)
-    """The draft's checkpoint; a null path takes the model's known draft."""
+    parallel_drafting: bool = False
+    """All K tokens in one pass, by a draft that was trained for it (PARD, arXiv 2504.18583)."""
+
+
+@dataclass(kw_only=True)
+class EagleSpec(CheckpointSpec):
+    """A head that drafts from the target's last hidden state. Source: arXiv 2401.15077."""
+
+    name: str = "eagle"
+    parallel_drafting: bool = False
+    """All K tokens in one pass, by a head that was trained for it (P-EAGLE)."""
+
+
+@dataclass(kw_only=True)
+class Eagle3Spec(CheckpointSpec):
+    """A head that drafts from hidden states of several of the target's layers. Source: arXiv 2503.01840."""
+
+    name: str = "eagle3"
+    parallel_drafting: bool = False
+    """All K tokens in one pass, by a head that was trained for it (P-EAGLE)."""
+
+
+@dataclass(kw_only=True)
+class MTPSpec(CheckpointSpec):
+    """The target's own multi-token-prediction layers; `draft` only where they are a checkpoint of their own."""
+
+    name: str = "mtp"
+
+
+@dataclass(kw_only=True)
+class MedusaSpec(CheckpointSpec):
+    """One head for each draft position. Source: arXiv 2401.10774."""
+
+    name: str = "medusa"
+
+
+@dataclass(kw_only=True)
+class DFlashSpec(CheckpointSpec):
+    """A block-diffusion drafter: all K tokens in one pass. Source: arXiv 2602.06036."""
+
+    name: str = "dflash"
 
 
 # ---------------------------------------------------------------- load and sampling
@@ -314,10 +438,20 @@ class ExperimentConfig:
 
 
 OPTIONS: dict[str, dict[str, type]] = {
-    "engine": {"transformers": TransformersEngine, "synthetic": SyntheticEngine},
+    "engine": {"transformers": TransformersEngine, "vllm": VLLMEngine, "synthetic": SyntheticEngine},
     "model": {"checkpoint": ModelConfig},
     "dataset": {"demo": DemoDataset, "mt_bench": MTBenchDataset, "jsonl": JsonlDataset},
-    "spec": {"none": NoSpec, "ngram": NgramSpec, "draft_model": DraftModelSpec},
+    "spec": {
+        "none": NoSpec,
+        "ngram": NgramSpec,
+        "suffix": SuffixSpec,
+        "draft_model": DraftModelSpec,
+        "eagle": EagleSpec,
+        "eagle3": Eagle3Spec,
+        "mtp": MTPSpec,
+        "medusa": MedusaSpec,
+        "dflash": DFlashSpec,
+    },
     "load": {"closed": ClosedLoad},
     "sampling": {"base": SamplingConfig},
 }

@@ -62,7 +62,7 @@ class EngineSupport:
     package: str | None
     """The module that must be installed; the extra of the same name installs it."""
     methods: Mapping[str, Mapping[str, tuple[Any, ...]]]
-    """Method -> parameter -> allowed values (ANY: all). A parameter that is not listed must be null."""
+    """Method -> parameter -> allowed values (ANY: all). A parameter that is not listed must be null or false."""
     max_concurrency: int | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
     """Why a limit is there, by parameter or `concurrency`."""
@@ -80,6 +80,26 @@ ENGINES: Mapping[str, EngineSupport] = {
         reasons={
             "concurrency": "assisted generation runs one request at a time",
             "ngram_min": "its prompt lookup falls back to single tokens",
+        },
+    ),
+    "vllm": EngineSupport(
+        package="vllm",
+        methods={
+            "none": {},
+            "ngram": {"draft_length": ANY, "ngram_min": ANY, "ngram_max": ANY},
+            "suffix": {
+                "draft_length": ANY,
+                "max_tree_depth": ANY,
+                "max_spec_factor": ANY,
+                "min_token_prob": ANY,
+                "max_cached_requests": ANY,
+            },
+            "draft_model": {"draft_length": ANY, "draft": ANY, "parallel_drafting": ANY},
+            "eagle": {"draft_length": ANY, "draft": ANY, "parallel_drafting": ANY},
+            "eagle3": {"draft_length": ANY, "draft": ANY, "parallel_drafting": ANY},
+            "mtp": {"draft_length": ANY, "draft": ANY},
+            "medusa": {"draft_length": ANY, "draft": ANY},
+            "dflash": {"draft_length": ANY, "draft": ANY},
         },
     ),
     "synthetic": EngineSupport(
@@ -109,7 +129,7 @@ def check_support(config: ExperimentConfig) -> None:
         )
     parameters = support.methods[spec.name]
     for key, value in vars(spec).items():
-        if key == "name" or value is None:
+        if key == "name" or value is None or value is False:
             continue
         if key not in parameters:
             raise ConfigError(

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from specdec_bench.engines.base import Engine
-from specdec_bench.errors import EngineError
+from specdec_bench.errors import EngineDiedError, EngineError
 from specdec_bench.records import AcceptanceCounters, FinishReason, GenerationRequest, RequestError, Step
 
 
@@ -39,6 +39,8 @@ class Received:
     sizes: list[int] = field(default_factory=list)
     proposed: list[int | None] = field(default_factory=list)
     accepted: list[int | None] = field(default_factory=list)
+    steps_are_exact: bool = True
+    """So far every chunk was said to be one engine step."""
     counters: AcceptanceCounters | None = None
     finish_reason: FinishReason | None = None
     error: RequestError | None = None
@@ -59,7 +61,8 @@ async def receive(
     """Sends one request and takes in its stream.
 
     Returns:
-        What was received, complete or not, and the cancellation to re-raise once it is recorded, if any.
+        What was received, complete or not, and what to re-raise once it is recorded, if anything: the cancellation,
+        or the death of the engine.
         A failure of the request is `Received.error`, with everything that came before it kept.
     """
     clock = time.perf_counter_ns
@@ -79,6 +82,8 @@ async def receive(
                     proposed.append(chunk.num_proposed)
                     accepted.append(chunk.num_accepted)
                     live.output_tokens += size
+                    if chunk.num_steps != 1:
+                        received.steps_are_exact = False
                 if chunk.finish_reason is not None:
                     received.finish_reason = chunk.finish_reason
                     received.counters = chunk.counters
@@ -89,6 +94,9 @@ async def receive(
     except asyncio.CancelledError as cancellation:
         received.error = RequestError(kind="interrupted", message="the run was stopped")
         return received, cancellation
+    except EngineDiedError as error:
+        received.error = RequestError(kind="engine_error", message=str(error))
+        return received, error
     except EngineError as error:
         received.error = RequestError(kind="engine_error", message=str(error))
     except Exception as error:  # noqa: BLE001  (whatever an engine raises fails that request, not the run)

@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from specdec_bench.records import AcceptanceCounters, Record, RequestRecord
@@ -32,7 +33,8 @@ def request_acceptance(record: RequestRecord) -> RequestAcceptance:
     """
     output_tokens, decode, source = len(record.output_token_ids), record.steps[1:], record.acceptance_source
     if source in ("stream", "engine_total"):
-        return RequestAcceptance(output_tokens=output_tokens, decode_steps=len(decode) if source == "stream" else None)
+        is_counted = source == "stream" or record.steps_are_exact
+        return RequestAcceptance(output_tokens=output_tokens, decode_steps=len(decode) if is_counted else None)
     # Without later chunks, or beside them, the first may hold the prefill and any number of steps.
     first = record.steps[0] if record.steps else None
     is_exact = first is None or first.num_accepted is not None or first.num_tokens == 1
@@ -65,7 +67,10 @@ def request_acceptance(record: RequestRecord) -> RequestAcceptance:
             histogram=tuple(histogram),
         )
     if record.counters is not None:
-        return from_counters(record.counters, output_tokens)
+        counted = from_counters(record.counters, output_tokens)
+        if not is_exact:
+            return counted
+        return msgspec.structs.replace(counted, decode_steps=len(decode), truncated_steps=truncated_steps)
     if source is None:  # plain decoding: one token a step, however chunks were merged
         return RequestAcceptance(output_tokens=output_tokens, decode_steps=max(output_tokens - 1, 0))
     if is_exact:  # the engine pads its proposals, so which steps had any is not known

@@ -1,6 +1,6 @@
 """summary.json: every figure of a run, a function of its requests and its manifest alone.
 
-Shape: `requests` (finished, failed, skipped, interrupted, warmup, conversations), `acceptance` (source,
+Shape: `requests` (finished, failed, skipped, interrupted, warmup, conversations), `acceptance` (source, cross_check,
 pooled, macro, macro_by_conversation, by_category), `latency`, `latency_by_category`, `throughput`,
 `merged_chunks`, `merged_share`, `client` (lateness_ms, saturated), `definitions`. Undefined is null.
 """
@@ -93,6 +93,31 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
     }
 
 
+def _cross_check(pooled: dict[str, Any], source: str | None, manifest: Manifest) -> dict[str, Any] | None:
+    """Returns what the engine's totals say beside its counts of each request, and the difference; None without both.
+
+    The totals count requests that failed or were cut off too, so only a run without those must have no difference.
+    """
+    totals = manifest.engine_totals
+    if source != "engine_request" or totals is None:
+        return None
+    told = from_counters(totals, 0)
+    pairs = {
+        "decode_steps": told.decode_steps,
+        "verify_steps": told.verify_steps,
+        "proposed": told.proposed,
+        "accepted": told.accepted,
+    }
+    return {
+        "source": "engine_total",
+        **pairs,
+        "difference": {
+            name: None if total is None or pooled[name] is None else pooled[name] - total
+            for name, total in pairs.items()
+        },
+    }
+
+
 def _client(lateness: Lateness | None) -> dict[str, Any]:
     """Returns how late the measuring loop was, and whether so late that it bends the figures."""
     return {
@@ -143,12 +168,14 @@ def _acceptance(samples: Samples, manifest: Manifest) -> dict[str, Any]:
         # The engine counted the run as a whole: what it says of single requests and categories stays null.
         output_tokens = sum(request.output_tokens for request in counts)
         total = from_counters(manifest.engine_totals, output_tokens)
+        counted_steps = overall["pooled"]["decode_steps"]  # of the requests, where each chunk was one step
         overall["pooled"] = figures([total], max(draft_length, len(total.histogram or ()) - 1))
         emitted = output_tokens - sum(request.output_tokens > 0 for request in counts)
-        steps = total.decode_steps
-        overall["pooled"]["acceptance_length"] = emitted / steps if steps else None
+        steps = total.decode_steps if counted_steps is None else counted_steps
+        overall["pooled"] |= {"decode_steps": steps, "acceptance_length": emitted / steps if steps else None}
     return {
         "source": source,
+        "cross_check": _cross_check(overall["pooled"], source, manifest),
         **overall,
         "by_category": {
             category: {"num_requests": len(rows), **block(rows)}

@@ -34,7 +34,7 @@ class Timings:
         self._num_chunks.append(len(steps))
         self._at.extend([step.received_ns for step in steps])
         self._tokens.extend([step.num_tokens for step in steps])
-        unknown = [step for step in steps[1:] if step.num_accepted is None]
+        unknown = [] if record.steps_are_exact else [step for step in steps[1:] if step.num_accepted is None]
         if record.acceptance_source is None:  # plain decoding: a chunk of one token is one step
             unknown = [step for step in unknown if step.num_tokens > 1]
         self._num_merged.append(len(unknown))

@@ -119,6 +119,7 @@ class Measurement:
 
         Raises:
             asyncio.CancelledError: the run was stopped; the record is written all the same.
+            EngineDiedError: as above.
         """
         prompt, sampling = conversation.prompt, self._config.sampling
         request_id = f"{prompt.prompt_id}/{turn}/{conversation.repeat}"
@@ -162,6 +163,7 @@ class Measurement:
             prompt_token_ids=token_ids,
             output_token_ids=tuple(received.token_ids) if received else (),
             steps=received.steps() if received else (),
+            steps_are_exact=received.steps_are_exact and bool(received.times) if received else False,
             counters=received.counters if received else None,
             acceptance_source=self._source(received),
             finish_reason=received.finish_reason if received else None,

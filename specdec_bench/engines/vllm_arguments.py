@@ -1,0 +1,189 @@
+"""The project's vocabulary in vLLM's spelling. Imports no vLLM."""
+
+import difflib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from specdec_bench.config.checkpoints import draft_checkpoint, resolve
+from specdec_bench.config.schema import (
+    CheckpointSpec,
+    DraftingSpec,
+    ExperimentConfig,
+    NgramSpec,
+    SuffixSpec,
+    VLLMEngine,
+)
+from specdec_bench.errors import ConfigError, EngineUnavailableError
+
+SETTINGS: Mapping[str, str] = {
+    "model": "model.path",
+    "tokenizer": "model.tokenizer",
+    "revision": "model.revision",
+    "dtype": "model.dtype",
+    "max_model_len": "model.max_seq_len",
+    "trust_remote_code": "model.trust_remote_code",
+    "speculative_config": "spec",
+    **{
+        name: f"engine.{name}"
+        for name in (
+            "tensor_parallel_size",
+            "pipeline_parallel_size",
+            "data_parallel_size",
+            "enable_expert_parallel",
+            "max_num_seqs",
+            "max_num_batched_tokens",
+            "enable_prefix_caching",
+            "enforce_eager",
+            "async_scheduling",
+            "gpu_memory_utilization",
+        )
+    },
+}
+"""Arguments of AsyncEngineArgs that a setting decides."""
+
+FIXED: Mapping[str, Any] = {
+    "skip_tokenizer_init": True,  # token ids go in and come out
+    "disable_log_stats": False,  # the engine's totals are read from its statistics
+    "generation_config": "vllm",  # the request alone decides, not the checkpoint's sampling defaults
+    "per_request_spec_decode_metrics": "detailed",
+}
+"""Arguments that the project needs as they are. The last is left out where the release lacks it (before 0.29)."""
+
+
+def engine_arguments(config: ExperimentConfig) -> dict[str, Any]:
+    """Returns the keyword arguments of AsyncEngineArgs; what is left to vLLM is not among them."""
+    engine, model = config.engine, config.model
+    assert isinstance(engine, VLLMEngine)
+    arguments = {
+        "model": resolve(model.path),
+        "tokenizer": None if model.tokenizer is None else resolve(model.tokenizer),
+        "revision": model.revision,
+        "dtype": model.dtype,
+        "max_model_len": model.max_seq_len,
+        "trust_remote_code": model.trust_remote_code,
+        **{name: getattr(engine, name) for name, setting in SETTINGS.items() if setting == f"engine.{name}"},
+        "speculative_config": speculative_config(config),
+        **FIXED,
+    }
+    if arguments["speculative_config"] is None:
+        del arguments["per_request_spec_decode_metrics"]  # vLLM refuses it without speculation
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def speculative_config(config: ExperimentConfig) -> dict[str, Any] | None:
+    """Returns vLLM's `speculative_config`; None for plain decoding.
+
+    Raises:
+        ConfigError: synthetic acceptance without drafts, or beyond what K allows.
+    """
+    spec, engine = config.spec, config.engine
+    assert isinstance(engine, VLLMEngine)
+    length, rates = engine.synthetic_acceptance_length, engine.synthetic_acceptance_rates
+    if not isinstance(spec, DraftingSpec):
+        if length is not None or rates is not None:
+            raise ConfigError(f"engine.synthetic_acceptance_*: spec={spec.name} drafts nothing; choose another spec")
+        return None
+    arguments: dict[str, Any] = {"method": spec.name, "num_speculative_tokens": spec.draft_length}
+    if isinstance(spec, NgramSpec):
+        # Both, for vLLM copies the one that is set into the other.
+        arguments |= {"prompt_lookup_min": spec.ngram_min, "prompt_lookup_max": spec.ngram_max}
+    elif isinstance(spec, SuffixSpec):
+        arguments |= {
+            "suffix_decoding_max_tree_depth": spec.max_tree_depth,
+            "suffix_decoding_max_spec_factor": spec.max_spec_factor,
+            "suffix_decoding_min_token_prob": spec.min_token_prob,
+            "suffix_decoding_max_cached_requests": spec.max_cached_requests,
+        }
+    elif isinstance(spec, CheckpointSpec):
+        if (draft := draft_checkpoint(config)) is not None:
+            arguments["model"] = resolve(draft.path)
+            if draft.revision is not None:
+                arguments["revision"] = draft.revision
+        if getattr(spec, "parallel_drafting", False):
+            arguments["parallel_drafting"] = True
+    if length is not None:
+        if length > spec.draft_length + 1:
+            raise ConfigError(
+                f"engine.synthetic_acceptance_length={length}: at most spec.draft_length + 1 = {spec.draft_length + 1}"
+            )
+        arguments |= {"rejection_sample_method": "synthetic", "synthetic_acceptance_length": length}
+    if rates is not None:
+        if len(rates) != spec.draft_length:
+            raise ConfigError(
+                f"engine.synthetic_acceptance_rates={rates}: give one rate for each of "
+                f"spec.draft_length={spec.draft_length} positions"
+            )
+        arguments |= {"rejection_sample_method": "synthetic", "synthetic_acceptance_rates": list(rates)}
+    return arguments
+
+
+def synthetic_stamp(engine: VLLMEngine) -> str | None:
+    """Returns what is stamped on figures whose acceptance was forced."""
+    if engine.synthetic_acceptance_length is not None:
+        return f"vLLM accepted drafts at random: synthetic_acceptance_length={engine.synthetic_acceptance_length}"
+    if engine.synthetic_acceptance_rates is not None:
+        return f"vLLM accepted drafts at random: synthetic_acceptance_rates={engine.synthetic_acceptance_rates}"
+    return None
+
+
+def fitting(arguments: Mapping[str, Any], known: Collection[str], release: str) -> dict[str, Any]:
+    """Returns the arguments for the installed release.
+
+    Args:
+        arguments: of `engine_arguments`.
+        known: the fields of its AsyncEngineArgs.
+        release: its version, for messages.
+
+    Raises:
+        EngineUnavailableError: the release lacks an argument that the experiment needs.
+    """
+    optional = {"per_request_spec_decode_metrics"}
+    for name in arguments:
+        if name not in known and name not in optional:
+            setting = SETTINGS.get(name, name)
+            raise EngineUnavailableError(f"{setting}: vLLM {release} has no {name}; use a release of 0.20 or later")
+    return {name: value for name, value in arguments.items() if name in known}
+
+
+def extra_arguments(extra: Mapping[str, Any], known: Collection[str], release: str) -> dict[str, Any]:
+    """Returns `engine.extra_args`, every key checked.
+
+    Raises:
+        ConfigError: a key that a setting of the project decides, or that the installed release lacks.
+    """
+    for name in extra:
+        if name in SETTINGS:
+            raise ConfigError(f"engine.extra_args.{name}: the project sets this itself; use {SETTINGS[name]}")
+        if name in FIXED:
+            raise ConfigError(f"engine.extra_args.{name}: the project needs it as {FIXED[name]!r}; leave it out")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=3)
+            raise ConfigError(
+                f"engine.extra_args.{name}: vLLM {release} has no such engine argument"
+                + (f"; did you mean {', '.join(close)}?" if close else "; see vLLM's AsyncEngineArgs")
+            )
+    return dict(extra)
+
+
+def check_method(method: str, known: Collection[str], fields: Collection[str], arguments: Mapping[str, Any]) -> None:
+    """Refuses a method, or a parameter of it, that the installed release lacks.
+
+    Args:
+        method: its name.
+        known: the methods of the release; empty if they cannot be read.
+        fields: the fields of its SpeculativeConfig.
+        arguments: of `speculative_config`.
+
+    Raises:
+        EngineUnavailableError: naming the releases that have it.
+    """
+    releases = {
+        "medusa": "vLLM had it up to 0.32",
+    }
+    if known and method not in known:
+        where = releases.get(method, "vLLM has it in releases after 0.11")
+        raise EngineUnavailableError(f"spec={method}: the installed vLLM has no such method; {where}")
+    for name in arguments:
+        if name not in fields:
+            where = "vLLM has it in releases after 0.11; use 0.20 or later"
+            raise EngineUnavailableError(f"spec={method}: the installed vLLM has no {name}; {where}")

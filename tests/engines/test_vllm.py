@@ -5,6 +5,7 @@ One sweep: 4 methods x 2 concurrencies. A machine without vLLM fails here; that 
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_runs import TARGET, raw_model
+from engine_runs import DRAFT, TARGET, raw_model
 from reference.draft_and_verify import GreedyModel
 
 from specdec_bench.archive import RunDirectory
+from specdec_bench.config.checkpoints import resolve
 from specdec_bench.records import RequestRecord
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,7 +110,12 @@ def first_difference(left: Sequence[int], right: Sequence[int]) -> int:
 def test_acceptance_is_that_of_transformers_step_for_step(
     sweep: dict[tuple[str, int], RunDirectory], truth: dict[str, RunDirectory], method: str, concurrency: int
 ) -> None:
-    """All but each request's last decode step, which vLLM does not shorten to what the request may still emit."""
+    """All but each request's last decode step, which vLLM does not shorten to what the request may still emit.
+
+    transformers' lookup drops a proposal that begins with a stop token, where vLLM verifies and rejects it: such a
+    step accepts nothing in either. So of n-grams the steps' tokens and the accepted drafts are compared, not which
+    of the steps that accepted nothing had something to verify.
+    """
     expected, found = requests(truth[method]), requests(sweep[method, concurrency])
     compared = 0
     for request_id, record in found.items():
@@ -119,6 +126,8 @@ def test_acceptance_is_that_of_transformers_step_for_step(
         assert record.counters is not None
         told = list(record.counters.per_step_accepted or ())
         drafted = [step.num_accepted for step in other.steps[1:-1] if step.num_proposed]
+        if method == "ngram":
+            told, drafted = ([number for number in numbers if number] for numbers in (told, drafted))
         assert told[: len(drafted)] == drafted, request_id
         assert len(told) - len(drafted) in (0, 1), request_id
         assert [step.num_tokens for step in record.steps] == [step.num_tokens for step in other.steps], request_id
@@ -210,12 +219,17 @@ def engine_core(pid: int) -> int:
 @pytest.mark.parametrize(
     ("overrides", "status", "words"),
     [
-        (["engine.extra_args={swap_spaec: 1}"], 2, "engine.extra_args.swap_spaec"),
-        (["engine.extra_args={max_model_len: 1}"], 2, "use model.max_seq_len"),
-        (["spec=draft_model", "spec.draft.path=bundled:tiny/eagle3"], 2, "spec.draft.path=bundled:tiny/eagle3"),
+        (["+engine.extra_args.swap_spaec=1"], 2, "engine.extra_args.swap_spaec: vLLM"),
+        (["+engine.extra_args.max_model_len=1"], 2, "use model.max_seq_len"),
+        (["model.max_seq_len=100000"], 1, "did not start"),
+        (["spec=draft_model", "spec.draft.path=wider"], 2, "its vocabulary has 4096 tokens, the target's 2048"),
     ],
 )
 def test_what_vllm_cannot_run_is_one_line(tmp_path: Path, overrides: list[str], status: int, words: str) -> None:
+    wider = tmp_path / "wider"
+    shutil.copytree(resolve(DRAFT), wider)
+    config = (wider / "config.json").read_text()
+    (wider / "config.json").write_text(config.replace('"vocab_size": 2048', '"vocab_size": 4096'))
     done = command_line(tmp_path, *VLLM, "spec=none", *overrides)
     assert done.returncode == status
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

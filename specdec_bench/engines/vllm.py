@@ -14,7 +14,7 @@ import typing
 from collections.abc import AsyncIterator
 from typing import Any
 
-from specdec_bench.config.schema import ExperimentConfig, NgramSpec, NoSpec, VLLMEngine
+from specdec_bench.config.schema import ExperimentConfig, NgramSpec, NoSpec, SuffixSpec, VLLMEngine
 from specdec_bench.engines import vllm_arguments
 from specdec_bench.errors import EngineDiedError, EngineError, EngineUnavailableError
 from specdec_bench.records import AcceptanceCounters, Chunk, EngineDescription, FinishReason, GenerationRequest
@@ -77,7 +77,9 @@ class VLLMAdapter:
                 AsyncEngineArgs(**arguments), stat_loggers=[_stat_logger(self._totals)]
             )
         except Exception as error:  # vLLM raises what it likes, and what its engine core raised stands in the log
-            raise EngineError(f"vLLM {release} did not start: {type(error).__name__}: {_gist(error)}") from error
+            raise EngineError(
+                f"vLLM {release} did not start: {type(error).__name__}: {_gist(error)}; run.log has its own words"
+            ) from error
         resolved = self._engine.vllm_config
         # vLLM's second model runner fills up what its n-gram lookup did not find.
         self._nominal_proposals = isinstance(self._config.spec, NgramSpec) and bool(
@@ -85,7 +87,12 @@ class VLLMAdapter:
         )
 
     async def reset(self) -> None:
-        """Forgets the prefix cache and the counts."""
+        """Forgets the prefix cache, earlier responses and the counts."""
+        spec = self._config.spec
+        if isinstance(spec, SuffixSpec) and spec.max_cached_requests:
+            # vLLM cannot empty its suffix tree of earlier responses: only a new engine has forgotten them.
+            await self.stop()
+            await self.start()
         await self._engine.reset_prefix_cache()
         self._totals.clear()
 

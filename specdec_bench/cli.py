@@ -1,6 +1,6 @@
 """The command line: `python run.py OVERRIDES` composes and runs an experiment.
 
-`replay` and `summarize` take a run directory instead. Only what is needed to compose and refuse an
+`replay`, `summarize` and `check` take a run directory instead. Only what is needed to compose and refuse an
 experiment is imported here; engines, numpy and plots come later.
 """
 
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         match arguments:
-            case ["replay" | "summarize" as command, *rest]:
+            case ["replay" | "summarize" | "check" as command, *rest]:
                 from specdec_bench import commands  # only these read archives
 
                 sys.exit(getattr(commands, command)(rest))

@@ -13,6 +13,7 @@ from rich.console import Console
 from specdec_bench.archive import RunDirectory
 from specdec_bench.errors import ArchiveError, SpecDecBenchError
 from specdec_bench.records import Manifest
+from specdec_bench.report import check as checking
 from specdec_bench.report.progress import RunProgress
 from specdec_bench.report.table import print_summary
 from specdec_bench.runner import replay as replaying
@@ -97,6 +98,26 @@ def summarize(arguments: list[str]) -> int:
     state = "unchanged" if after == before else "written" if before is None else "CHANGED: it was another before"
     _console().print(f"summary.json: {state}", markup=False)
     return 0
+
+
+def check(arguments: list[str]) -> int:
+    """Compares a finished run with the figures that its experiment expects.
+
+    Returns:
+        0, or 1 where one of them is off by more than the tolerance.
+    """
+    parser = argparse.ArgumentParser(prog="specdec-bench check", description=check.__doc__)
+    parser.add_argument("run_dir", help="a finished run directory")
+    run = RunDirectory.open(parser.parse_args(arguments).run_dir)
+    expected = run.manifest().config.get("expected")
+    verdicts = checking.check(run.summary(), expected)
+    assert expected is not None
+    _console().print(checking.verdict_table(verdicts, expected["relative_tolerance"], expected["source"]))
+    off = [verdict for verdict in verdicts if not verdict.passed]
+    if not off:
+        return 0
+    sys.stderr.write(f"error: {run.path}: off in {', '.join(verdict.figure for verdict in off)}\n")
+    return 1
 
 
 def _console() -> Console:

@@ -74,7 +74,7 @@ def archived_experiment(tree: dict[str, Any]) -> ExperimentConfig:
         ConfigError: it is not one that this release can read.
     """
     try:
-        nodes: dict[str, Any] = {"seed": tree["seed"]}
+        nodes: dict[str, Any] = {"seed": tree["seed"], "expected": tree.get("expected", {})}
         for group, options in OPTIONS.items():
             content = tree[group]
             # model and sampling have a single schema, whatever the option is called

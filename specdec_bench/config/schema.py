@@ -194,9 +194,11 @@ class DatasetConfig:
     """The file, where the dataset does not ship with the project."""
     num_prompts: int | None = None
     """A subset of that many conversations, spread over the categories, drawn with `seed`; null takes all."""
+    num_turns: int | None = None
+    """At most that many turns of each conversation; null takes all."""
 
     def __post_init__(self) -> None:
-        _at_least(1, dataset__num_prompts=self.num_prompts)
+        _at_least(1, dataset__num_prompts=self.num_prompts, dataset__num_turns=self.num_turns)
 
 
 @dataclass(kw_only=True)
@@ -421,6 +423,27 @@ class SamplingConfig:
 
 
 @dataclass(kw_only=True)
+class Expected:
+    """Published figures, which `specdec-bench check` compares the finished run with."""
+
+    acceptance_length_drafted: float | None = None
+    """1 + accepted / verify steps, pooled; vLLM calls it mean acceptance length."""
+    acceptance_joint: list[float] = field(default_factory=list)
+    """Of each draft position."""
+    relative_tolerance: float = 0.05
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        length = self.acceptance_length_drafted
+        if length is not None:
+            _require(length >= 1, "expected.acceptance_length_drafted", length, "must be at least 1")
+        for rate in self.acceptance_joint:
+            _require(0 < rate <= 1, "expected.acceptance_joint", rate, "each must lie in (0, 1]")
+        share = self.relative_tolerance
+        _require(0 < share < 1, "expected.relative_tolerance", share, "must lie in (0, 1)")
+
+
+@dataclass(kw_only=True)
 class ExperimentConfig:
     """One cell: one engine configuration, model, dataset, spec method and load."""
 
@@ -432,6 +455,8 @@ class ExperimentConfig:
     sampling: SamplingConfig = MISSING
     seed: int = 0
     """Draws the subset of prompts and seeds every request's sampling."""
+    expected: Expected = field(default_factory=Expected)
+    """What the run is known to give elsewhere; changes nothing in how it runs."""
 
     def __post_init__(self) -> None:
         _at_least(0, seed=self.seed)

@@ -2,6 +2,8 @@
 
 import importlib
 
+import msgspec
+
 from specdec_bench.config.schema import DatasetConfig
 from specdec_bench.datasets.subset import stratified
 from specdec_bench.errors import DatasetError
@@ -24,6 +26,8 @@ def load(config: DatasetConfig, seed: int) -> list[Prompt]:
         if prompt.prompt_id in seen:
             raise DatasetError(f"dataset={config.name}: the id {prompt.prompt_id!r} stands twice; ids must be unique")
         seen.add(prompt.prompt_id)
+    if config.num_turns is not None:
+        prompts = [msgspec.structs.replace(prompt, turns=prompt.turns[: config.num_turns]) for prompt in prompts]
     if config.num_prompts is None:
         return prompts
     if config.num_prompts > len(prompts):

@@ -43,3 +43,21 @@ def test_acceptance_is_realistic_and_replays_identically(
     said = run(tmp_path, "replay", "run", "--output", "again")
     assert "50 of 50 outputs and 50 of 50 acceptances identical" in said
     assert acceptance(tmp_path / "again") == figures
+
+
+def test_a_run_is_checked_against_its_expected_values(tmp_path: Path) -> None:
+    run(
+        tmp_path, "dataset.num_prompts=5", "dataset.num_turns=1", "sampling.max_new_tokens=16", "hydra.run.dir=run",
+        "expected.acceptance_length_drafted=1.9", "expected.relative_tolerance=0.5", "expected.acceptance_joint=[0.01]",
+    )  # fmt: skip
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["requests"]["finished"] == 5
+    assert run(tmp_path, "check", "run").count("pass") == 2
+    manifest = tmp_path / "run" / "manifest.json"
+    manifest.write_text(
+        manifest.read_text().replace('"acceptance_length_drafted": 1.9', '"acceptance_length_drafted": 4')
+    )
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), "check", "run"], cwd=tmp_path, capture_output=True, encoding="utf-8"
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("off in acceptance_length_drafted\n")

@@ -17,6 +17,7 @@ from specdec_bench.config.schema import (
     OPTIONS,
     ClosedLoad,
     DraftModelSpec,
+    Expected,
     ExperimentConfig,
     NgramSpec,
     SamplingConfig,
@@ -163,3 +164,19 @@ def test_defaults_are_those_of_the_dataclasses() -> None:
     assert config.spec == NgramSpec()
     assert config.load == ClosedLoad()
     assert config.sampling == SamplingConfig()
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_experiment_composes_and_survives_its_archive(path: Path) -> None:
+    config = experiment(f"experiment={path.stem}", "dataset.path=question.jsonl")
+    check_support(config)
+    assert config.expected.acceptance_length_drafted is not None
+    assert config.expected.source
+    assert (config.dataset.num_turns, config.load.num_warmup) == (1, 1)
+    assert compose.archived_experiment(yaml.safe_load(yaml.safe_dump(compose.to_tree(config)))) == config
+
+
+def test_an_archive_from_before_expected_values_is_read() -> None:
+    tree = compose.to_tree(experiment("spec=ngram"))
+    del tree["expected"], tree["dataset"]["num_turns"]
+    assert compose.archived_experiment(tree).expected == Expected()

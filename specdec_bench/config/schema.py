@@ -430,6 +430,8 @@ class Expected:
     """1 + accepted / verify steps, pooled; vLLM calls it mean acceptance length."""
     acceptance_joint: list[float] = field(default_factory=list)
     """Of each draft position."""
+    num_requests: int | None = None
+    """Finished requests that the figures are of; a run of fewer or more is not compared."""
     relative_tolerance: float = 0.05
     source: str = ""
 

@@ -10,6 +10,7 @@ from specdec_bench.report.check import check
 EXPECTED: dict[str, Any] = {
     "acceptance_length_drafted": 2.0,
     "acceptance_joint": [0.6, 0.4],
+    "num_requests": 80,
     "relative_tolerance": 0.05,
     "source": "",
 }
@@ -20,7 +21,7 @@ def summary(length: float | None, joint: list[float] | None, **changes: Any) -> 
         "status": "finished",
         "partial": False,
         "synthetic": None,
-        "requests": {"failed": 0, "skipped": 0},
+        "requests": {"finished": 80, "failed": 0, "skipped": 0},
         "acceptance": {"pooled": {"acceptance_length_drafted": length, "acceptance_joint": joint}},
     } | changes
 
@@ -50,9 +51,10 @@ def test_the_deviation_is_relative_to_what_was_expected() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"requests": {"finished": 79, "failed": 0, "skipped": 0}}, "has 79 requests .* of 80"),
         ({"partial": True, "status": "failed"}, "status is failed"),
         ({"synthetic": "no model"}, "not of a real model"),
-        ({"requests": {"failed": 1, "skipped": 2}}, "3 requests of the run failed or were skipped"),
+        ({"requests": {"finished": 77, "failed": 1, "skipped": 2}}, "3 requests of the run failed or were skipped"),
     ],
 )
 def test_what_cannot_be_checked(changes: dict[str, Any], words: str) -> None:

@@ -9,7 +9,7 @@ from .command_line import CommandLine
 
 REFUSALS = {
     "a misspelt field": (["load.concurency=4"], ["load.concurency=4", "no such field", "did you mean concurrency?"]),
-    "a misspelt group": (["speck=ngram"], ["speck=ngram", "dataset, engine, load", "did you mean spec?"]),
+    "a misspelt group": (["speck=ngram"], ["speck=ngram", "dataset, engine, experiment, load", "did you mean spec?"]),
     "an unknown option": (["spec=ngarm"], ["spec=ngarm", "choose one of", "did you mean ngram?"]),
     "a field of another option": (["spec=none", "spec.draft_length=3"], ["spec.draft_length=3", "--cfg job"]),
     "an added field": (["+engine.batch=4"], ["+engine.batch=4", "no such field", "extra_args"]),

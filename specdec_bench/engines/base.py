@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from specdec_bench.config.schema import OPTIONS, ClosedLoad, ExperimentConfig
 from specdec_bench.errors import ConfigError
-from specdec_bench.records import AcceptanceCounters, Chunk, EngineDescription, GenerationRequest
+from specdec_bench.records import AcceptanceCounters, Chunk, EngineDescription, GenerationRequest, StepBatch
 
 
 class Engine(Protocol):
@@ -26,8 +26,10 @@ class Engine(Protocol):
             EngineError: anything else.
         """
 
-    def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+    def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk | StepBatch]:
         """Generates for one request. Yields chunks with at least one new token id each, in order.
+
+        An adapter that notes every step and its time by itself may yield many of them as one StepBatch.
 
         The last chunk alone carries `finish_reason` and, where the engine has them, `counters`. An adapter
         whose engine tells the step sets `num_proposed` and `num_accepted` on each chunk (0 and 0 on the

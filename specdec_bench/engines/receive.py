@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from specdec_bench.engines.base import Engine
 from specdec_bench.errors import EngineDiedError, EngineError
-from specdec_bench.records import AcceptanceCounters, FinishReason, GenerationRequest, RequestError, Step
+from specdec_bench.records import AcceptanceCounters, FinishReason, GenerationRequest, RequestError, Step, StepBatch
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class LiveCounts:
 class Received:
     """One request's output, kept as lists of integers until the request is over.
 
-    `times`, `sizes`, `proposed` and `accepted` have one entry a chunk.
+    `times`, `sizes`, `proposed` and `accepted` have one entry a chunk, or a step of a batch.
     """
 
     sent_ns: int
@@ -72,6 +72,16 @@ async def receive(
     try:
         async with aclosing(engine.stream(request)) as stream:  # type: ignore[type-var]
             async for chunk in stream:
+                if isinstance(chunk, StepBatch):
+                    token_ids += chunk.token_ids
+                    times += chunk.times_ns
+                    sizes += chunk.sizes
+                    proposed += chunk.num_proposed
+                    accepted += chunk.num_accepted
+                    live.output_tokens += len(chunk.token_ids)
+                    if chunk.finish_reason is not None:
+                        received.finish_reason, received.counters = chunk.finish_reason, chunk.counters
+                    continue
                 now = chunk.received_ns or clock()
                 size = len(chunk.token_ids)
                 # A chunk without tokens (a lone finish reason) is not a step and has no time.

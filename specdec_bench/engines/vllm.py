@@ -1,8 +1,8 @@
 """vLLM's AsyncLLM in this process, its engine core in a process of vLLM's own.
 
 vLLM merges a request's pending outputs when its reader lags, so what `generate` yields may hold several engine
-steps. The step boundaries, and the times at which each step's output reached this process, are noted where the
-outputs are still apart: in the collector that vLLM fills for each request (see `_collector`).
+steps. The steps' tokens, and the times at which they reached this process, are noted where the outputs are still
+apart: in the collector that vLLM fills for each request (see `_collector`).
 """
 
 import dataclasses
@@ -12,12 +12,20 @@ import os
 import time
 import typing
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import Any
 
 from specdec_bench.config.schema import ExperimentConfig, NgramSpec, NoSpec, SuffixSpec, VLLMEngine
 from specdec_bench.engines import vllm_arguments
 from specdec_bench.errors import EngineDiedError, EngineError, EngineUnavailableError
-from specdec_bench.records import AcceptanceCounters, Chunk, EngineDescription, FinishReason, GenerationRequest
+from specdec_bench.records import (
+    AcceptanceCounters,
+    Chunk,
+    EngineDescription,
+    FinishReason,
+    GenerationRequest,
+    StepBatch,
+)
 
 
 def create(config: ExperimentConfig) -> "VLLMAdapter":
@@ -119,13 +127,8 @@ class VLLMAdapter:
         """Ends the engine core; without it the process takes seconds to exit."""
         self._engine.shutdown()
 
-    async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
-        """Yields one chunk an engine step; where this release hides the steps, one a delivery.
-
-        vLLM counts drafts before it cuts a step at a stop token or at the limit, and only a request's last step
-        can be cut. So a step's accepted drafts are its tokens less the target's own, and the last step's follow
-        from the request's sum: of S steps after the prefill, the V with drafts emit accepted + 1 tokens each and
-        the others one, S + accepted in all, less what was cut.
+    async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk | StepBatch]:
+        """Yields the engine steps in batches; where this release hides the steps, one chunk a delivery.
 
         Raises:
             EngineDiedError: the engine core is dead.
@@ -133,51 +136,60 @@ class VLLMAdapter:
         """
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        num_tokens = num_steps = 0
+        steps = _NotedSteps()
+        _NOTED.set(steps)
         outputs = self._engine.generate(
             request_id=request.request_id,
             prompt={"prompt_token_ids": list(request.prompt_token_ids)},
             sampling_params=_sampling(request),
         )
+        failure: EngineError | None = None
         try:
             async for output in outputs:
-                steps = getattr(output, "specdec_steps", None)
                 completion = output.outputs[0]
-                token_ids = completion.token_ids
-                num_tokens += len(token_ids)
-                if not steps:
-                    counters = self._counters(completion, num_steps - 1 if num_steps else None)
-                    yield Chunk(token_ids, finish_reason=_reason(completion), counters=counters)
+                if not steps.are_noted:
+                    counters = self._counters(completion, None)
+                    yield Chunk(completion.token_ids, finish_reason=_reason(completion), counters=counters)
                     continue
-                num_steps += len(steps)
-                last = len(steps) - 1
-                begin = 0
-                for index, (size, received_ns) in enumerate(steps):
-                    is_prefill = num_steps - last + index == 1
-                    is_last = index == last and output.finished
-                    proposed, accepted, counters = None, size - 1 if self._counts_requests else None, None
-                    if self._is_plain or (is_prefill and self._counts_requests):
-                        proposed = accepted = 0
-                    if is_last and self._counts_requests:
-                        counters = self._counters(completion, num_steps - 1)
-                        if counters is not None and not is_prefill:
-                            accepted = size - 1 + counters.num_accepted + num_steps - num_tokens
-                    yield Chunk(
-                        token_ids[begin : begin + size],
-                        proposed,
-                        accepted,
-                        received_ns,
-                        _reason(completion) if is_last else None,
-                        counters,
-                        num_steps=1,
-                    )
-                    begin += size
+                yield self._batch(steps, completion if output.finished else None)
         except EngineDeadError as error:
-            raise EngineDiedError(f"vLLM's engine core died: {_gist(error)}; run.log has its last words") from error
+            failure = EngineDiedError(f"vLLM's engine core died: {_gist(error)}; run.log has its last words")
         except (ValueError, RuntimeError) as error:
-            raise EngineError(f"vLLM: {type(error).__name__}: {_gist(error)}") from error
+            failure = EngineError(f"vLLM: {type(error).__name__}: {_gist(error)}")
         finally:
             await outputs.aclose()  # where the reader left early, vLLM drops the request
+        if failure is not None:
+            yield self._batch(steps, None)
+            raise failure
+
+    def _batch(self, steps: "_NotedSteps", finished: Any) -> StepBatch:
+        """Returns the steps that were noted since the last call.
+
+        vLLM counts drafts before it cuts a step at a stop token or at the limit, and only a request's last step
+        can be cut. So a step's accepted drafts are its tokens less the target's own, and the last step's follow
+        from the request's sum: of S steps after the prefill, the V with drafts emit accepted + 1 tokens each and
+        the others one, S + accepted in all, less what was cut.
+
+        Args:
+            steps: of one request.
+            finished: its completion, if it is over.
+        """
+        is_first = steps.num_steps == 0
+        token_ids, sizes, times_ns = steps.take()
+        proposed: list[int | None] = [0 if self._is_plain else None] * len(sizes)
+        accepted: list[int | None] = [None] * len(sizes)
+        if self._is_plain:
+            accepted = [0] * len(sizes)
+        elif self._counts_requests:
+            accepted = [size - 1 for size in sizes]
+        if is_first and sizes and self._counts_requests:  # the prefill
+            proposed[0] = accepted[0] = 0
+        if finished is None:
+            return StepBatch(token_ids, sizes, times_ns, proposed, accepted)
+        counters = self._counters(finished, steps.num_steps - 1)
+        if counters is not None and sizes and steps.num_steps > 1:
+            accepted[-1] = sizes[-1] - 1 + counters.num_accepted + steps.num_steps - steps.num_tokens
+        return StepBatch(token_ids, sizes, times_ns, proposed, accepted, _reason(finished), counters)
 
     def _counters(self, completion: Any, num_decode_steps: int | None) -> AcceptanceCounters | None:
         """Returns the scheduler's counts of one finished request, where this release keeps them."""
@@ -250,10 +262,44 @@ def _stat_logger(totals: _Totals) -> Any:
     return Totalling
 
 
-def _collector(base: Any) -> Any:
-    """Returns vLLM's collector of one request's outputs, noting of each its size and when it came.
+READ_PERIOD_NS = 500_000_000
+"""How often a request's reader is woken for the progress display."""
 
-    `put` is called once for every engine step that has output for the request.
+
+class _NotedSteps:
+    """One request's engine steps, noted as their outputs reach this process, until they are taken."""
+
+    __slots__ = ("are_noted", "num_steps", "num_tokens", "sizes", "times_ns", "token_ids", "woken_ns")
+
+    def __init__(self) -> None:
+        self.are_noted = False
+        """Whether a collector has taken this request on."""
+        self.token_ids: list[int] = []
+        self.sizes: list[int] = []
+        self.times_ns: list[int] = []
+        self.num_steps = self.num_tokens = 0
+        """Of those that were taken."""
+        self.woken_ns = time.perf_counter_ns()
+
+    def take(self) -> tuple[list[int], list[int], list[int]]:
+        """Returns token ids, and each step's number of tokens and time."""
+        taken = self.token_ids, self.sizes, self.times_ns
+        self.num_steps += len(self.sizes)
+        self.num_tokens += len(self.token_ids)
+        self.token_ids, self.sizes, self.times_ns = [], [], []
+        return taken
+
+
+_NOTED: ContextVar[_NotedSteps | None] = ContextVar("_NOTED", default=None)
+"""The steps of the request that the running task is about to send: how a collector, which vLLM makes, finds them."""
+
+
+def _collector(base: Any) -> Any:
+    """Returns vLLM's collector of one request's outputs, noting of each step its tokens and when they came.
+
+    vLLM calls `put` once for every engine step that has output for the request. Waking the reader every time costs
+    more than noting a step, and under load outputs wait for their reader and are merged. So the reader is woken only
+    now and then, and at the end.
     """
     if getattr(base, "notes_steps", False):
         return base
@@ -261,19 +307,25 @@ def _collector(base: Any) -> Any:
     class StepNoting(base):  # type: ignore[misc]
         notes_steps = True
 
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.specdec_steps = _NOTED.get()
+            if self.specdec_steps is not None:
+                self.specdec_steps.are_noted = True
+
         def put(self, output: Any) -> None:
-            pending = self.output
-            super().put(output)
-            completions = getattr(output, "outputs", None)
-            if not completions:
+            steps, completions = self.specdec_steps, getattr(output, "outputs", None)
+            if steps is None or not completions:  # not a request of ours, or an error
+                super().put(output)
                 return
-            noted = getattr(pending, "specdec_steps", None)
-            if size := len(completions[0].token_ids):
-                step = (size, time.perf_counter_ns())
-            if self.output is output:
-                output.specdec_steps = [step] if size else []
-            elif noted is not None and size:
-                noted.append(step)
+            now_ns = time.perf_counter_ns()
+            if token_ids := completions[0].token_ids:
+                steps.token_ids += token_ids
+                steps.sizes.append(len(token_ids))
+                steps.times_ns.append(now_ns)
+            if output.finished or now_ns - steps.woken_ns > READ_PERIOD_NS:
+                steps.woken_ns = now_ns
+                super().put(output)
 
     return StepNoting
 

@@ -47,6 +47,7 @@ class VLLMAdapter:
         self._nominal_proposals = False
         self._counts_requests = False
         """Whether this release tells what each request accepted."""
+        self._dead_error: type[Exception] = EngineError
 
     async def start(self) -> None:
         """Loads target and draft.
@@ -63,11 +64,13 @@ class VLLMAdapter:
             from vllm.config import SpeculativeConfig
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.v1.engine import async_llm
+            from vllm.v1.engine.exceptions import EngineDeadError
         except ImportError as error:
             raise EngineUnavailableError(
                 f"engine=vllm needs vLLM 0.20 or later ({error}); install specdec-bench[vllm], or vLLM's build for "
                 "this machine"
             ) from None
+        self._dead_error = EngineDeadError
         release = vllm.__version__
         known = [field.name for field in dataclasses.fields(AsyncEngineArgs)]
         arguments = vllm_arguments.engine_arguments(self._config)
@@ -134,8 +137,6 @@ class VLLMAdapter:
             EngineDiedError: the engine core is dead.
             EngineError: the request failed.
         """
-        from vllm.v1.engine.exceptions import EngineDeadError
-
         steps = _NotedSteps()
         _NOTED.set(steps)
         outputs = self._engine.generate(
@@ -152,7 +153,7 @@ class VLLMAdapter:
                     yield Chunk(completion.token_ids, finish_reason=_reason(completion), counters=counters)
                     continue
                 yield self._batch(steps, completion if output.finished else None)
-        except EngineDeadError as error:
+        except self._dead_error as error:
             failure = EngineDiedError(f"vLLM's engine core died: {_gist(error)}; run.log has its last words")
         except (ValueError, RuntimeError) as error:
             failure = EngineError(f"vLLM: {type(error).__name__}: {_gist(error)}")
@@ -342,8 +343,7 @@ def _methods() -> list[str]:
 
 def _sampling(request: GenerationRequest) -> Any:
     """Returns a request's own SamplingParams."""
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
 
     sampling = request.sampling
     return SamplingParams(

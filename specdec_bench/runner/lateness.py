@@ -6,11 +6,11 @@ from typing import Self
 
 from specdec_bench.records import Lateness
 
-PERIOD_S = 0.01
+PERIOD_S = 0.05
 
 
 class LoopLateness:
-    """A context manager that asks the running loop for a wake-up every 10 ms and notes by how much each is late.
+    """A context manager that asks the running loop for a wake-up every 50 ms and notes by how much each is late.
 
     A chunk that arrives while the loop is busy waits as long as such a wake-up does before it gets its time.
     """

@@ -357,7 +357,9 @@ async def point(options: argparse.Namespace, concurrency: int, step_ms: float, f
             a["cpu_s_per_1000_steps"] / b["cpu_s_per_1000_steps"] for a, b in zip(ours, chunks, strict=True)
         ),
         "lateness_p50_ms": statistics.median(result["lateness"].p50_ms for result in ours),
-        "saturated": [result["lateness"].p50_ms > SATURATED_MS for result in ours],
+        "lateness_mean_ms": statistics.median(result["lateness"].mean_ms for result in ours),
+        "lateness_p99_ms": statistics.median(result["lateness"].p99_ms for result in ours),
+        "saturated": [max(result["lateness"].p50_ms, result["lateness"].mean_ms) > SATURATED_MS for result in ours],
     }
 
 

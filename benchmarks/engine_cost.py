@@ -41,7 +41,7 @@ from specdec_bench.config.schema import (
 )
 from specdec_bench.engines.vllm import VLLMAdapter, _sampling
 from specdec_bench.records import GenerationRequest, Prompt, RequestRecord, RequestSampling
-from specdec_bench.runner.cell import check
+from specdec_bench.runner.cell import load_prompts
 from specdec_bench.runner.measure import Measurement, no_garbage_collection
 
 
@@ -168,7 +168,7 @@ async def main() -> None:
     options = parser.parse_args()
     config = experiment(options, max(options.concurrency))
     prompter = prompting.create(config)
-    demo = [Prompt(prompt_id=p.prompt_id, category=p.category, turns=p.turns[:1]) for p in check(config)]
+    demo = [Prompt(prompt_id=p.prompt_id, category=p.category, turns=p.turns[:1]) for p in load_prompts(config)]
     adapter = VLLMAdapter(config)
     await adapter.start()
     for concurrency in options.concurrency:

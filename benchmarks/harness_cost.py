@@ -34,7 +34,7 @@ from specdec_bench.config.schema import (
 )
 from specdec_bench.engines.transformers import TransformersAdapter
 from specdec_bench.records import Prompt, RequestRecord
-from specdec_bench.runner.cell import check
+from specdec_bench.runner.cell import load_prompts
 from specdec_bench.runner.measure import Measurement
 
 
@@ -106,7 +106,7 @@ async def main() -> None:
     options = parser.parse_args()
     config = experiment(options)
     # Both sides hold one turn of each conversation: a bare loop has no chat to keep.
-    prompts = [Prompt(prompt_id=p.prompt_id, category=p.category, turns=p.turns[:1]) for p in check(config)]
+    prompts = [Prompt(prompt_id=p.prompt_id, category=p.category, turns=p.turns[:1]) for p in load_prompts(config)]
     checkpoints.check_checkpoints(config)
     prompter = prompting.create(config)
     token_ids = [list(prompter.encode(prompt.system, prompt.turns, ())) for prompt in prompts]

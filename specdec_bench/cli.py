@@ -5,15 +5,11 @@ experiment is imported here; engines, numpy and plots come later.
 """
 
 import contextlib
-import copy
-import difflib
 import functools
 import os
-import re
 import shutil
 import sys
-import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,27 +18,34 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from specdec_bench.archive.layout import HYDRA, LOG, RunDirectory
+from specdec_bench.archive.redact import REDACTED
 from specdec_bench.config import compose
+from specdec_bench.config.compose import CONF
+from specdec_bench.config.schema import NO_BASELINE
 from specdec_bench.errors import ConfigError, RunInterrupted, SpecDecBenchError
+from specdec_bench.explain import explain, first_line, is_hydras_own
+from specdec_bench.sweep import directory
+from specdec_bench.sweep.jobs import is_grid, launch, runs_here, sweep_overrides
+from specdec_bench.sweep.plan import PlannedCell, Planner, without_hydra
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
+    from hydra.core.utils import JobReturn
 
+    from specdec_bench.records import Prompt
     from specdec_bench.runner.cell import Cell
-
-HERE = Path(__file__).resolve().parent
-CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
-"""Inside an installed wheel, or beside the package in a checkout."""
 
 CONFIG = "config"
 MULTIRUN = "multirun.yaml"
 """What Hydra saves of a sweep, beside its cells."""
+
+DRY_RUN = "--dry-run"
 
 FAILED = 1
 BAD_INPUT = 2
@@ -77,11 +80,11 @@ def main(arguments: list[str] | None = None) -> None:
     except SpecDecBenchError as error:
         _exit(error.exit_status, str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        _exit(BAD_INPUT, _explain(error))
+        _exit(BAD_INPUT, explain(error))
     except ValueError as error:
-        if not _is_hydras_own(error):
+        if not is_hydras_own(error):
             raise
-        _exit(BAD_INPUT, _first_line(error))
+        _exit(BAD_INPUT, first_line(error))
     except OSError as error:
         _exit(FAILED, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:
@@ -98,8 +101,11 @@ def _compose_and_run(arguments: list[str]) -> None:
     sys.argv = [sys.argv[0], *arguments]
     # Hydra then raises its errors instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    is_sweep = not {"-m", "--multirun"}.isdisjoint(arguments)
-    overrides = [argument for argument in arguments if argument not in ("-m", "--multirun", "-r", "--run")]
+    resume = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
+    is_sweep = bool(resume) or not {"-m", "--multirun"}.isdisjoint(arguments)
+    is_dry_run = DRY_RUN in arguments
+    ours = ("-m", "--multirun", "-r", "--run", DRY_RUN)
+    overrides = [argument for argument in arguments if argument not in ours and not argument.startswith("resume=")]
     if any(override.startswith("-") for override in overrides):
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG)(run_job)()
         return
@@ -108,14 +114,27 @@ def _compose_and_run(arguments: list[str]) -> None:
         assert app is not None
         if is_sweep:
             overrides.append("hydra.mode=MULTIRUN")
+        if resume:
+            overrides = _resumed(overrides, resume[-1])
         composed = _composed(app, overrides)
         app.compose_config = lambda **_: composed  # type: ignore[method-assign]
         if composed.hydra.mode == RunMode.MULTIRUN:
             run_cell = functools.partial(run_job, largest_concurrency=_largest_concurrency(composed, overrides))
             with _removing_unused(Path(composed.hydra.sweep.dir)):
-                app.multirun(CONFIG, run_cell, overrides)
+                if is_grid(composed):
+                    _run_grid(app, composed, run_cell, is_resumed=bool(resume), is_dry_run=is_dry_run)
+                elif resume or is_dry_run or composed.baseline != NO_BASELINE or composed.control:
+                    raise ConfigError(
+                        f"hydra/sweeper={composed.hydra.sweeper._target_}: chooses its cells as it goes; resume, "
+                        f"{DRY_RUN}, baseline and control need Hydra's basic sweeper"
+                    )
+                else:
+                    app.multirun(CONFIG, run_cell, overrides)
         else:
-            _run_single(app, composed, overrides)
+            for name in ("baseline", "control"):
+                if composed[name] not in (NO_BASELINE, False):
+                    raise ConfigError(f"{name}={composed[name]}: is of a sweep; pass -m")
+            _run_single(app, composed, overrides, is_dry_run=is_dry_run)
 
 
 def _composed(app: "Hydra", overrides: list[str]) -> DictConfig:
@@ -132,17 +151,101 @@ def _composed(app: "Hydra", overrides: list[str]) -> DictConfig:
         return composed
 
 
-def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str]) -> None:
+def _resumed(overrides: list[str], resume: str) -> list[str]:
+    """Returns the overrides of a sweep that is to go on: those given, or else those that it began with."""
+    folder = directory.find(resume, Path("outputs"))
+    if given := [override for override in overrides if override.startswith("hydra.sweep.dir=")]:
+        raise ConfigError(f"{given[0]}: resume={resume} goes on in {folder}; leave one of them out")
+    if overrides == ["hydra.mode=MULTIRUN"]:
+        plan = directory.SweepDirectory(folder).plan()
+        assert plan is not None
+        if any(REDACTED in override for override in plan.overrides):
+            raise ConfigError(f"resume={resume}: it began with a secret, which no archive keeps; give its overrides")
+        overrides = [*plan.overrides, *overrides]
+    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    return [*overrides, f"hydra.sweep.dir='{quoted}'"]
+
+
+def _run_grid(
+    app: "Hydra",
+    composed: DictConfig,
+    run_composed: Callable[[DictConfig], None],
+    *,
+    is_resumed: bool,
+    is_dry_run: bool,
+) -> None:
+    """Plans a sweep, then runs what is not done yet, and shows what came out of all of it.
+
+    Raises:
+        JobFailed: the first job that failed; its error has been printed.
+    """
+    from specdec_bench import commands
+
+    given = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
+    assert isinstance(given, list)
+    overrides = sweep_overrides(app.config_loader, composed)
+    largest_concurrency = _largest_concurrency(composed, given)
+    prompts: dict[str, list[Prompt]] = {}
+
+    def prepare(experiment: DictConfig, job: Sequence[str]) -> "Cell":
+        return _cell(experiment, job, largest_concurrency, prompts)
+
+    cells = Planner(app.config_loader, composed, prepare).plan(overrides)
+    sweep = directory.SweepDirectory(Path(composed.hydra.sweep.dir))
+    plan = sweep.plan()
+    if plan is not None:
+        if not is_resumed:
+            raise ConfigError(f"hydra.sweep.dir={sweep.path}: already holds a sweep; pass resume={sweep.path}")
+        directory.check_same_cells(plan, cells, sweep.path)
+    done = {planned.number for planned in cells if sweep.is_finished(planned)}
+    archived = commands.archived_baselines(str(composed.baseline), cells)
+    if is_dry_run:
+        commands.show_plan(cells, done, shares_engines=runs_here(composed))
+        return
+    with sweep:
+        if plan is None:
+            sweep.write_plan(directory.as_plan(cells, sweep.path, given, str(composed.baseline)))
+        OmegaConf.save(composed, sweep.path / MULTIRUN)
+        to_run = [planned for planned in cells if planned.number not in done]
+        results: list[JobReturn] = []
+        try:
+            for planned in to_run:
+                sweep.set_aside(planned)
+            results.extend(launch(to_run, app.config_loader, composed, _run_planned, run_composed))
+        finally:
+            commands.show_sweep(sweep, archived)
+    for result in results:
+        _ = result.return_value  # raises what the job raised
+
+
+def _run_planned(planned: PlannedCell) -> None:
+    """Runs a planned cell as the job that Hydra has set up.
+
+    Raises:
+        JobFailed: the error has been printed.
+    """
+    try:
+        _run(planned.cell)
+    except RunInterrupted as error:
+        _exit(error.exit_status, str(error))  # ends the whole sweep
+    except SpecDecBenchError as error:
+        _print_error(f"job {planned.number}: {error}")
+        raise JobFailed(error.exit_status) from error
+
+
+def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_dry_run: bool) -> None:
     """Runs one experiment, once all that can be checked beforehand is."""
     composed.hydra.mode = RunMode.RUN
     HydraConfig.instance().set_config(composed)
     run_dir = Path(composed.hydra.run.dir)
     if RunDirectory.is_run(run_dir):
         raise ConfigError(f"hydra.run.dir={run_dir}: already holds a run; choose another folder")
-    experiment = copy.deepcopy(composed)
-    with flag_override(experiment, ["struct", "readonly"], [False, False]):
-        del experiment["hydra"]
-    cell = _cell(experiment)
+    cell = _cell(without_hydra(composed), _task_overrides())
+    if is_dry_run:
+        from specdec_bench import commands
+
+        commands.show_cell(cell)
+        return
 
     def run(_: DictConfig) -> None:
         try:
@@ -178,7 +281,7 @@ def run_job(composed: DictConfig, largest_concurrency: int = 1) -> None:
     """
     hydra_config = HydraConfig.get()
     try:
-        _run(_cell(composed, largest_concurrency))
+        _run(_cell(composed, _task_overrides(), largest_concurrency))
     except RunInterrupted as error:
         _exit(error.exit_status, str(error))  # ends the whole sweep
     except SpecDecBenchError as error:
@@ -189,13 +292,28 @@ def run_job(composed: DictConfig, largest_concurrency: int = 1) -> None:
         _remove_unused(Path(hydra_config.runtime.output_dir))
 
 
-def _cell(composed: DictConfig, largest_concurrency: int = 1) -> "Cell":
-    from specdec_bench.runner.cell import Cell, check
-
-    config = compose.experiment(composed, largest_concurrency)
+def _task_overrides() -> list[str]:
     overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     assert isinstance(overrides, list)
-    return Cell(config=config, prompts=check(config), command=sys.argv, overrides=overrides)
+    return overrides
+
+
+def _cell(
+    composed: DictConfig,
+    overrides: Sequence[str],
+    largest_concurrency: int = 1,
+    prompts: dict[str, "list[Prompt]"] | None = None,
+) -> "Cell":
+    """Returns the checked cell; `prompts` keeps those that were read, which the cells of a sweep share."""
+    from specdec_bench.runner.cell import Cell, check, load_prompts
+
+    config = compose.experiment(composed, largest_concurrency)
+    check(config)
+    key = repr((config.dataset, config.seed))
+    prompts = {} if prompts is None else prompts
+    if key not in prompts:
+        prompts[key] = load_prompts(config)
+    return Cell(config=config, prompts=prompts[key], command=sys.argv, overrides=overrides)
 
 
 def _run(cell: "Cell") -> None:
@@ -226,63 +344,6 @@ def _remove_unused(folder: Path) -> None:
     """Removes a folder that holds nothing but what Hydra wrote before the experiment was refused."""
     if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {HYDRA, LOG, MULTIRUN}:
         shutil.rmtree(folder)
-
-
-_REASONS = {
-    "converted to Integer": "must be a whole number",
-    "converted to Float": "must be a number",
-    "not a valid bool": "must be true or false",
-    "not a ListConfig": "must be a list, as in [1,2]",
-    "does not support deletion": "can be set but not removed",
-}
-"""What OmegaConf says of a value -> what to do about it."""
-
-
-def _explain(error: Exception) -> str:
-    """Returns Hydra's and OmegaConf's messages of several lines as one: what, the value, what to do."""
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: is no override; write KEY=VALUE, in quotes where VALUE has special characters"
-    text, cause = str(error), error.__cause__
-    if unknown := re.search(r"Could not override '(.*)'.*\n.* use \+(.*)", text):
-        return _explain_unknown(getattr(cause, "full_key", None) or unknown[1], unknown[2])
-    if option := re.search(r"Could not find '([^']+)/([^'/]+)'\s*Available options in '[^']+':\s*(.*)", text, re.S):
-        choices = option[3].partition("Config search path")[0].split()
-        group, name = option[1], option[2]
-        return f"{group}={name}: no such option; choose one of {', '.join(choices)}{_suggest(name, choices)}"
-    if several := re.search(r"(?:argument|parameters) '(.*)'", text):
-        return f"{several[1]}: several values; pass -m to run each of them, or write a list as [a,b]"
-    reason = _first_line(cause or error)
-    if wrong := re.match(r"Error merging override (.*)", text):
-        fixes = [fix for words, fix in _REASONS.items() if words in reason]
-        return f"{wrong[1]}: {fixes[0] if fixes else reason}"
-    return " ".join(text.split()) if cause is None else f"{_first_line(error)}: {reason}"
-
-
-def _is_hydras_own(error: Exception) -> bool:
-    """Whether Hydra itself raised it: it refuses some of what it is given by ValueError."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__", "")).startswith("hydra.")
-
-
-def _explain_unknown(key: str, override: str) -> str:
-    """Returns what to say about an override of a field that is not there."""
-    group, _, name = key.partition(".")
-    fields = compose.known_fields(key)
-    if fields is None or not name:
-        groups = [*sorted(entry.name for entry in CONF.iterdir() if entry.is_dir() and entry.name != "hydra"), "seed"]
-        return f"{override}: no such field or group; there are {', '.join(groups)}{_suggest(group, groups)}"
-    if name.split(".")[0] in fields:
-        return f"{override}: the chosen {group} has no such field; --cfg job shows those that it has"
-    return f"{override}: no such field; {group} has {', '.join(fields)}{_suggest(name, fields)}"
-
-
-def _suggest(name: str, choices: list[str]) -> str:
-    close = difflib.get_close_matches(name, choices, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _print_error(message: str) -> None:

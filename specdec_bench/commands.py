@@ -5,19 +5,26 @@ import datetime
 import json
 import os
 import sys
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from specdec_bench.archive import RunDirectory
-from specdec_bench.errors import ArchiveError, SpecDecBenchError
+from specdec_bench.archive import RunDirectory, provenance
+from specdec_bench.archive.layout import ATTEMPTS, MANIFEST
+from specdec_bench.config.schema import AUTO, NO_BASELINE
+from specdec_bench.errors import ArchiveError, ConfigError, SpecDecBenchError
 from specdec_bench.records import Manifest
 from specdec_bench.report import check as checking
+from specdec_bench.report.plan import plan_table
 from specdec_bench.report.progress import RunProgress
 from specdec_bench.report.table import print_summary
 from specdec_bench.runner import replay as replaying
 from specdec_bench.runner.cell import Cell, encoded_summary, run_cell, samples_of
+from specdec_bench.sweep.archived import check_archived
+from specdec_bench.sweep.directory import SweepDirectory
+from specdec_bench.sweep.plan import PlannedCell, in_running_order, num_engine_starts
 
 if TYPE_CHECKING:
     from specdec_bench.metrics.summary import Samples
@@ -39,6 +46,62 @@ def run_and_show(cell: Cell, run_dir: Path) -> RunDirectory:
         raise
     show(run)
     return run
+
+
+def show_plan(cells: Sequence[PlannedCell], done: Set[int], *, shares_engines: bool) -> None:
+    """Prints a sweep's cells in the order in which they would run."""
+    to_run = [planned for planned in cells if planned.number not in done]
+    starts = num_engine_starts(to_run) if shares_engines else len(to_run)
+    console = _console()
+    console.print(plan_table(in_running_order(cells) if shares_engines else cells, done))
+    console.print(
+        f"{len(cells)} cells, {len(done)} done; {len(to_run)} to run with {starts} engine starts"
+        + ("" if shares_engines else " (under this launcher every job starts its own)"),
+        soft_wrap=True,
+    )
+
+
+def archived_baselines(baseline: str, cells: Sequence[PlannedCell]) -> list[RunDirectory]:
+    """Returns the plain runs of an archived run or sweep, checked to be those that the cells are compared with.
+
+    Raises:
+        ConfigError: there is none, or one that a cell needs does not match.
+    """
+    if baseline in (NO_BASELINE, AUTO):
+        return []
+    found = [path.parent for path in sorted(Path(baseline).glob(f"**/{MANIFEST}")) if ATTEMPTS not in path.parts]
+    runs = [RunDirectory.open(path) for path in found]
+    plain = [
+        run for run in runs if run.manifest().config["spec"]["name"] == "none" and run.manifest().status == "finished"
+    ]
+    if not plain:
+        raise ConfigError(f"baseline={baseline}: holds no finished plain run; use none, auto, or the folder of one")
+    check_archived(plain, cells, provenance.environment())
+    return plain
+
+
+def show_sweep(sweep: SweepDirectory, archived: Sequence[RunDirectory]) -> None:
+    """Computes a sweep's tables, writes them beside its cells, and prints and draws them."""
+    from specdec_bench.report.sweep import print_sweep, write_sweep_plots, write_tables
+    from specdec_bench.sweep.results import collect
+
+    runs = sweep.runs()
+    if not runs:
+        return
+    result = collect(runs, archived)
+    write_tables(result, sweep.path)
+    write_sweep_plots(result, sweep.path)
+    print_sweep(result, _console(), path=str(sweep.path))
+
+
+def show_cell(cell: Cell) -> None:
+    """Prints what would be run."""
+    _console().print(
+        f"1 cell {cell.identity.cell_id[:12]}: {sum(len(p.turns) for p in cell.prompts)} turns of {len(cell.prompts)} "
+        f"conversations x {cell.config.load.repeats} on engine={cell.config.engine.name}, spec={cell.config.spec.name}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def show(run: RunDirectory, samples: "Samples | None" = None) -> None:

@@ -181,6 +181,8 @@ class Lateness(Record, frozen=True, kw_only=True):
     p50_ms: float
     p99_ms: float
     max_ms: float
+    mean_ms: float | None = None
+    """`None` in archives of 0.1.0's first runs."""
 
 
 class Manifest(Record, frozen=True, kw_only=True):
@@ -197,6 +199,12 @@ class Manifest(Record, frozen=True, kw_only=True):
     """The resolved experiment; the same as config.yaml."""
     project: dict[str, Any]
     """Version, git commit, whether the tree was dirty."""
+    cell_id: str | None = None
+    """A hash of all that was asked for; see `specdec_bench.config.identity`."""
+    baseline_id: str | None = None
+    """The `cell_id` of the plain cell that this one is compared with; its own, if it is that cell."""
+    environment_id: str | None = None
+    """A hash of the hardware and the installed versions that the figures depend on."""
     finished_utc: str | None = None
     environment: dict[str, Any] = {}
     """Hardware and installed versions, read by the process that measures."""

@@ -9,15 +9,12 @@ from typing import Any, Final
 
 import pandas as pd
 
-from specdec_bench.archive.layout import RunDirectory
+from specdec_bench.archive.layout import ATTEMPTS, RunDirectory
 from specdec_bench.errors import ArchiveError
 from specdec_bench.metrics.acceptance import request_acceptance
 from specdec_bench.records import Manifest, RequestRecord
 
 logger = logging.getLogger(__name__)
-
-ATTEMPTS = "attempts"
-"""Folders of this name hold runs that were given up and repeated; they are no part of a sweep's figures."""
 
 _NS_PER_MS = 1e6
 _COUNTS = ("num_decode_steps", "num_verify_steps", "num_proposed", "num_accepted")

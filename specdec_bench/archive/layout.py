@@ -20,6 +20,8 @@ RESPONSES = "responses.jsonl"
 SUMMARY = "summary.json"
 LOG = "run.log"
 HYDRA = ".hydra"
+ATTEMPTS = "attempts"
+"""Below a sweep's folder: runs that were cut off and repeated; they are no part of its figures."""
 
 T = TypeVar("T")
 

@@ -3,6 +3,7 @@
 Nothing here names a person, a host or a folder: run directories are passed on.
 """
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -14,6 +15,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from specdec_bench.archive import codec
 
 from .. import __version__
 
@@ -85,6 +88,20 @@ def environment() -> dict[str, Any]:
         "thread_settings": {name: os.environ[name] for name in THREAD_SETTINGS if name in os.environ},
         "accelerators": _accelerators(),
     }
+
+
+def environment_id(environment: dict[str, Any]) -> str:
+    """Returns a hash of what of an environment the figures depend on; only runs with equal ones are compared.
+
+    Left out are the names of operating system and kernel, and the memory's size, which differs by a few bytes
+    between machines of one kind.
+    """
+    return hashlib.sha256(codec.canonical_json(comparable(environment))).hexdigest()
+
+
+def comparable(environment: dict[str, Any]) -> dict[str, Any]:
+    """Returns those parts of an environment that must be equal for runs to be compared."""
+    return {name: value for name, value in environment.items() if name not in ("os", "kernel", "memory_bytes")}
 
 
 def project() -> dict[str, Any]:

@@ -68,6 +68,18 @@ def draft_checkpoint(config: ExperimentConfig) -> Draft | None:
     return Draft(draft.path, draft.revision)
 
 
+def checkpoint_roles(config: ExperimentConfig) -> dict[str, tuple[str, str | None]]:
+    """Returns path and revision of every checkpoint that is used, by role: target, tokenizer, draft."""
+    if isinstance(config.engine, SyntheticEngine):
+        return {}
+    roles = {"target": (config.model.path, config.model.revision)}
+    if config.model.tokenizer is not None:
+        roles["tokenizer"] = (config.model.tokenizer, config.model.revision)
+    if (draft := draft_checkpoint(config)) is not None:
+        roles["draft"] = (draft.path, draft.revision)
+    return roles
+
+
 def check_checkpoints(config: ExperimentConfig) -> None:
     """Refuses missing folders and a draft of another vocabulary, as far as local files tell.
 

@@ -1,6 +1,6 @@
 """From Hydra's composed tree, or an archived config.yaml, to the typed experiment."""
 
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,22 @@ from specdec_bench.config.schema import (
     ClosedLoad,
     DraftCheckpoint,
     ExperimentConfig,
+    SweepConfig,
     SyntheticEngine,
     VLLMEngine,
     field_names,
 )
 from specdec_bench.errors import ConfigError
 
+PACKAGE = Path(__file__).resolve().parents[1]
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+"""Inside an installed wheel, or beside the package in a checkout."""
+
 
 def register_schemas() -> None:
     """Makes every option's dataclass known to Hydra, where conf/'s files name them as /schema/GROUP/OPTION."""
     store = ConfigStore.instance()
-    store.store(name="experiment_schema", node=ExperimentConfig)
+    store.store(name="experiment_schema", node=SweepConfig)
     for group, options in OPTIONS.items():
         for option, schema in options.items():
             store.store(group=f"schema/{group}", name=option, node=schema)
@@ -49,7 +54,8 @@ def experiment(composed: DictConfig, largest_concurrency: int = 1) -> Experiment
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
     assert isinstance(config, ExperimentConfig)
     _refuse_added_fields(config)
-    return _complete(config, largest_concurrency)
+    cell = ExperimentConfig(**{field.name: getattr(config, field.name) for field in fields(ExperimentConfig)})
+    return _complete(cell, largest_concurrency)
 
 
 def _refuse_added_fields(config: Any, prefix: str = "") -> None:
@@ -74,7 +80,11 @@ def archived_experiment(tree: dict[str, Any]) -> ExperimentConfig:
         ConfigError: it is not one that this release can read.
     """
     try:
-        nodes: dict[str, Any] = {"seed": tree["seed"], "expected": tree.get("expected", {})}
+        nodes: dict[str, Any] = {
+            "seed": tree["seed"],
+            "replicate": tree.get("replicate", 0),
+            "expected": tree.get("expected", {}),
+        }
         for group, options in OPTIONS.items():
             content = tree[group]
             # model and sampling have a single schema, whatever the option is called

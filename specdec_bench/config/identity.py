@@ -1,19 +1,47 @@
 """What makes two configurations the same."""
 
+import copy
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from specdec_bench.config.schema import ExperimentConfig
 
 
 def engine_key(config: ExperimentConfig) -> str:
     """Returns a hash of all that a live engine depends on: two cells with equal keys can share one engine."""
-    parts = {"engine": asdict(config.engine), "model": asdict(config.model), "spec": asdict(config.spec)}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return _hash({"engine": asdict(config.engine), "model": asdict(config.model), "spec": asdict(config.spec)})
+
+
+def cell_id(tree: Mapping[str, Any], prompts_sha256: str, checkpoints: Mapping[str, str]) -> str:
+    """Returns a hash of all that a cell asks for: the same on every machine, from every folder, in any order of keys.
+
+    Args:
+        tree: the resolved experiment, secrets redacted.
+        prompts_sha256: of the selected prompts, which stand for the dataset.
+        checkpoints: content by role; see `specdec_bench.runner.identify`. They stand for the paths.
+    """
+    asked = {name: copy.deepcopy(tree[name]) for name in ("engine", "model", "spec", "load", "sampling")}
+    for name in ("name", "path", "revision", "tokenizer", "drafts"):
+        asked["model"].pop(name, None)
+    asked["spec"].pop("draft", None)
+    scalars = {"seed": tree["seed"], "replicate": tree.get("replicate", 0)}
+    return _hash({**asked, **scalars, "prompts": prompts_sha256, "checkpoints": dict(checkpoints)})
+
+
+def baseline_id(tree: Mapping[str, Any], prompts_sha256: str, checkpoints: Mapping[str, str]) -> str:
+    """Returns the `cell_id` of the plain cell that a cell is compared with: the same in everything but `spec`."""
+    plain = {**tree, "spec": {"name": "none"}, "replicate": 0}
+    return cell_id(plain, prompts_sha256, {role: value for role, value in checkpoints.items() if role != "draft"})
 
 
 def request_seed(seed: int, prompt_id: str, turn: int, repeat: int) -> int:
     """Returns the sampling seed of one request: below 2**31, the same for every engine and method."""
     digest = hashlib.sha256(json.dumps([seed, prompt_id, turn, repeat]).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
+
+
+def _hash(parts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

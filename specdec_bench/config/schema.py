@@ -457,11 +457,28 @@ class ExperimentConfig:
     sampling: SamplingConfig = MISSING
     seed: int = 0
     """Draws the subset of prompts and seeds every request's sampling."""
+    replicate: int = 0
+    """Tells a cell from one that is run again just the same, as a control; changes nothing else."""
     expected: Expected = field(default_factory=Expected)
     """What the run is known to give elsewhere; changes nothing in how it runs."""
 
     def __post_init__(self) -> None:
-        _at_least(0, seed=self.seed)
+        _at_least(0, seed=self.seed, replicate=self.replicate)
+
+
+NO_BASELINE, AUTO = "none", "auto"
+
+
+@dataclass(kw_only=True)
+class SweepConfig(ExperimentConfig):
+    """What is composed: the experiment, and what a sweep makes of many of them."""
+
+    baseline: str = NO_BASELINE
+    """What speculative cells are compared with beside the sweep's own plain cells: none; auto adds the plain cells
+    that are missing; or the directory of an archived run or sweep."""
+    control: bool = False
+    """Runs every plain cell of the sweep once more, to tell floating-point noise from a method that changes the
+    output."""
 
 
 OPTIONS: dict[str, dict[str, type]] = {

@@ -22,6 +22,6 @@ DEFINITIONS: dict[str, str] = {
     "output_tps_per_gpu": "output_tps / accelerators used",
     "output_tps_per_user": "mean over requests of (output tokens - tokens in the first chunk) / (e2e - ttft)",
     "request_rate": "finished requests / (last token received - first request sent)",
-    "lateness_ms": "how late the measuring loop was at wake-ups every 50 ms; chunks waited as long for their time",
+    "lateness_ms": "how late the measuring loop was at wake-ups every 100 ms; chunks waited as long for their time",
     "saturated": "median lateness above 2 ms: the client, not the engine, bends the times",
 }

@@ -28,7 +28,7 @@ def write_plots(summary: Summary, samples: Samples, folder: Path, *, label: str)
     )
     paths = []
     for name, figure in figures.items():
-        figure.suptitle(_plain(label), fontsize=11)
+        figure.suptitle(plain(label), fontsize=11)
         if stamp:
             figure.text(0.5, 0.5, stamp, fontsize=30, color="red", alpha=0.18, ha="center", va="center", rotation=20)
         FigureCanvasAgg(figure)
@@ -51,14 +51,14 @@ def _by_position(pooled: dict[str, Any]) -> Figure:
     axes = figure.subplots()
     joint, conditional = pooled["acceptance_joint"], pooled["acceptance_conditional"]
     if not joint or joint[0] is None:
-        return _nothing(figure, axes, "no draft was verified")
+        return nothing(figure, axes, "no draft was verified")
     positions = range(1, len(joint) + 1)
     axes.bar(positions, joint, width=0.6, color=BLUE, label="joint: at least i accepted")
     known = [(i, value) for i, value in zip(positions, conditional, strict=True) if value is not None]
     axes.plot(*zip(*known, strict=True), "o-", color=ORANGE, label="conditional: i accepted given i-1")
     axes.set(xlabel="draft position i", ylabel="share of verify steps", ylim=(0, 1.05), xticks=list(positions))
     axes.legend(frameon=False, loc="upper right")
-    _tidy(axes)
+    tidy(axes)
     return figure
 
 
@@ -67,7 +67,7 @@ def _by_category(acceptance: dict[str, Any], lengths: dict[str, list[float]]) ->
     figure = Figure(figsize=(7.5, max(2.6, 1.2 + 0.45 * len(names))), layout="constrained")
     axes = figure.subplots()
     if not names:
-        return _nothing(figure, axes, "no request has a decode step")
+        return nothing(figure, axes, "no request has a decode step")
     axes.boxplot(
         [lengths[name] for name in names],
         orientation="horizontal",
@@ -77,11 +77,11 @@ def _by_category(acceptance: dict[str, Any], lengths: dict[str, list[float]]) ->
     )
     pooled = [acceptance["by_category"][name]["pooled"]["acceptance_length"] for name in names]
     axes.plot(pooled, range(1, len(names) + 1), "D", color=ORANGE, label="pooled over the category")
-    axes.set_yticks(range(1, len(names) + 1), [f"{_plain(name[:28])} ({len(lengths[name])})" for name in names])
+    axes.set_yticks(range(1, len(names) + 1), [f"{plain(name[:28])} ({len(lengths[name])})" for name in names])
     axes.set_xlabel("acceptance length (tokens per decode step); boxes over requests")
     axes.invert_yaxis()
     axes.legend(frameon=False)
-    _tidy(axes)
+    tidy(axes)
     return figure
 
 
@@ -90,7 +90,7 @@ def _times(steps_ms: np.ndarray, ttft_ms: np.ndarray) -> Figure:
     panels = (("step time (ms)", "decode steps", steps_ms), ("time to first token (ms)", "requests", ttft_ms))
     for axes, (name, unit, values) in zip(figure.subplots(1, 2), panels, strict=True):
         if not len(values):
-            _nothing(figure, axes, f"{name}: nothing exact to show")
+            nothing(figure, axes, f"{name}: nothing exact to show")
             continue
         median, p95, cut = np.percentile(values, (50, 95, 99))
         # The last percent would squeeze everything else against the axis; it is named instead.
@@ -100,21 +100,23 @@ def _times(steps_ms: np.ndarray, ttft_ms: np.ndarray) -> Figure:
         axes.plot([], [], " ", label=f"max {values.max():.2f} ms (not drawn above p99)")
         axes.set(xlabel=name, ylabel=unit)
         axes.legend(frameon=True, edgecolor="none", framealpha=0.9, fontsize=8)
-        _tidy(axes)
+        tidy(axes)
     return figure
 
 
-def _nothing(figure: Figure, axes: Any, text: str) -> Figure:
+def nothing(figure: Figure, axes: Any, text: str) -> Figure:
+    """Says in place of a plot why there is none."""
     axes.axis("off")
     axes.text(0.5, 0.5, text, ha="center", va="center", color=GREY, fontsize=12)
     return figure
 
 
-def _tidy(axes: Any) -> None:
+def tidy(axes: Any) -> None:
+    """Takes the frame off and a faint grid in."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="both", alpha=0.2)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Keeps matplotlib from reading a dollar sign as mathematics, and from failing at what no font can show."""
     return literal(text).replace("$", r"\$")

@@ -21,8 +21,8 @@ def print_summary(summary: Summary, console: Console, *, title: str, path: str) 
     for warning in _warnings(summary):
         console.print(Text(literal(warning), style="bold red"), soft_wrap=True)
     console.print(Text(literal(title), style="bold"), soft_wrap=True)
-    _print_whole(console, _acceptance(summary["acceptance"], summary["requests"]["finished"]))
-    _print_whole(console, _latency(summary["latency"]))
+    print_whole(console, _acceptance(summary["acceptance"], summary["requests"]["finished"]))
+    print_whole(console, _latency(summary["latency"]))
     throughput = summary["throughput"]
     console.print(
         Text(
@@ -42,7 +42,7 @@ def number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
-def _print_whole(console: Console, table: Table) -> None:
+def print_whole(console: Console, table: Table) -> None:
     """Prints a table without cutting a cell: its names wrap first, then its lines outgrow the terminal."""
     natural = console.measure(table, options=console.options.update(max_width=10_000)).maximum
     if natural > console.width:

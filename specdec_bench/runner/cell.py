@@ -1,5 +1,6 @@
 """One cell, from its configuration to a finished run directory. Runs in the parent."""
 
+import functools
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from specdec_bench.config.schema import ExperimentConfig
 from specdec_bench.engines.base import check_support
 from specdec_bench.errors import EngineError, RunInterrupted, SpecDecBenchError
 from specdec_bench.records import SCHEMA_VERSION, Manifest, Prompt, RunStatus
+from specdec_bench.runner.identify import Identity, identify
 from specdec_bench.runner.messages import Done, Progress, RunCell, Started
 from specdec_bench.runner.process import StopSignals, discard_process, process_for
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Cell:
     """A checked experiment with its prompts: all that is needed before an engine starts."""
 
@@ -41,16 +43,32 @@ class Cell:
     replay_of: str | None = None
     expected_checkpoints: dict[str, Any] | None = None
 
+    @functools.cached_property
+    def identity(self) -> Identity:
+        """What tells it from other cells.
 
-def check(config: ExperimentConfig) -> list[Prompt]:
-    """Returns the prompts of an experiment that can be run, as far as can be told before anything loads.
+        Raises:
+            ArchiveError: a checkpoint's files cannot be read.
+        """
+        return identify(self.config, self.prompts)
+
+
+def check(config: ExperimentConfig) -> None:
+    """Refuses an experiment that cannot be run, as far as can be told before anything loads.
 
     Raises:
         ConfigError: engine and method do not go together, or a checkpoint is missing or does not fit.
-        DatasetError: the prompts cannot be read.
     """
     check_support(config)
     check_checkpoints(config)
+
+
+def load_prompts(config: ExperimentConfig) -> list[Prompt]:
+    """Returns the prompts of an experiment.
+
+    Raises:
+        DatasetError: they cannot be read.
+    """
     return datasets.load(config.dataset, config.seed)
 
 
@@ -73,6 +91,8 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
         overrides=tuple(redact_overrides(list(cell.overrides))),
         config=tree,
         project=provenance.project(),
+        cell_id=cell.identity.cell_id,
+        baseline_id=cell.identity.baseline_id,
         dataset={
             "name": cell.config.dataset.name,
             "sha256": prompts_fingerprint(cell.prompts),
@@ -92,6 +112,7 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
         manifest = msgspec.structs.replace(
             manifest,
             environment=started.environment,
+            environment_id=provenance.environment_id(started.environment),
             checkpoints=started.checkpoints,
             engine=redact(msgspec.to_builtins(description), secrets)
             | {"start_s": started.engine_start_s, "reused": started.engine_reused},

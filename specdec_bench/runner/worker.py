@@ -25,8 +25,8 @@ from specdec_bench.archive import provenance
 from specdec_bench.archive.fingerprint import checkpoint_fingerprint
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.writer import RequestWriter
-from specdec_bench.config.checkpoints import draft_checkpoint, resolve
-from specdec_bench.config.schema import ExperimentConfig, SyntheticEngine
+from specdec_bench.config.checkpoints import checkpoint_roles, resolve
+from specdec_bench.config.schema import ExperimentConfig
 from specdec_bench.engines.base import Engine, create
 from specdec_bench.errors import ConfigError, SpecDecBenchError
 from specdec_bench.records import EngineDescription, RequestRecord
@@ -199,23 +199,11 @@ def _replies(run: RunDirectory) -> Iterator[RequestRecord]:
     return (record for record in run.requests() if record.phase == "measure" and record.output_token_ids)
 
 
-def _checkpoints(config: ExperimentConfig) -> dict[str, tuple[str, str | None]]:
-    """Returns path and revision by role."""
-    if isinstance(config.engine, SyntheticEngine):
-        return {}
-    roles = {"target": (config.model.path, config.model.revision)}
-    if config.model.tokenizer is not None:
-        roles["tokenizer"] = (config.model.tokenizer, config.model.revision)
-    if (draft := draft_checkpoint(config)) is not None:
-        roles["draft"] = (draft.path, draft.revision)
-    return roles
-
-
 def _local_fingerprints(config: ExperimentConfig) -> dict[str, object]:
     """Returns fingerprints of the checkpoints that are folders here, before their weights load."""
     return {
         role: checkpoint_fingerprint(path, resolve(path), revision)
-        for role, (path, revision) in _checkpoints(config).items()
+        for role, (path, revision) in checkpoint_roles(config).items()
         if Path(resolve(path)).is_dir()
     }
 
@@ -223,7 +211,7 @@ def _local_fingerprints(config: ExperimentConfig) -> dict[str, object]:
 def _hub_fingerprints(config: ExperimentConfig) -> dict[str, object]:
     """Returns fingerprints of the hub checkpoints, from the folder that loading them filled."""
     found: dict[str, object] = {}
-    for role, (path, revision) in _checkpoints(config).items():
+    for role, (path, revision) in checkpoint_roles(config).items():
         if not Path(resolve(path)).is_dir():
             from huggingface_hub import snapshot_download
 

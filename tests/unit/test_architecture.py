@@ -20,8 +20,10 @@ LEVELS = {
     "metrics": 2,
     "archive": 2,
     "runner": 3,
+    "sweep": 4,
     "report": 4,
     "commands": 5,
+    "explain": 6,
     "cli": 6,
 }
 """Imports run from a higher level to a lower one, or stay within one level (archive reads metrics)."""

@@ -1,0 +1,206 @@
+"""A sweep's tables and plots."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from specdec_bench.archive import codec, files
+from specdec_bench.report.plots import GREY, nothing, plain, tidy
+from specdec_bench.report.table import number, print_whole
+from specdec_bench.report.text import literal
+from specdec_bench.sweep.results import SweepResult, label
+
+TABLE_CSV, TABLE_PARQUET, COMPARISON = "sweep.csv", "sweep.parquet", "comparison.json"
+PLOT = "sweep.png"
+COLOURS = ("#2f6db3", "#d9822b", "#3a8f5c", "#8e5bb5", "#b8403d", "#5f8f9e", "#b59a2c", "#c2669a")
+MARKERS = "os^Dv<>P"
+
+
+def write_tables(result: SweepResult, folder: Path) -> None:
+    """Writes sweep.parquet and sweep.csv, one row a cell, and comparison.json with the divergences of outputs."""
+    frame = pd.DataFrame(result.rows).convert_dtypes()
+    files.write_atomically(folder / TABLE_CSV, [frame.to_csv(index=False).encode("utf-8", "backslashreplace")])
+    temporary = folder / f".{TABLE_PARQUET}.tmp"
+    frame.to_parquet(temporary, index=False)
+    temporary.replace(folder / TABLE_PARQUET)
+    comparison = {"recommendations": result.recommendations, "cells": result.comparisons}
+    files.write_atomically(folder / COMPARISON, [codec.encode_document(comparison)])
+
+
+def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
+    """Prints one line a cell, what is recommended at each load, and where the tables are."""
+    rows = result.rows
+    unfinished = [row for row in rows if row["status"] != "finished"]
+    if unfinished:
+        words = ", ".join(f"{row['job']} {row['status']}" for row in unfinished)
+        console.print(Text(f"{len(unfinished)} of {len(rows)} cells have no figures: job {words}", style="bold red"))
+    for reason in sorted({row["not_compared"] for row in rows if row.get("not_compared")}):
+        console.print(Text(literal(f"NOT COMPARED with the plain run: {reason}"), style="bold red"), soft_wrap=True)
+    if stamps := {row["synthetic"] for row in rows if row.get("synthetic")}:
+        console.print(Text(literal(f"SYNTHETIC: {', '.join(sorted(stamps))}"), style="bold red"), soft_wrap=True)
+    several = [name for name in ("engine", "model", "dataset", "replicate") if len({row[name] for row in rows}) > 1]
+    table = Table(box=box.SIMPLE_HEAD)
+    for header in ("job", *several, "method"):
+        table.add_column(header, overflow="fold")
+    headers = ("in flight", "acceptance length", "tokens/s", "per user", "TTFT p50", "speedup (TPOT)", "same output")
+    for header in headers:
+        table.add_column(header, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            str(row["job"]),
+            *(Text(literal(str(row[name]))) for name in several),
+            Text(literal(label(row))),
+            str(row["concurrency"]),
+            _with_interval(row, "acceptance_length"),
+            number(row.get("output_tps"), 1),
+            number(row.get("output_tps_per_user"), 1),
+            number(row.get("ttft_ms_p50"), 1),
+            _with_interval(row, "speedup_tpot"),
+            _same_output(row),
+        )
+    print_whole(console, table)
+    for advice in result.recommendations:
+        console.print(Text(literal(_advice(advice))), soft_wrap=True)
+    console.print(Text(f"sweep directory  {literal(path)}"), soft_wrap=True)
+
+
+def _with_interval(row: dict[str, Any], name: str) -> str:
+    value, low, high = row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high")
+    interval = f" [{low:.2f}, {high:.2f}]" if low is not None and high is not None else ""
+    return number(value, 2) + interval
+
+
+def _same_output(row: dict[str, Any]) -> str:
+    share, control = row.get("share_identical"), row.get("control_share_identical")
+    if share is None:
+        return "–" if row.get("lossless") is None else "not checked"
+    return f"{share:.1%}" + (f" (control {control:.1%})" if control is not None else "")
+
+
+def _advice(advice: dict[str, Any]) -> str:
+    ratio = advice["over_runner_up"]
+    interval = "no interval" if ratio["low"] is None else f"95% {ratio['low']:.3f} to {ratio['high']:.3f}"
+    at = f"{advice['concurrency']} in flight: "
+    names = {"none": "plain decoding"}
+    best, second = (names.get(advice[name], advice[name]) for name in ("best", "runner_up"))
+    if advice["tied"]:
+        tied = ", ".join(names.get(name, name) for name in advice["tied"])
+        return f"{at}a tie of {best} and {tied} (ratio to {second} {ratio['value']:.3f}, {interval})"
+    return f"{at}{best}, {ratio['value']:.3f} times as fast as {second} ({interval}, paired)"
+
+
+def write_sweep_plots(result: SweepResult, folder: Path) -> list[Path]:
+    """Draws speedup and throughput per user against concurrency, and acceptance length against draft length.
+
+    One PNG for each engine, model and dataset; one line for each method and draft length, intervals as bands.
+    """
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for row in result.rows:
+        if row["status"] == "finished" and row["replicate"] == 0:
+            groups[row["engine"], row["model"], row["dataset"]].append(row)
+    paths = []
+    for index, (names, rows) in enumerate(groups.items()):
+        figure = Figure(figsize=(15, 4.4), layout="constrained")
+        speedups, users, lengths = figure.subplots(1, 3)
+        methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in sorted(rows, key=lambda row: (row["spec"], row["draft_length"] or 0, row["concurrency"])):
+            methods[label(row)].append(row)
+        styles = {
+            name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i // len(COLOURS) % len(MARKERS)]}
+            for i, name in enumerate(methods)
+        }
+        drafted = {name: same for name, same in methods.items() if same[0]["draft_length"] is not None}
+        _lines(figure, speedups, drafted, styles, "speedup_tpot", "speedup over plain decoding (TPOT)")
+        speedups.axhline(1, color=GREY, linewidth=1, linestyle="--")
+        _lines(figure, users, methods, styles, "output_tps_per_user", "output tokens/s per user")
+        _by_draft_length(figure, lengths, rows)
+        title = " · ".join(names)
+        if any(row.get("synthetic") for row in rows):
+            title += " · SYNTHETIC"
+        figure.suptitle(plain(title), fontsize=11)
+        FigureCanvasAgg(figure)
+        path = folder / (PLOT if index == 0 else f"sweep-{index + 1}.png")
+        figure.savefig(path, dpi=130)
+        paths.append(path)
+    return paths
+
+
+def _lines(
+    figure: Figure,
+    axes: Any,
+    methods: dict[str, list[dict[str, Any]]],
+    styles: dict[str, dict[str, str]],
+    name: str,
+    title: str,
+) -> None:
+    drawn = False
+    concurrencies = sorted({row["concurrency"] for rows in methods.values() for row in rows})
+    for method, rows in methods.items():
+        points = [row for row in rows if row.get(name) is not None]
+        if not points:
+            continue
+        drawn = True
+        at = [row["concurrency"] for row in points]
+        axes.plot(at, [row[name] for row in points], label=plain(method), **styles[method])
+        band = [row for row in points if row.get(f"{name}_low") is not None]
+        if band:
+            low, high = ([row[f"{name}_{end}"] for row in band] for end in ("low", "high"))
+            at = [row["concurrency"] for row in band]
+            axes.fill_between(at, low, high, color=styles[method]["color"], alpha=0.18, linewidth=0)
+            # A band of a single point is no band.
+            axes.errorbar(
+                at,
+                [row[name] for row in band],
+                yerr=[
+                    np.maximum([row[name] - x for row, x in zip(band, low, strict=True)], 0),
+                    np.maximum([x - row[name] for row, x in zip(band, high, strict=True)], 0),
+                ],
+                fmt="none",
+                ecolor=styles[method]["color"],
+                elinewidth=1,
+                capsize=2,
+            )
+    if not drawn:
+        nothing(figure, axes, f"{title}: nothing to compare")
+        return
+    if len(concurrencies) > 1:
+        axes.set_xscale("log", base=2)
+    axes.set_xticks(concurrencies, [str(value) for value in concurrencies])
+    axes.minorticks_off()
+    axes.set(xlabel="requests in flight", ylabel=title)
+    axes.legend(frameon=False, fontsize=8)
+    tidy(axes)
+
+
+def _by_draft_length(figure: Figure, axes: Any, rows: Sequence[dict[str, Any]]) -> None:
+    """Draws each method's acceptance length at every draft length, one mark for each load."""
+    methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["draft_length"] is not None and row.get("acceptance_length") is not None:
+            methods[row["spec"]].append(row)
+    if not methods:
+        nothing(figure, axes, "acceptance length: nothing was drafted")
+        return
+    for index, (method, same) in enumerate(methods.items()):
+        by_length: dict[int, list[float]] = defaultdict(list)
+        for row in same:
+            by_length[row["draft_length"]].append(row["acceptance_length"])
+        lengths = sorted(by_length)
+        colour = COLOURS[index % len(COLOURS)]
+        axes.plot(lengths, [np.mean(by_length[k]) for k in lengths], color=colour, label=plain(method))
+        for k in lengths:
+            axes.plot([k] * len(by_length[k]), by_length[k], "o", color=colour, markersize=4)
+    axes.set_xticks(sorted({row["draft_length"] for same in methods.values() for row in same}))
+    axes.set(xlabel="draft length K", ylabel="acceptance length (tokens per decode step)")
+    axes.legend(frameon=False, fontsize=8)
+    tidy(axes)

@@ -1,0 +1,46 @@
+"""A cell's identity, from the content of what it uses."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from specdec_bench.archive.fingerprint import checkpoint_fingerprint, prompts_fingerprint
+from specdec_bench.archive.redact import redact
+from specdec_bench.config import identity
+from specdec_bench.config.checkpoints import checkpoint_roles, resolve
+from specdec_bench.config.compose import to_tree
+from specdec_bench.config.schema import ExperimentConfig
+from specdec_bench.records import Prompt
+
+
+class Identity(NamedTuple):
+    """Of one cell."""
+
+    cell_id: str
+    baseline_id: str
+
+
+def identify(config: ExperimentConfig, prompts: Sequence[Prompt]) -> Identity:
+    """Returns what tells this cell from others.
+
+    A checkpoint in a folder is known by its content; one of the hub by its name and the revision asked for, since
+    its files may not be here yet.
+
+    Raises:
+        ArchiveError: a checkpoint's files cannot be read.
+    """
+    tree, prompts_sha256 = redact(to_tree(config)), prompts_fingerprint(prompts)
+    checkpoints = {role: _content(path, revision) for role, (path, revision) in checkpoint_roles(config).items()}
+    return Identity(
+        identity.cell_id(tree, prompts_sha256, checkpoints), identity.baseline_id(tree, prompts_sha256, checkpoints)
+    )
+
+
+@functools.cache
+def _content(path: str, revision: str | None) -> str:
+    folder = resolve(path)
+    if Path(folder).is_dir():
+        fingerprint: str = checkpoint_fingerprint(path, folder)["fingerprint"]
+        return fingerprint
+    return f"hub:{path}@{revision}"

@@ -1,0 +1,54 @@
+"""Plain runs of an archive, to compare a sweep with."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from specdec_bench.archive.layout import RunDirectory
+from specdec_bench.archive.provenance import comparable
+from specdec_bench.config.compose import to_tree
+from specdec_bench.errors import ConfigError
+from specdec_bench.sweep.plan import PlannedCell
+
+
+def check_archived(runs: Iterable[RunDirectory], cells: Sequence[PlannedCell], environment: dict[str, Any]) -> None:
+    """Refuses archived plain runs that do not match, before anything is measured.
+
+    Args:
+        runs: the archived ones.
+        cells: of the sweep.
+        environment: this process's.
+
+    Raises:
+        ConfigError: naming the fields that differ.
+    """
+    plain = {run.manifest().cell_id: run for run in runs}
+    for planned in cells:
+        if planned.is_plain:
+            continue
+        run = plain.get(planned.cell.identity.baseline_id)
+        if run is None:
+            nearest = min(plain.values(), key=lambda other: len(_differences(other, planned)))
+            differing = "; ".join(_differences(nearest, planned)) or "the model's or the prompts' content"
+            raise ConfigError(
+                f"baseline: none of {len(plain)} archived plain runs is the one of job {planned.number} "
+                f"({' '.join(planned.overrides)}); the nearest, {nearest.path}, differs in {differing}"
+            )
+        then, now = comparable(run.manifest().environment), comparable(environment)
+        # This process has no engine loaded, and so cannot see the accelerators; the measuring one can, at the end.
+        changed = [name for name in then if name != "accelerators" and then[name] != now.get(name)]
+        if changed:
+            raise ConfigError(
+                f"baseline: {run.path} was measured in another environment: "
+                + "; ".join(f"{name} was {then[name]} and is {now.get(name)}" for name in changed)
+            )
+
+
+def _differences(run: RunDirectory, planned: PlannedCell) -> list[str]:
+    """Returns what a plain run asked for that its cell does not, field by field."""
+    then, now = run.manifest().config, to_tree(planned.cell.config)
+    return [
+        f"{group}.{name} ({then[group].get(name)} there, {value} here)"
+        for group in ("engine", "model", "dataset", "load", "sampling")
+        for name, value in now[group].items()
+        if then[group].get(name) != value
+    ] + [f"seed ({then['seed']} there, {now['seed']} here)" for _ in range(then["seed"] != now["seed"])]

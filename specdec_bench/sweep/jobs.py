@@ -1,0 +1,92 @@
+"""Runs planned cells as jobs of Hydra's: one after another in this process, or through another launcher."""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from specdec_bench.sweep.plan import PlannedCell, in_running_order
+
+
+def sweep_overrides(loader: ConfigLoader, composed: DictConfig) -> list[Override]:
+    """Returns what is swept: what a chosen YAML sets, then what the command line does, which wins.
+
+    Raises:
+        OverrideParseException: one of them is no override.
+    """
+    swept = OmegaConf.to_container(composed.hydra.sweeper.params) if composed.hydra.sweeper.get("params") else {}
+    assert isinstance(swept, dict)
+    given = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
+    assert isinstance(given, list)
+    lines = [f"{key!s}={value}" for key, value in swept.items()] + given
+    return OverridesParser.create(config_loader=loader).parse_overrides(lines)
+
+
+def is_grid(composed: DictConfig) -> bool:
+    """Says whether Hydra's basic sweeper is chosen, whose grid can be planned; others decide as results come in."""
+    return bool(composed.hydra.sweeper._target_ == _target(BasicSweeper))
+
+
+def runs_here(composed: DictConfig) -> bool:
+    """Says whether jobs run one after another in this process, where they can share engines."""
+    return bool(composed.hydra.launcher._target_ == _target(BasicLauncher))
+
+
+def launch(
+    cells: Sequence[PlannedCell],
+    loader: ConfigLoader,
+    composed: DictConfig,
+    run_planned: Callable[[PlannedCell], None],
+    run_composed: TaskFunction,
+) -> Iterator[JobReturn]:
+    """Runs the cells, yielding each job's result as it ends.
+
+    Args:
+        cells: those that are to run.
+        loader: Hydra's.
+        composed: the sweep as a whole.
+        run_planned: runs a cell in this process, Hydra's global configuration being the job's.
+        run_composed: runs a job from its tree alone, in whatever process another launcher starts.
+    """
+    callbacks = Callbacks(composed)
+    context = HydraContext(config_loader=loader, callbacks=callbacks)
+    callbacks.on_multirun_start(config=composed, config_name=composed.hydra.job.config_name)
+    setup_globals()
+    if runs_here(composed):
+        for planned in in_running_order(cells):
+            yield run_job(
+                hydra_context=context,
+                task_function=functools.partial(_run, planned, run_planned),
+                config=planned.composed,
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
+            )
+            configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)
+    else:
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=context, task_function=run_composed, config=composed
+        )
+        # A launcher numbers what it is given one after another, and after a resume there are gaps.
+        for _, run in itertools.groupby(enumerate(cells), key=lambda pair: pair[1].number - pair[0]):
+            together = [planned for _, planned in run]
+            overrides = [list(planned.overrides) for planned in together]
+            yield from launcher.launch(overrides, initial_job_idx=together[0].number)
+    callbacks.on_multirun_end(config=composed, config_name=composed.hydra.job.config_name)
+
+
+def _run(planned: PlannedCell, run_planned: Callable[[PlannedCell], None], _: DictConfig) -> None:
+    run_planned(planned)
+
+
+def _target(plugin: type) -> str:
+    return f"{plugin.__module__}.{plugin.__qualname__}"

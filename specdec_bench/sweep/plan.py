@@ -1,0 +1,174 @@
+"""Which cells a sweep has, all of them composed and checked before the first starts."""
+
+import copy
+import itertools
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig, flag_override
+
+from specdec_bench.config.identity import engine_key
+from specdec_bench.config.schema import AUTO, NoSpec
+from specdec_bench.errors import SpecDecBenchError
+from specdec_bench.runner.cell import Cell
+
+Role = Literal["asked", "baseline", "control"]
+"""Asked for by the user; added to compare with; run once more to tell noise."""
+
+Prepare = Callable[[DictConfig, Sequence[str]], Cell]
+"""From Hydra's tree of one job, without Hydra's own settings, and its overrides to the checked cell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedCell:
+    """One job of a sweep."""
+
+    number: int
+    """Hydra's job number."""
+    role: Role
+    overrides: tuple[str, ...]
+    composed: DictConfig
+    """Hydra's tree of the job, its own settings included."""
+    cell: Cell
+    engine_key: str
+
+    @property
+    def run_dir(self) -> Path:
+        """Where Hydra puts the job."""
+        return Path(self.composed.hydra.sweep.dir) / str(self.composed.hydra.sweep.subdir)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is drafted."""
+        return isinstance(self.cell.config.spec, NoSpec)
+
+
+class Planner:
+    """Composes the cells of one sweep."""
+
+    def __init__(self, loader: ConfigLoader, composed: DictConfig, prepare: Prepare) -> None:
+        """Takes Hydra's loader, its tree of the sweep as a whole, and what makes a job a cell."""
+        self._loader = loader
+        self._composed = composed
+        self._prepare = prepare
+        self._dropped: dict[tuple[str, ...], set[str]] = {}
+        self._cells: dict[str, PlannedCell] = {}
+
+    def plan(self, overrides: Sequence[Override]) -> list[PlannedCell]:
+        """Returns the sweep's cells in the order of their job numbers; equal ones once.
+
+        Raises:
+            ConfigCompositionException: an override fits none of the cells, or a value is wrong.
+            SpecDecBenchError: a cell cannot be run; the message names its overrides.
+        """
+        (jobs,) = BasicSweeper.split_arguments(list(overrides), None)
+        refused: dict[str, ConfigCompositionException] = {}
+        accepted: set[str] = set()
+        for job in jobs:
+            composed, fitting, errors = self._compose(job)
+            refused |= errors
+            accepted |= {_key(override) for override in fitting}
+            self._add("asked", fitting, composed)
+        for key, error in refused.items():
+            if key not in accepted:
+                raise error
+        if self._composed.baseline == AUTO:
+            for speculative in [planned for planned in self._cells.values() if not planned.is_plain]:
+                if speculative.cell.identity.baseline_id not in self._cells:
+                    self._derive("baseline", speculative, "spec=none", "replicate=0")
+        if self._composed.control:
+            for plain in [planned for planned in self._cells.values() if planned.is_plain]:
+                if plain.cell.config.replicate == 0:
+                    self._derive("control", plain, "replicate=1")
+        return list(self._cells.values())
+
+    def _compose(
+        self, overrides: Sequence[str]
+    ) -> tuple[DictConfig, tuple[str, ...], dict[str, ConfigCompositionException]]:
+        """Returns a job's tree and the overrides that it has fields for, and by key why others were left out.
+
+        A plain run has no draft length: `spec=none,ngram spec.draft_length=1,3` is three cells. What is left out of
+        every cell is a mistake; `plan` sees to that.
+        """
+        # The choices of groups decide which fields there are.
+        choices = tuple(sorted(override for override in overrides if "." not in _key(override)))
+        errors: dict[str, ConfigCompositionException] = {}
+        while True:
+            dropped = self._dropped.get(choices, set())
+            fitting = tuple(override for override in overrides if _key(override) not in dropped)
+            try:
+                return self._loader.load_sweep_config(self._composed, list(fitting)), fitting, errors
+            except ConfigCompositionException as error:
+                key = _unknown_key(error)
+                if key is None or key in dropped or key not in {_key(override) for override in overrides}:
+                    raise
+                self._dropped.setdefault(choices, set()).add(key)
+                errors[key] = error
+
+    def _derive(self, role: Role, planned: PlannedCell, *changes: str) -> None:
+        """Adds a cell that differs from another in these overrides alone."""
+        groups = {_key(change) for change in changes}
+        kept = [override for override in planned.overrides if _key(override).partition(".")[0] not in groups]
+        composed, fitting, errors = self._compose([*kept, *changes])
+        for error in errors.values():
+            raise error
+        self._add(role, fitting, composed)
+
+    def _add(self, role: Role, overrides: tuple[str, ...], composed: DictConfig) -> None:
+        number = len(self._cells)
+        with flag_override(composed, ["struct", "readonly"], [False, False]):
+            composed.hydra.job.id = str(number)
+            composed.hydra.job.num = number
+        try:
+            cell = self._prepare(without_hydra(composed), overrides)
+            identity = cell.identity
+        except SpecDecBenchError as error:
+            raise type(error)(f"job {number} ({' '.join(overrides) or 'no overrides'}): {error}") from error
+        if identity.cell_id not in self._cells:
+            self._cells[identity.cell_id] = PlannedCell(
+                number=number,
+                role=role,
+                overrides=overrides,
+                composed=composed,
+                cell=cell,
+                engine_key=engine_key(cell.config),
+            )
+
+
+def in_running_order(cells: Iterable[PlannedCell]) -> list[PlannedCell]:
+    """Returns the cells so that those which can share an engine follow one another, otherwise in their order."""
+    groups: dict[str, list[PlannedCell]] = {}
+    for planned in cells:
+        groups.setdefault(planned.engine_key, []).append(planned)
+    return list(itertools.chain.from_iterable(groups.values()))
+
+
+def num_engine_starts(cells: Iterable[PlannedCell]) -> int:
+    """Returns how many engines these cells start, run one after another in that order."""
+    return len({planned.engine_key for planned in cells})
+
+
+def without_hydra(composed: DictConfig) -> DictConfig:
+    """Returns a copy of a job's tree without Hydra's own settings."""
+    experiment = copy.deepcopy(composed)
+    with flag_override(experiment, ["struct", "readonly"], [False, False]):
+        del experiment["hydra"]
+    return experiment
+
+
+def _unknown_key(error: ConfigCompositionException) -> str | None:
+    """Returns the field that an override names and that the composed experiment does not have, if that is why."""
+    match = re.search(r"Could not override '([^']+)'", str(error))
+    return match[1] if match else None
+
+
+def _key(override: str) -> str:
+    """Returns what an override sets, without its sign, value and package."""
+    return override.lstrip("+~").partition("=")[0].partition("@")[0]

@@ -1,0 +1,263 @@
+"""What comes out of a sweep: one row a cell, each speculative one beside its plain one."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from specdec_bench.archive.layout import RunDirectory
+from specdec_bench.archive.provenance import comparable
+from specdec_bench.metrics import losslessness
+from specdec_bench.metrics.acceptance import request_acceptance
+from specdec_bench.metrics.speedup import RunTimes, ideal_speedup, ratio_of_means, recommend, speedup
+from specdec_bench.records import Manifest
+
+TEXT_AROUND = 60
+"""Characters of text shown on either side of a divergence."""
+
+
+@dataclass(kw_only=True)
+class Measured:
+    """A finished cell, read in one pass."""
+
+    run: RunDirectory
+    manifest: Manifest
+    summary: dict[str, Any]
+    times: RunTimes
+    outputs: losslessness.Outputs
+    acceptance_length: dict[str, float | None]
+    """Pooled, with its interval over conversations."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing was drafted."""
+        return bool(self.manifest.config["spec"]["name"] == "none")
+
+    @property
+    def replicate(self) -> int:
+        """0, or the number of a control."""
+        return int(self.manifest.config.get("replicate", 0))
+
+
+@dataclass(kw_only=True)
+class SweepResult:
+    """All of it, as plain data."""
+
+    rows: list[dict[str, Any]]
+    comparisons: dict[str, Any]
+    """By job number: the divergences of outputs, with text."""
+    recommendations: list[dict[str, Any]]
+
+
+def read(run: RunDirectory) -> Measured:
+    """Returns a finished run.
+
+    Raises:
+        ArchiveError: a file of it is missing or broken.
+    """
+    records = [record for record in run.requests() if record.phase == "measure"]
+    steps: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for record in records:
+        if record.error is None:
+            counts = request_acceptance(record)
+            if counts.decode_steps is not None:
+                steps[record.prompt_id][0] += counts.output_tokens - 1
+                steps[record.prompt_id][1] += counts.decode_steps
+    sums = np.array(list(steps.values()), dtype=np.float64).reshape(-1, 2)
+    return Measured(
+        run=run,
+        manifest=run.manifest(),
+        summary=run.summary(),
+        times=RunTimes(records),
+        outputs=losslessness.outputs(records),
+        acceptance_length=ratio_of_means(sums[:, 0], sums[:, 1]),
+    )
+
+
+def collect(runs: Sequence[tuple[int, RunDirectory]], archived: Iterable[RunDirectory] = ()) -> SweepResult:
+    """Returns a sweep's rows, comparisons and recommendations.
+
+    Args:
+        runs: of the sweep's cells, by job number.
+        archived: plain runs to compare with, where the sweep has none of its own.
+    """
+    groups: dict[str | None, list[tuple[int, RunDirectory]]] = defaultdict(list)
+    rows: dict[int, dict[str, Any]] = {}
+    for number, run in runs:
+        manifest = run.manifest()
+        rows[number] = _asked(number, run, manifest)
+        if manifest.status == "finished":
+            groups[manifest.baseline_id].append((number, run))
+    plain_runs = {run.manifest().cell_id: run for run in archived}
+    comparisons: dict[str, Any] = {}
+    recommendations = []
+    for baseline_id, group in groups.items():
+        measured = {number: read(run) for number, run in group}
+        plain = next((m for m in measured.values() if m.is_plain and m.replicate == 0), None)
+        if plain is None and baseline_id in plain_runs:
+            plain = read(plain_runs[baseline_id])
+        control = next((m for m in measured.values() if m.is_plain and m.replicate > 0), None)
+        for number, cell in measured.items():
+            rows[number] |= _figures(cell)
+            if plain is not None and cell is not plain:
+                row, comparisons[str(number)] = _against(plain, cell, control)
+                rows[number] |= row
+        _add_ideal([rows[number] for number in measured], plain)
+        if plain is not None and (advice := _recommend(plain, measured, rows)):
+            recommendations.append(advice)
+    return SweepResult(
+        rows=[rows[number] for number in sorted(rows)], comparisons=comparisons, recommendations=recommendations
+    )
+
+
+def _asked(number: int, run: RunDirectory, manifest: Manifest) -> dict[str, Any]:
+    config = manifest.config
+    return {
+        "job": number,
+        "status": manifest.status,
+        "path": str(run.path),
+        "overrides": " ".join(manifest.overrides),
+        "engine": config["engine"]["name"],
+        "model": config["model"]["name"],
+        "dataset": config["dataset"]["name"],
+        "spec": config["spec"]["name"],
+        "draft_length": config["spec"].get("draft_length"),
+        "concurrency": config["load"].get("concurrency"),
+        "temperature": config["sampling"]["temperature"],
+        "seed": config["seed"],
+        "replicate": config.get("replicate", 0),
+        "cell_id": manifest.cell_id,
+        "baseline_id": manifest.baseline_id,
+        "environment_id": manifest.environment_id,
+        "error": manifest.error,
+    }
+
+
+def _figures(cell: Measured) -> dict[str, Any]:
+    summary = cell.summary
+    pooled, latency, throughput = summary["acceptance"]["pooled"], summary["latency"], summary["throughput"]
+    length = cell.acceptance_length
+    return {
+        "num_finished": summary["requests"]["finished"],
+        "num_failed": summary["requests"]["failed"],
+        "synthetic": summary["synthetic"],
+        "saturated": summary["client"]["saturated"],
+        "acceptance_source": summary["acceptance"]["source"],
+        "acceptance_length": pooled["acceptance_length"],
+        "acceptance_length_low": length["low"],
+        "acceptance_length_high": length["high"],
+        "acceptance_length_drafted": pooled["acceptance_length_drafted"],
+        "draft_acceptance_rate": pooled["draft_acceptance_rate"],
+        "ttft_ms_p50": latency["ttft_ms"]["p50"],
+        "tpot_ms_mean": latency["tpot_ms"]["mean"],
+        "e2e_ms_mean": latency["e2e_ms"]["mean"],
+        "step_time_ms_p50": latency["step_time_ms"]["p50"],
+        "output_tps": throughput["output_tps"],
+        "output_tps_steady": throughput["output_tps_steady"],
+        "output_tps_per_user": throughput["output_tps_per_user"],
+    }
+
+
+def _against(plain: Measured, cell: Measured, control: Measured | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns a cell's figures against its plain one, and its diverging outputs."""
+    if (reason := _incomparable(plain.manifest, cell.manifest)) is not None:
+        return {"baseline": str(plain.run.path), "not_compared": reason}, {"not_compared": reason}
+    figures = speedup(plain.times, cell.times)
+    row: dict[str, Any] = {"baseline": str(plain.run.path), "num_conversations": figures["num_conversations"]}
+    for name in ("speedup_tpot", "speedup_e2e", "speedup_throughput"):
+        row |= {
+            name: figures[name]["value"],
+            f"{name}_low": figures[name]["low"],
+            f"{name}_high": figures[name]["high"],
+        }
+    if cell.manifest.config["sampling"]["temperature"] > 0:
+        return row | {"lossless": "not checked: temperature above 0"}, {"lossless": None}
+    if cell.summary["synthetic"] and cell.manifest.config["engine"]["name"] != "synthetic":
+        return row | {"lossless": "not checked: synthetic acceptance"}, {"lossless": None}
+    compared = losslessness.compare(plain.outputs, cell.outputs)
+    noise = None
+    if control is not None and control is not cell and _incomparable(plain.manifest, control.manifest) is None:
+        noise = losslessness.compare(plain.outputs, control.outputs)
+    row |= {
+        "num_compared": compared["num_compared"],
+        "num_identical": compared["num_identical"],
+        "share_identical": compared["share_identical"],
+        "control_share_identical": noise and noise["share_identical"],
+        "lossless": losslessness.verdict(compared, noise),
+    }
+    texts = {name: _texts(side.run) for name, side in (("baseline", plain), ("this", cell))}
+    for divergence in compared["divergences"]:
+        key = (divergence["prompt_id"], divergence["turn"], divergence["repeat"])
+        divergence["baseline_text"], divergence["text"] = _around(texts["baseline"].get(key), texts["this"].get(key))
+    return row, {"baseline": str(plain.run.path), "measured": compared, "control": noise}
+
+
+def _incomparable(plain: Manifest, cell: Manifest) -> str | None:
+    """Returns why two runs must not be compared, although the same was asked for; None if they may be."""
+    if plain.environment_id != cell.environment_id:
+        then, now = comparable(plain.environment), comparable(cell.environment)
+        names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+        return f"measured in another environment ({', '.join(names)})"
+    weights = [manifest.checkpoints.get("target", {}).get("fingerprint") for manifest in (plain, cell)]
+    return "the target's weights differ" if weights[0] != weights[1] else None
+
+
+def _texts(run: RunDirectory) -> dict[tuple[str, int, int], str]:
+    return {(r.prompt_id, r.turn, r.repeat): r.text for r in run.responses()}
+
+
+def _around(baseline: str | None, other: str | None) -> tuple[str | None, str | None]:
+    """Returns both texts around the first character in which they differ."""
+    if baseline is None or other is None:
+        return None, None
+    shorter = min(len(baseline), len(other))
+    at = next((i for i in range(shorter) if baseline[i] != other[i]), shorter)
+    around = slice(max(at - TEXT_AROUND, 0), at + TEXT_AROUND)
+    return baseline[around], other[around]
+
+
+def _add_ideal(rows: Sequence[dict[str, Any]], plain: Measured | None) -> None:
+    """Adds the speedup without overhead, where a method was run with several draft lengths.
+
+    Then the cost of one draft step is how much longer a decode step takes for each token more that is drafted, and
+    c that over the plain decode step.
+    """
+    plain_ms = plain.summary["latency"]["step_time_ms"]["p50"] if plain else None
+    methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["draft_length"] is not None and row["step_time_ms_p50"] is not None:
+            methods[row["spec"]].append(row)
+    for same in methods.values():
+        lengths = [row["draft_length"] for row in same]
+        if not plain_ms or len(set(lengths)) < 2:
+            continue
+        slope = float(np.polyfit(lengths, [row["step_time_ms_p50"] for row in same], 1)[0])
+        cost_ratio = max(slope, 0.0) / plain_ms
+        for row in same:
+            row["cost_ratio"] = cost_ratio
+            if row["acceptance_length"] is not None:
+                row["ideal_speedup"] = ideal_speedup(row["acceptance_length"], row["draft_length"], cost_ratio)
+
+
+def _recommend(
+    plain: Measured, measured: dict[int, Measured], rows: dict[int, dict[str, Any]]
+) -> dict[str, Any] | None:
+    """Returns the fastest method and draft length for one load, or the tie that it is."""
+    candidates = {
+        number: cell
+        for number, cell in measured.items()
+        if not cell.is_plain and _incomparable(plain.manifest, cell.manifest) is None
+    }
+    names = {label(rows[number]): cell.times for number, cell in candidates.items()}
+    advice = recommend(plain.times, names) if len(names) == len(candidates) else None
+    config = plain.manifest.config
+    same = {"engine": config["engine"]["name"], "model": config["model"]["name"], "dataset": config["dataset"]["name"]}
+    return advice and {**same, "concurrency": config["load"].get("concurrency"), **advice}
+
+
+def label(row: dict[str, Any]) -> str:
+    """Returns the name of a row's method and draft length."""
+    name: str = row["spec"]
+    return name + (f" K={row['draft_length']}" if row["draft_length"] is not None else "")

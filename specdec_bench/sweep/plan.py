@@ -60,6 +60,7 @@ class Planner:
         self._prepare = prepare
         self._dropped: dict[tuple[str, ...], set[str]] = {}
         self._cells: dict[str, PlannedCell] = {}
+        self._swept: set[str] = set()
 
     def plan(self, overrides: Sequence[Override]) -> list[PlannedCell]:
         """Returns the sweep's cells in the order of their job numbers; equal ones once.
@@ -69,6 +70,7 @@ class Planner:
             SpecDecBenchError: a cell cannot be run; the message names its overrides.
         """
         (jobs,) = BasicSweeper.split_arguments(list(overrides), None)
+        self._swept = {_key(override.input_line or "") for override in overrides if override.is_sweep_override()}
         refused: dict[str, ConfigCompositionException] = {}
         accepted: set[str] = set()
         for job in jobs:
@@ -130,7 +132,8 @@ class Planner:
             cell = self._prepare(without_hydra(composed), overrides)
             identity = cell.identity
         except SpecDecBenchError as error:
-            raise type(error)(f"job {number} ({' '.join(overrides) or 'no overrides'}): {error}") from error
+            own = " ".join(override for override in overrides if _key(override) in self._swept)
+            raise type(error)(f"job {number} ({own}): {error}") from error
         if identity.cell_id not in self._cells:
             self._cells[identity.cell_id] = PlannedCell(
                 number=number,

@@ -38,9 +38,12 @@ def test_help_shows_groups_overrides_and_examples(show: "Show") -> None:
     assert "replay RUN_DIR" in text
 
 
+OTHERS = ["replicate", "expected", "baseline", "control"]
+
+
 def test_the_composed_experiment_is_shown_without_running_it(show: "Show") -> None:
     shown = yaml.safe_load(show("--cfg", "job", "spec=ngram", "load.concurrency=4"))
-    assert list(shown) == ["engine", "model", "dataset", "spec", "load", "sampling", "seed", "expected"]
+    assert list(shown) == ["engine", "model", "dataset", "spec", "load", "sampling", "seed", *OTHERS]
     assert shown["spec"] == {"name": "ngram", "draft_length": 3, "ngram_min": 1, "ngram_max": 3}
     assert shown["load"]["concurrency"] == 4
 

@@ -53,7 +53,7 @@ def test_what_cannot_run_is_refused(command_line: CommandLine, overrides: list[s
 
 SWEEPS = {
     "a misspelt field": (["load.concurency=1,4"], "load.concurency=1: no such field"),
-    "one cell without the field": (["spec=none,ngram", "spec.draft_length=1,3"], "spec.draft_length=1"),
+    "a field that no cell has": (["spec=none,ngram", "spec.draft.path=a,b"], "spec.draft.path=a: the chosen spec has"),
     "every cell out of range": (["load.concurrency=0,-1"], "load.concurrency=0: must be at least 1"),
 }
 

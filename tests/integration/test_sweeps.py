@@ -74,26 +74,23 @@ def test_a_grid_over_methods_keeps_secrets_out_of_every_file(command_line: Comma
     assert not (command_line.folder / "replayed").exists()
 
 
-def test_a_failed_and_a_refused_cell_do_not_stop_the_others(command_line: CommandLine) -> None:
+def test_a_failed_cell_does_not_stop_the_others(command_line: CommandLine) -> None:
     outcome = command_line.measure(
-        "-m", "engine.fail_every=1,0,null", "sampling.max_new_tokens=9", "hydra.sweep.dir=sweep"
+        "-m", "engine.fail_every=1,null", "sampling.max_new_tokens=9", "hydra.sweep.dir=sweep"
     )
     assert outcome.status == 1
     assert outcome.errors == [
         "error: job 0: no request finished: 2 failed, the first because: synthetic failure: engine.fail_every=1",
-        "error: job 1: engine.fail_every=0: must be at least 1",
     ]
     assert {name: m["status"] for name, m in cells(command_line.folder / "sweep").items()} == {
         "0": "failed",
-        "2": "finished",
+        "1": "finished",
     }
-    assert not (command_line.folder / "sweep" / "1").exists()
 
 
 def test_a_configuration_can_say_that_it_is_a_sweep(command_line: CommandLine) -> None:
     outcome = command_line.measure("hydra.mode=MULTIRUN", "load.repeats=0,-1", "hydra.sweep.dir=sweep")
     assert outcome.status == 2
     assert outcome.errors == [
-        "error: job 0: load.repeats=0: must be at least 1",
-        "error: job 1: load.repeats=-1: must be at least 1",
+        "error: job 0 (load.repeats=0): load.repeats=0: must be at least 1",
     ]

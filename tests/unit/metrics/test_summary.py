@@ -315,7 +315,10 @@ def test_the_modules_docstring_names_what_a_summary_holds() -> None:
 
 @pytest.mark.parametrize(("p50_ms", "saturated"), [(2.0, False), (2.1, True)])
 def test_a_late_loop_is_told(p50_ms: float, saturated: bool) -> None:
-    lateness = Lateness(count=9, p50_ms=p50_ms, p99_ms=5.0, max_ms=7.0)
+    lateness = Lateness(count=9, mean_ms=1.5, p50_ms=p50_ms, p99_ms=5.0, max_ms=7.0)
     found = summarize(TWO, manifest(client_lateness=lateness))
-    assert found["client"] == {"lateness_ms": {"p50": p50_ms, "p99": 5.0, "max": 7.0}, "saturated": saturated}
+    late = {"mean": 1.5, "p50": p50_ms, "p99": 5.0, "max": 7.0}
+    assert found["client"] == {"lateness_ms": late, "saturated": saturated}
+    bursts = Lateness(count=9, mean_ms=2.1, p50_ms=0.1, p99_ms=40.0, max_ms=70.0)
+    assert summarize(TWO, manifest(client_lateness=bursts))["client"]["saturated"] is True
     assert summarize(TWO, manifest())["client"] == {"lateness_ms": None, "saturated": None}

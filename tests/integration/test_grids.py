@@ -1,0 +1,111 @@
+"""Sweeps as a whole: which cells there are, what they are compared with, and going on after a crash."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from .command_line import CommandLine, measured, read_json, wait_until
+
+GRID = ("sampling.max_new_tokens=9", "engine.acceptance_rates=[1.0]", "hydra.sweep.dir=sweep")
+
+
+def table(sweep: Path) -> pd.DataFrame:
+    frame = pd.read_parquet(sweep / "sweep.parquet")
+    assert list(frame["job"]) == list(pd.read_csv(sweep / "sweep.csv")["job"])
+    return frame
+
+
+def test_a_plain_run_appears_once_whatever_the_draft_lengths(command_line: CommandLine) -> None:
+    grid = ("-m", "spec=none,ngram", "spec.draft_length=1,3", "load.concurrency=1,4", *GRID)
+    outcome = command_line.measure(*grid, "--dry-run")
+    assert (outcome.status, outcome.stderr) == (0, "")
+    assert "6 cells, 0 done; 6 to run with 3 engine starts" in outcome.stdout
+    assert list(command_line.folder.iterdir()) == []
+
+
+def test_cells_run_in_the_order_that_starts_fewest_engines(command_line: CommandLine) -> None:
+    # The user names the concurrency first, so that draft lengths alternate from job to job.
+    outcome = command_line.measure("-m", "load.concurrency=1,4", "spec.draft_length=1,3", *GRID)
+    assert (outcome.status, outcome.stderr) == (0, "")
+    manifests = [read_json(command_line.folder / "sweep" / str(job) / "manifest.json") for job in range(4)]
+    asked = [(m["config"]["load"]["concurrency"], m["config"]["spec"]["draft_length"]) for m in manifests]
+    assert asked == [(1, 1), (1, 3), (4, 1), (4, 3)]
+    assert sum(not m["engine"]["reused"] for m in manifests) == 2
+
+
+def test_equal_cells_run_once(command_line: CommandLine) -> None:
+    assert command_line.measure("-m", "spec.draft_length=2,2", *GRID).status == 0
+    assert list(table(command_line.folder / "sweep")["job"]) == [0]
+
+
+def test_every_speculative_cell_is_compared_with_its_plain_one(command_line: CommandLine) -> None:
+    outcome = command_line.measure("-m", "spec.draft_length=1,3", "baseline=auto", "control=true", *GRID)
+    assert (outcome.status, outcome.stderr) == (0, "")
+    sweep = command_line.folder / "sweep"
+    rows = table(sweep).set_index("job")
+    assert list(rows["spec"]) == ["ngram", "ngram", "none", "none"]
+    assert list(rows["replicate"]) == [0, 0, 0, 1]
+    assert list(rows["lossless"][[0, 1, 3]]) == ["identical"] * 3
+    assert list(rows["num_compared"][[0, 1]]) == list(rows["num_identical"][[0, 1]])
+    # Without rejection a step emits K + 1 tokens in the time of one.
+    assert rows["acceptance_length"][0] == 2
+    assert rows["speedup_tpot"][1] > rows["speedup_tpot"][0] > 1
+    assert rows["speedup_tpot_low"][0] <= rows["speedup_tpot"][0] <= rows["speedup_tpot_high"][0]
+    assert "times as fast as" in outcome.stdout
+    assert (sweep / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_archived_plain_run_serves_as_baseline_if_it_is_the_same(command_line: CommandLine) -> None:
+    assert command_line.measure("spec=none", *GRID[:2], "hydra.run.dir=plain").status == 0
+    assert command_line.measure("-m", "spec.draft_length=1,3", "baseline=plain", *GRID).status == 0
+    assert table(command_line.folder / "sweep")["speedup_tpot"].notna().all()
+    other = ("-m", "spec.draft_length=1,3", "baseline=plain", *GRID[1:2], "sampling.max_new_tokens=8")
+    outcome = command_line.measure(*other, "hydra.sweep.dir=other")
+    assert outcome.status == 2
+    assert "sampling.max_new_tokens (9 there, 8 here)" in outcome.error
+    assert not (command_line.folder / "other").exists()
+
+
+@pytest.mark.parametrize("victim", ["parent", "child", "both"])
+def test_a_killed_sweep_goes_on_where_it_was(command_line: CommandLine, victim: str) -> None:
+    sweep = command_line.folder / "sweep"
+    slow = ("-m", "load.concurrency=1,2,3", "sampling.max_new_tokens=9", "engine.step_time_ms=40", "load.repeats=4")
+    arguments = [*command_line.experiment, *slow, "hydra.sweep.dir=sweep"]
+    with command_line.started(*arguments) as running:
+        wait_until(lambda: (sweep / "0" / "summary.json").exists() and len(measured(sweep / "1")) > 2)
+        child = running.measuring_process()
+        finished = (sweep / "0" / "requests.jsonl").stat()
+        if victim in ("parent", "both"):
+            os.kill(running.process.pid, signal.SIGKILL)
+        if victim in ("child", "both"):
+            os.kill(child, signal.SIGKILL)
+        running.process.wait()
+    # A worker whose parent died ends itself; then nobody holds the folder.
+    time.sleep(0.5)
+    outcome = command_line("resume=sweep")
+    assert (outcome.status, outcome.stderr) == (0, "")
+    assert (sweep / "0" / "requests.jsonl").stat().st_mtime_ns == finished.st_mtime_ns
+    assert {path.name for path in (sweep / "attempts").iterdir()} == {"1-1"}
+    rows = table(sweep)
+    assert list(rows["status"]) == ["finished"] * 3
+    ids = [sorted(r["request_id"] for r in measured(sweep / str(job))) for job in range(3)]
+    assert ids[0] == ids[1] == ids[2]
+    again = command_line("resume=latest" if victim == "none" else "resume=sweep", "--dry-run")
+    assert "3 cells, 3 done; 0 to run with 0 engine starts" in again.stdout
+
+
+def test_a_sweep_is_gone_on_with_only_as_it_began(command_line: CommandLine) -> None:
+    assert command_line.measure("-m", "spec.draft_length=1,3", *GRID).status == 0
+    twice = command_line.measure("-m", "spec.draft_length=1,3", *GRID)
+    assert twice.status == 2
+    assert "already holds a sweep; pass resume=sweep" in twice.error
+    other = command_line.measure("-m", "spec.draft_length=1,2", *GRID[:2], "resume=sweep")
+    assert other.status == 2
+    assert "job 1 is" in other.error
+    missing = command_line("resume=nowhere")
+    assert missing.status == 2
+    assert "resume=nowhere: holds no sweep" in missing.error

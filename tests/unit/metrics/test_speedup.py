@@ -1,0 +1,107 @@
+"""Speedups of a few requests whose times can be added up by hand."""
+
+import numpy as np
+import pytest
+
+from specdec_bench.metrics.speedup import RunTimes, ideal_speedup, ratio_of_means, recommend, speedup
+from specdec_bench.records import RequestError, RequestRecord, Step
+
+MS = 1_000_000
+
+
+def request(
+    prompt: str, tpot_ms: int, *, turn: int = 0, repeat: int = 0, sent_ms: int = 0, **changes: object
+) -> object:
+    """First token after 10 ms, then 4 more, `tpot_ms` apart."""
+    times = [sent_ms + 10 + tpot_ms * i for i in range(5)]
+    values: dict[str, object] = {
+        "request_id": f"{prompt}/{turn}/{repeat}",
+        "prompt_id": prompt,
+        "category": "c",
+        "turn": turn,
+        "repeat": repeat,
+        "phase": "measure",
+        "scheduled_ns": sent_ms * MS,
+        "sent_ns": sent_ms * MS,
+        "prompt_token_ids": (1,),
+        "output_token_ids": (1, 2, 3, 4, 5),
+        "steps": tuple(Step(received_ns=at * MS, num_tokens=1) for at in times),
+    }
+    return RequestRecord(**(values | changes))  # type: ignore[arg-type]
+
+
+def run(*records: object) -> RunTimes:
+    return RunTimes(records)  # type: ignore[arg-type]
+
+
+def test_means_are_over_conversations() -> None:
+    # a: turns of 8 and 12 ms, mean 10; b: 20. Over conversations (10 + 20) / 2 = 15, over requests 40 / 3.
+    plain = run(request("a", 8), request("a", 12, turn=1), request("b", 20))
+    drafted = run(request("b", 4), request("a", 5, turn=1), request("a", 5))
+    found = speedup(plain, drafted)
+    assert (found["num_pairs"], found["num_left_out"], found["num_conversations"]) == (3, 0, 2)
+    assert found["speedup_tpot"]["value"] == pytest.approx(15 / 4.5)
+    # End to end is 10 ms and 4 TPOT: (50 + 90) / 2 over (30 + 26) / 2.
+    assert found["speedup_e2e"]["value"] == pytest.approx(70 / 28)
+
+
+def test_a_request_that_failed_on_one_side_is_left_out_on_both() -> None:
+    failed = request("b", 4, error=RequestError(kind="engine_error", message="no"))
+    found = speedup(run(request("a", 8), request("b", 100)), run(request("a", 4), failed))
+    assert (found["num_pairs"], found["num_left_out"]) == (1, 1)
+    assert found["speedup_tpot"] == {"value": 2.0, "low": None, "high": None}
+
+
+def test_warm_up_is_in_no_figure() -> None:
+    assert run(request("a", 8, phase="warmup")).requests == {}
+
+
+def test_nothing_in_common_is_undefined() -> None:
+    nothing = {"value": None, "low": None, "high": None}
+    assert speedup(run(request("a", 8)), run(request("b", 8)))["speedup_tpot"] == nothing
+
+
+def test_what_does_not_vary_has_an_interval_of_one_value() -> None:
+    assert ratio_of_means(np.array([4.0, 8.0]), np.array([2.0, 4.0])) == {"value": 2.0, "low": 2.0, "high": 2.0}
+
+
+def test_repeats_add_up_to_the_run() -> None:
+    # Two repeats of 5 tokens: the first ends after 50 ms, the second, sent then, 30 ms later.
+    times = run(request("a", 10), request("a", 5, repeat=1, sent_ms=50))
+    repeats = times.repeats()
+    assert repeats is not None
+    tokens, seconds = repeats
+    assert list(tokens) == [5, 5]
+    assert list(seconds) == pytest.approx([0.05, 0.03])
+    found = speedup(run(request("a", 10), request("a", 10, repeat=1, sent_ms=50)), times)
+    assert found["speedup_throughput"] == {"value": pytest.approx(100 / 80), "low": None, "high": None}
+
+
+def test_throughput_has_an_interval_from_five_repeats_on() -> None:
+    plain = run(*(request("a", 10, repeat=r, sent_ms=50 * r) for r in range(5)))
+    drafted = run(*(request("a", 5 - r % 2, repeat=r, sent_ms=30 * r) for r in range(5)))
+    found = speedup(plain, drafted)["speedup_throughput"]
+    assert found["low"] <= found["value"] <= found["high"]
+
+
+def test_the_ideal_speedup() -> None:
+    assert ideal_speedup(2.4, 3, 0.1) == pytest.approx(2.4 / 1.3)
+
+
+def test_the_fastest_is_recommended_unless_it_is_a_tie() -> None:
+    prompts = [f"p{i}" for i in range(20)]
+    plain = run(*(request(p, 20 + i % 3) for i, p in enumerate(prompts)))
+    fast = run(*(request(p, 10 + i % 3) for i, p in enumerate(prompts)))
+    # Faster on one half, slower on the other, by as much.
+    same = run(*(request(p, 10 + i % 3 + (1 if i % 2 else -1)) for i, p in enumerate(prompts)))
+    clear = recommend(plain, {"fast": fast})
+    assert clear is not None
+    assert (clear["best"], clear["runner_up"], clear["tied"]) == ("fast", "none", [])
+    tie = recommend(plain, {"fast": fast, "same": same})
+    assert tie is not None
+    assert {tie["best"], *tie["tied"]} == {"fast", "same"}
+    slow = run(*(request(p, 40) for p in prompts))
+    none = recommend(plain, {"slow": slow})
+    assert none is not None
+    assert none["best"] == "none"
+    assert recommend(plain, {}) is None

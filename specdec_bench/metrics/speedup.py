@@ -63,11 +63,12 @@ class RunTimes:
             return None
         at, repeat = np.asarray(self._at), np.asarray(self._repeat)
         ends = [int(at[repeat == number].max()) for number in np.unique(repeat)]
-        edges = np.array([min(self._sent), *ends])
-        if (np.diff(edges) <= 0).any():
+        seconds = np.diff([min(self._sent), *ends]) / NS_PER_S
+        if (seconds <= 0).any():
             return None
-        tokens, _ = np.histogram(at, bins=edges, weights=np.asarray(self._tokens))
-        return tokens, np.diff(edges) / NS_PER_S
+        # The token that ends a window is still in it.
+        window = np.searchsorted(ends, at, side="left")
+        return np.bincount(window, weights=np.asarray(self._tokens), minlength=len(ends)), seconds
 
 
 def speedup(baseline: RunTimes, speculative: RunTimes) -> dict[str, Any]:

@@ -34,8 +34,9 @@ def check_archived(runs: Iterable[RunDirectory], cells: Sequence[PlannedCell], e
                 f"({' '.join(planned.overrides)}); the nearest, {nearest.path}, differs in {differing}"
             )
         then, now = comparable(run.manifest().environment), comparable(environment)
-        # This process has no engine loaded, and so cannot see the accelerators; the measuring one can, at the end.
-        changed = [name for name in then if name != "accelerators" and then[name] != now.get(name)]
+        # Only the measuring process sees its accelerators and threads; they are compared when it has measured.
+        seen_here = [name for name in then if name not in ("accelerators", "thread_settings")]
+        changed = [name for name in seen_here if then[name] != now.get(name)]
         if changed:
             raise ConfigError(
                 f"baseline: {run.path} was measured in another environment: "

@@ -53,6 +53,11 @@ class RunTimes:
         self._tokens.extend([step.num_tokens for step in record.steps])
         self._repeat.extend([record.repeat] * len(record.steps))
 
+    def output_tps(self) -> float | None:
+        """Returns output tokens per second, from the first request sent to the last token received."""
+        duration_s = (max(self._at) - min(self._sent)) / NS_PER_S if self._sent else None
+        return sum(self._tokens) / duration_s if duration_s else None
+
     def repeats(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Returns tokens and seconds of each repeat of the dataset; None where they cannot be told apart.
 
@@ -91,7 +96,7 @@ def speedup(baseline: RunTimes, speculative: RunTimes) -> dict[str, Any]:
         "num_conversations": len(e2e[0]),
         "speedup_tpot": ratio_of_means(*tpot),
         "speedup_e2e": ratio_of_means(*e2e),
-        "speedup_throughput": _throughput(baseline.repeats(), speculative.repeats()),
+        "speedup_throughput": _throughput(baseline, speculative),
     }
 
 
@@ -130,15 +135,13 @@ def ratio_of_means(numerator: np.ndarray, denominator: np.ndarray) -> dict[str, 
     return {"value": value} | _interval((numerator, denominator), statistic, paired=True)
 
 
-def _throughput(
-    baseline: tuple[np.ndarray, np.ndarray] | None, speculative: tuple[np.ndarray, np.ndarray] | None
-) -> dict[str, float | None]:
-    if baseline is None or speculative is None:
-        return {"value": None, "low": None, "high": None}
-    (plain_tokens, plain_s), (tokens, seconds) = baseline, speculative
-    value = float(tokens.sum() / seconds.sum() / (plain_tokens.sum() / plain_s.sum()))
-    if min(len(plain_s), len(seconds)) < MIN_REPEATS:
+def _throughput(baseline: RunTimes, speculative: RunTimes) -> dict[str, float | None]:
+    plain_tps, tps = baseline.output_tps(), speculative.output_tps()
+    value = tps / plain_tps if plain_tps and tps else None
+    plain_repeats, repeats = baseline.repeats(), speculative.repeats()
+    if plain_repeats is None or repeats is None or min(len(plain_repeats[0]), len(repeats[0])) < MIN_REPEATS:
         return {"value": value, "low": None, "high": None}
+    (plain_tokens, plain_s), (tokens, seconds) = plain_repeats, repeats
     # Two samples of repeats, each of which is drawn as a whole.
     sides = np.arange(len(seconds)), np.arange(len(plain_s))
 

@@ -84,6 +84,14 @@ def test_throughput_has_an_interval_from_five_repeats_on() -> None:
     assert found["low"] <= found["value"] <= found["high"]
 
 
+def test_repeats_that_overlap_leave_the_ratio_and_no_interval() -> None:
+    # The first repeat's request outlasts all the others'.
+    plain = run(request("a", 100), *(request("a", 5, repeat=r, sent_ms=30 * r) for r in range(1, 5)))
+    assert plain.repeats() is None
+    found = speedup(plain, plain)["speedup_throughput"]
+    assert found == {"value": 1.0, "low": None, "high": None}
+
+
 def test_the_ideal_speedup() -> None:
     assert ideal_speedup(2.4, 3, 0.1) == pytest.approx(2.4 / 1.3)
 

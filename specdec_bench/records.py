@@ -33,6 +33,8 @@ class Prompt(Record, frozen=True, kw_only=True):
     system: str | None = None
     max_new_tokens: int | None = None
     """Upper limit on this prompt's output tokens a turn; the smaller of this and the sampling's holds."""
+    labels: dict[str, str] | None = None
+    """What else the source says of it: its own finer category, its difficulty. In no figure; kept in the archive."""
 
 
 class RequestSampling(Record, frozen=True, kw_only=True):

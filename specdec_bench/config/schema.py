@@ -196,9 +196,26 @@ class DatasetConfig:
     """A subset of that many conversations, spread over the categories, drawn with `seed`; null takes all."""
     num_turns: int | None = None
     """At most that many turns of each conversation; null takes all."""
+    categories: list[str] | None = None
+    """Only conversations of these categories; null takes all."""
+    min_input_tokens: int | None = None
+    """Only conversations whose first request is at least that long, chat template included."""
+    max_input_tokens: int | None = None
+    """Only conversations whose first request is at most that long, chat template included."""
 
     def __post_init__(self) -> None:
-        _at_least(1, dataset__num_prompts=self.num_prompts, dataset__num_turns=self.num_turns)
+        _at_least(
+            1,
+            dataset__num_prompts=self.num_prompts,
+            dataset__num_turns=self.num_turns,
+            dataset__min_input_tokens=self.min_input_tokens,
+            dataset__max_input_tokens=self.max_input_tokens,
+        )
+        if self.categories is not None:
+            _require(len(self.categories) > 0, "dataset.categories", "[]", "name at least one, or null for all")
+        least, most = self.min_input_tokens, self.max_input_tokens
+        if least is not None and most is not None:
+            _require(least <= most, "dataset.min_input_tokens", least, f"must not exceed max_input_tokens={most}")
 
 
 @dataclass(kw_only=True)
@@ -213,6 +230,16 @@ class MTBenchDataset(DatasetConfig):
     """MT-Bench: 80 questions of two turns in 8 categories."""
 
     name: str = "mt_bench"
+
+
+@dataclass(kw_only=True)
+class SpecBenchDataset(DatasetConfig):
+    """Spec-Bench: 480 questions in the six groups that it reports."""
+
+    name: str = "spec_bench"
+    grouped: bool = True
+    """Takes MT-Bench's eight categories for one, `mt_bench`, as Spec-Bench's own evaluation does; false reports all
+    thirteen. The prompts archive the file's category either way."""
 
 
 @dataclass(kw_only=True)
@@ -467,7 +494,12 @@ class ExperimentConfig:
 OPTIONS: dict[str, dict[str, type]] = {
     "engine": {"transformers": TransformersEngine, "vllm": VLLMEngine, "synthetic": SyntheticEngine},
     "model": {"checkpoint": ModelConfig},
-    "dataset": {"demo": DemoDataset, "mt_bench": MTBenchDataset, "jsonl": JsonlDataset},
+    "dataset": {
+        "demo": DemoDataset,
+        "mt_bench": MTBenchDataset,
+        "spec_bench": SpecBenchDataset,
+        "jsonl": JsonlDataset,
+    },
     "spec": {
         "none": NoSpec,
         "ngram": NgramSpec,

@@ -6,15 +6,16 @@ HuggingFaceH4/mt_bench_prompts (`prompt_id`, `category`, `prompt`, a list).
 Source: Zheng et al., "Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", arXiv 2306.05685.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from specdec_bench.config.schema import DatasetConfig
-from specdec_bench.datasets.jsonl import label, read_prompts, required_path, text_list
+from specdec_bench.datasets.rows import label, read_prompts, required_path, text_list
 from specdec_bench.records import Prompt
 
 
-def load(config: DatasetConfig) -> list[Prompt]:
-    """Returns the questions of `config.path`.
+def load(config: DatasetConfig) -> Iterator[Prompt]:
+    """Yields the questions of `config.path`.
 
     Raises:
         DatasetError: naming file and line.

@@ -1,11 +1,16 @@
 """Conversations to token ids and back, the same for every engine. Runs in the measuring process."""
 
-from collections.abc import Sequence
+import logging
+import random
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from specdec_bench.config.checkpoints import resolve
 from specdec_bench.config.schema import ExperimentConfig, SyntheticEngine
 from specdec_bench.errors import ConfigError, EngineUnavailableError
+from specdec_bench.records import Prompt
+
+logger = logging.getLogger(__name__)
 
 
 class Prompter(Protocol):
@@ -13,6 +18,9 @@ class Prompter(Protocol):
 
     stop_token_ids: tuple[int, ...]
     """The model's own end-of-sequence tokens."""
+
+    def ordinary_token_ids(self) -> Sequence[int]:
+        """Returns the vocabulary's ids, rising, without special and added tokens."""
 
     def encode(self, system: str | None, turns: Sequence[str], replies: Sequence[str]) -> tuple[int, ...]:
         """Returns the token ids of a conversation up to where the model replies to the last turn.
@@ -33,6 +41,28 @@ def create(config: ExperimentConfig) -> Prompter:
         return BytePrompter(config.engine.vocab_size)
     model = config.model
     return ChatPrompter(model.tokenizer or model.path, model.revision, model.trust_remote_code)
+
+
+def first_requests(prompter: Prompter, prompts: Iterable[Prompt]) -> list[tuple[int, ...]]:
+    """Returns the token ids of every prompt's first request, and says so where they are random ones."""
+    prompts = list(prompts)
+    if any(prompt.random_tokens is not None for prompt in prompts):
+        logger.warning(
+            "the prompts are random token ids: lengths are exact, but acceptance on random text says little of real use"
+        )
+    return [first_request(prompter, prompt) for prompt in prompts]
+
+
+def first_request(prompter: Prompter, prompt: Prompt) -> tuple[int, ...]:
+    """Returns the token ids of a prompt's first request.
+
+    Random ids go to the engine as they are, in no chat template. Their text is never made: tokenized again, it would
+    have another length.
+    """
+    if prompt.random_tokens is None:
+        return prompter.encode(prompt.system, prompt.turns[:1], ())
+    draw = random.Random(f"random tokens {prompt.random_tokens.seed} {prompt.prompt_id}")
+    return tuple(draw.choices(prompter.ordinary_token_ids(), k=prompt.random_tokens.num_tokens))
 
 
 class ChatPrompter:
@@ -59,6 +89,7 @@ class ChatPrompter:
         if not self._tokenizer.chat_template:
             raise ConfigError(f"model.path={path}: its tokenizer has no chat template; choose a chat model")
         self.stop_token_ids = self._end_of_sequence(transformers, path, options)
+        self._ordinary_token_ids: list[int] | None = None
 
     def _end_of_sequence(self, transformers: Any, path: str, options: dict[str, Any]) -> tuple[int, ...]:
         """Returns the ids at which the checkpoint says a reply ends: its generation config's and its tokenizer's."""
@@ -68,6 +99,13 @@ class ChatPrompter:
             configured = None
         ids = configured if isinstance(configured, list) else [configured]
         return tuple(sorted({i for i in (*ids, self._tokenizer.eos_token_id) if i is not None}))
+
+    def ordinary_token_ids(self) -> Sequence[int]:
+        """Returns the vocabulary's ids without special and added tokens."""
+        if self._ordinary_token_ids is None:
+            left_out = {*self._tokenizer.all_special_ids, *self._tokenizer.get_added_vocab().values()}
+            self._ordinary_token_ids = sorted(set(self._tokenizer.get_vocab().values()) - left_out)
+        return self._ordinary_token_ids
 
     def encode(self, system: str | None, turns: Sequence[str], replies: Sequence[str]) -> tuple[int, ...]:
         """Returns the rendered conversation's ids. The template writes any BOS; none is added to it."""
@@ -90,6 +128,10 @@ class BytePrompter:
     def __init__(self, vocab_size: int) -> None:
         self._vocab_size = vocab_size
         self.stop_token_ids: tuple[int, ...] = (0,)
+
+    def ordinary_token_ids(self) -> Sequence[int]:
+        """Returns every id but the one that ends a reply."""
+        return range(1, self._vocab_size)
 
     def encode(self, system: str | None, turns: Sequence[str], replies: Sequence[str]) -> tuple[int, ...]:
         """Returns the conversation's bytes, folded into the vocabulary."""

@@ -243,6 +243,38 @@ class SpecBenchDataset(DatasetConfig):
 
 
 @dataclass(kw_only=True)
+class RandomDataset(DatasetConfig):
+    """Token ids drawn uniformly: for exact input lengths. Acceptance on random text says little of real use."""
+
+    name: str = "random"
+    num_prompts: int | None = 128
+    """How many are made."""
+    seed: int = 0
+    """Of lengths and ids; the YAML gives it the experiment's."""
+    input_tokens: int = 1024
+    """The length of every prompt; with `length_distribution` uniform its middle, with lognormal its median."""
+    length_distribution: str = "fixed"
+    """fixed, uniform or lognormal."""
+    length_spread: float = 0.5
+    """uniform: lengths lie within input_tokens x (1 - spread) and x (1 + spread), both included; lognormal: the
+    standard deviation of the length's logarithm. Without effect on fixed."""
+    max_length: int | None = None
+    """Lognormal lengths beyond it are cut to it; null cuts none."""
+
+    def __post_init__(self) -> None:
+        DatasetConfig.__post_init__(self)
+        _require(self.num_prompts is not None, "dataset.num_prompts", None, "say how many to make")
+        for key, value in (("path", self.path), ("categories", self.categories)):
+            _require(value is None, f"dataset.{key}", value, "dataset=random has none; leave it null")
+        _at_least(1, dataset__input_tokens=self.input_tokens, dataset__max_length=self.max_length)
+        known = ("fixed", "uniform", "lognormal")
+        kind, spread = self.length_distribution, self.length_spread
+        _require(kind in known, "dataset.length_distribution", kind, f"use one of {', '.join(known)}")
+        _require(math.isfinite(spread) and spread >= 0, "dataset.length_spread", spread, "must be 0 or more")
+        _require(kind != "uniform" or spread < 1, "dataset.length_spread", spread, "must be below 1 for uniform")
+
+
+@dataclass(kw_only=True)
 class JsonlDataset(DatasetConfig):
     """One conversation a line."""
 
@@ -498,6 +530,7 @@ OPTIONS: dict[str, dict[str, type]] = {
         "demo": DemoDataset,
         "mt_bench": MTBenchDataset,
         "spec_bench": SpecBenchDataset,
+        "random": RandomDataset,
         "jsonl": JsonlDataset,
     },
     "spec": {

@@ -63,7 +63,7 @@ def _input_length(config: ExperimentConfig) -> Callable[[Prompt], int] | None:
     if config.dataset.min_input_tokens is None and config.dataset.max_input_tokens is None:
         return None
     prompter = prompting.create(config)  # imports transformers: seconds that no other experiment spends here
-    return lambda prompt: len(prompter.encode(prompt.system, prompt.turns[:1], ()))
+    return lambda prompt: len(prompting.first_request(prompter, prompt))
 
 
 def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None]) -> RunDirectory:

@@ -275,6 +275,57 @@ class RandomDataset(DatasetConfig):
 
 
 @dataclass(kw_only=True)
+class SpeedBenchDataset(DatasetConfig):
+    """SPEED-Bench: one of its splits."""
+
+    name: str = "speed_bench"
+    split: str = "qualitative"
+    """qualitative (11 categories), or throughput_1k, _2k, _8k, _16k, _32k (three entropy tiers)."""
+
+    def __post_init__(self) -> None:
+        DatasetConfig.__post_init__(self)
+        known = ("qualitative", *(f"throughput_{length}k" for length in (1, 2, 8, 16, 32)))
+        _require(self.split in known, "dataset.split", self.split, f"use one of {', '.join(known)}")
+
+
+@dataclass(kw_only=True)
+class ShareGPTDataset(DatasetConfig):
+    """Conversations of which the human's messages are the turns."""
+
+    name: str = "sharegpt"
+
+
+@dataclass(kw_only=True)
+class HFDataset(DatasetConfig):
+    """Any dataset of the Hugging Face hub, or local files; which column is what is yours to say."""
+
+    name: str = "hf"
+    id: str | None = None
+    """owner/name on the hub; or give `path`, a file or a folder of parquet or JSON files."""
+    subset: str | None = None
+    """The dataset's configuration, where it has several."""
+    split: str = "train"
+    revision: str | None = None
+    """Commit; pin it for runs that are to be archived."""
+    prompt_column: str | None = None
+    """Of the only turn, a string. One of this and the next two is needed."""
+    turns_column: str | None = None
+    """Of all turns, a list of strings."""
+    conversations_column: str | None = None
+    """Of all messages, a list of {from, value} or {role, content}."""
+    id_column: str | None = None
+    """null numbers the rows."""
+    category_column: str | None = None
+    system_column: str | None = None
+
+    def __post_init__(self) -> None:
+        DatasetConfig.__post_init__(self)
+        given = [c for c in (self.prompt_column, self.turns_column, self.conversations_column) if c is not None]
+        fix = "give one of prompt_column, turns_column and conversations_column"
+        _require(len(given) <= 1, "dataset", ", ".join(given), fix)
+
+
+@dataclass(kw_only=True)
 class JsonlDataset(DatasetConfig):
     """One conversation a line."""
 
@@ -530,7 +581,10 @@ OPTIONS: dict[str, dict[str, type]] = {
         "demo": DemoDataset,
         "mt_bench": MTBenchDataset,
         "spec_bench": SpecBenchDataset,
+        "speed_bench": SpeedBenchDataset,
         "random": RandomDataset,
+        "sharegpt": ShareGPTDataset,
+        "hf": HFDataset,
         "jsonl": JsonlDataset,
     },
     "spec": {

@@ -326,6 +326,13 @@ class HFDataset(DatasetConfig):
 
 
 @dataclass(kw_only=True)
+class PreparedDataset(DatasetConfig):
+    """A file that `specdec-bench prepare` wrote."""
+
+    name: str = "prepared"
+
+
+@dataclass(kw_only=True)
 class JsonlDataset(DatasetConfig):
     """One conversation a line."""
 
@@ -585,6 +592,7 @@ OPTIONS: dict[str, dict[str, type]] = {
         "random": RandomDataset,
         "sharegpt": ShareGPTDataset,
         "hf": HFDataset,
+        "prepared": PreparedDataset,
         "jsonl": JsonlDataset,
     },
     "spec": {

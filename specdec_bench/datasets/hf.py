@@ -61,14 +61,23 @@ def _prompt(row: dict[str, Any], number: int, columns: dict[str, str]) -> Prompt
     return to_prompt(fields, number)
 
 
-def _local_rows(path: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Yields file, number over all files, and row."""
+def local_files(path: str) -> list[Path]:
+    """Returns the file, or the folder's files in the order of their names.
+
+    Raises:
+        DatasetError: there are none.
+    """
     place = Path(path).expanduser()
     files = sorted(file for file in place.rglob("*") if file.suffix in _SUFFIXES) if place.is_dir() else [place]
     if not files or not files[0].is_file():
         raise DatasetError(f"dataset.path={path}: no such file, or a folder without {', '.join(_SUFFIXES)} files")
+    return files
+
+
+def _local_rows(path: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Yields file, number over all files, and row."""
     before = 0
-    for file in files:
+    for file in local_files(path):
         number = 0
         for number, row in read_rows(file):
             yield str(file), before + number, row

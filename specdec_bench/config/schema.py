@@ -5,6 +5,7 @@ composed; `__post_init__` checks ranges when the composed experiment becomes obj
 an engine.
 """
 
+import datetime
 import itertools
 import math
 from dataclasses import dataclass, field, fields
@@ -175,10 +176,42 @@ class ModelConfig:
     """Runs Python code that comes with a checkpoint. Only for sources that you trust."""
     drafts: dict[str, DraftCheckpoint] = field(default_factory=dict)
     """Known drafts by spec method; what `spec.draft.path: null` stands for."""
+    prompt_format: str = "chat"
+    """chat: the conversation in the chat template; completions: its bare text, a newline between the messages."""
+    chat_template: str | None = None
+    """A file with a template that replaces the tokenizer's own. Its text is archived in its place."""
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    """The template's own arguments: enable_thinking, reasoning_effort, ..."""
+    template_date: str | None = None
+    """YYYY-MM-DD: what a template that reads the clock is told, so that prompts do not change by the day."""
+    add_bos: bool | None = None
+    """Begins prompts with the beginning-of-sequence token, never twice; null does so in completions where the tokenizer
+    by itself would, and leaves it to the template in a chat."""
+    reply_format: str = "text"
+    """What of a reply the next turn shows: text (all of it), harmony (gpt-oss's final channel), think (without what
+    stands before </think>). The archive keeps the whole reply."""
 
     def __post_init__(self) -> None:
-        known = ("auto", "float64", "float32", "bfloat16", "float16")
+        known: tuple[str, ...] = ("auto", "float64", "float32", "bfloat16", "float16")
         _require(self.dtype in known, "model.dtype", self.dtype, f"use one of {', '.join(known)}")
+        known = ("chat", "completions")
+        _require(self.prompt_format in known, "model.prompt_format", self.prompt_format, "use chat or completions")
+        known = ("text", "harmony", "think")
+        _require(self.reply_format in known, "model.reply_format", self.reply_format, "use text, harmony or think")
+        if self.prompt_format == "completions":
+            fix = "has no effect with model.prompt_format=completions; leave it out"
+            _require(self.chat_template is None, "model.chat_template", self.chat_template, fix)
+            _require(not self.chat_template_kwargs, "model.chat_template_kwargs", self.chat_template_kwargs, fix)
+        taken = ("messages", "conversation", "chat_template", "tokenize", "add_generation_prompt", "strftime_now")
+        for key, value in self.chat_template_kwargs.items():
+            _require(key not in taken, f"model.chat_template_kwargs.{key}", value, "the project sets that itself")
+        if self.template_date is not None:
+            fix = "must be a date as in 2025-08-05"
+            try:
+                _require(len(self.template_date) == 10, "model.template_date", self.template_date, fix)
+                datetime.date.fromisoformat(self.template_date)
+            except ValueError:
+                raise ConfigError(f"model.template_date={self.template_date}: {fix}") from None
         _at_least(2, model__max_seq_len=self.max_seq_len)
 
 

@@ -111,7 +111,7 @@ class Measurement:
                 )
 
     def _next_turn(self, prompt: Prompt, replies: list[str], output_token_ids: tuple[int, ...]) -> tuple[int, ...]:
-        replies.append(self._prompter.decode(output_token_ids))
+        replies.append(self._prompter.reply(output_token_ids))
         return self._prompter.encode(prompt.system, prompt.turns[: len(replies) + 1], replies)
 
     async def _request(self, conversation: Conversation, turn: int, token_ids: tuple[int, ...]) -> RequestRecord:

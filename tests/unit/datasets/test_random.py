@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from specdec_bench import datasets
-from specdec_bench.config.schema import RandomDataset
+from specdec_bench.config.schema import ModelConfig, RandomDataset
 from specdec_bench.errors import ConfigError
 from specdec_bench.prompting import BytePrompter, ChatPrompter, first_request, first_requests
 from specdec_bench.records import Prompt, RandomTokens
@@ -87,7 +87,7 @@ def prompter(tmp_path: Path) -> ChatPrompter:
     )
     fast.add_tokens(["<think>"])
     fast.save_pretrained(tmp_path)
-    return ChatPrompter(str(tmp_path), revision=None, trust_remote_code=False)
+    return ChatPrompter(ModelConfig(name="m", path=str(tmp_path)))
 
 
 def random_prompt(num_tokens: int, seed: int = 0, prompt_id: str = "p") -> Prompt:

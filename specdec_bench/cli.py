@@ -1,7 +1,7 @@
 """The command line: `python run.py OVERRIDES` composes and runs an experiment.
 
-`replay`, `summarize` and `check` take a run directory instead. Only what is needed to compose and refuse an
-experiment is imported here; engines, numpy and plots come later.
+`replay`, `summarize` and `check` take a run directory instead, `prepare` a dataset. Only what is needed to
+compose and refuse an experiment is imported here; engines, numpy and plots come later.
 """
 
 import contextlib
@@ -67,8 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         match arguments:
-            case ["replay" | "summarize" | "check" as command, *rest]:
-                from specdec_bench import commands  # only these read archives
+            case ["replay" | "summarize" | "check" | "prepare" as command, *rest]:
+                from specdec_bench import commands  # which imports what composing an experiment does not need
 
                 sys.exit(getattr(commands, command)(rest))
             case ["run", *rest]:
@@ -309,7 +309,7 @@ def _cell(
 
     config = compose.experiment(composed, largest_concurrency)
     check(config)
-    key = repr((config.dataset, config.seed))
+    key = repr((config.dataset, config.seed, config.model))
     prompts = {} if prompts is None else prompts
     if key not in prompts:
         prompts[key] = load_prompts(config)

@@ -183,6 +183,39 @@ def check(arguments: list[str]) -> int:
     return 1
 
 
+def prepare(arguments: list[str]) -> int:
+    """Writes a dataset, checked and pinned, into one parquet file; dataset=prepared dataset.path=FILE reads it."""
+    from specdec_bench.datasets import prepare as preparing
+
+    parser = argparse.ArgumentParser(prog="specdec-bench prepare", description=prepare.__doc__)
+    parser.add_argument("dataset", help="as in dataset=NAME: spec_bench, speed_bench, sharegpt, hf, ...")
+    parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="as for a run: dataset.path=FILE")
+    parser.add_argument("--output", type=Path, help="the parquet file (default: DATASET.parquet)")
+    parser.add_argument("--licence", help="of a dataset whose licence the project does not know; kept in the file")
+    parser.add_argument("--accept-license", action="store_true", help="where a licence has to be accepted")
+    options = parser.parse_intermixed_args(arguments)
+    config = preparing.dataset_config(options.dataset, options.overrides)
+    output = options.output or Path(f"{options.dataset}.parquet")
+    with _console().status(f"preparing {options.dataset}") as status:
+        made, changed = preparing.prepare(
+            config,
+            output,
+            options.licence,
+            options.accept_license,
+            lambda count: status.update(f"{count:,} prompts") if count % 1000 == 0 else None,
+        )
+    state = "written" if changed else "unchanged"
+    lines = [
+        f"{output}: {state}; {made['num_prompts']:,} prompts, {made['num_turns']:,} turns",
+        f"  source    {made['source']}" + (f" at {made['revision']}" if made["revision"] else ", no known revision"),
+        f"  licence   {made['licence'] or 'not stated'}",
+        f"  sha256    {made['sha256']}",
+        *(f"  {count:7,}  {category}" for category, count in made["categories"].items()),
+    ]
+    _console().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
 def _console() -> Console:
     """Returns where tables go: into a file or a pipe wider than the 80 columns that rich assumes of those."""
     return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)

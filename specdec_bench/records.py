@@ -24,6 +24,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """
 
 
+class RandomTokens(Record, frozen=True, kw_only=True):
+    """A request of token ids drawn at random, instead of one of text."""
+
+    num_tokens: int
+    seed: int
+    """Of the draw, with the prompt's id."""
+
+
 class Prompt(Record, frozen=True, kw_only=True):
     """One conversation to hold: the user's turns; the model's replies come in between."""
 
@@ -33,6 +41,10 @@ class Prompt(Record, frozen=True, kw_only=True):
     system: str | None = None
     max_new_tokens: int | None = None
     """Upper limit on this prompt's output tokens a turn; the smaller of this and the sampling's holds."""
+    labels: dict[str, str] | None = None
+    """What else the source says of it: its own finer category, its difficulty. In no figure; kept in the archive."""
+    random_tokens: RandomTokens | None = None
+    """What is sent in place of the only turn, which is then empty."""
 
 
 class RequestSampling(Record, frozen=True, kw_only=True):

@@ -116,7 +116,25 @@ def _complete(config: ExperimentConfig, largest_concurrency: int) -> ExperimentC
     config.model.path = _absolute(config.model.path)
     if config.model.tokenizer is not None:
         config.model.tokenizer = _absolute(config.model.tokenizer)
+    if config.model.chat_template is not None:
+        config.model.chat_template = _template_text(config.model.chat_template)
     return config
+
+
+def _template_text(path: str) -> str:
+    """Returns the template file's text, so that the archive holds all that a replay needs.
+
+    Raises:
+        ConfigError: it cannot be read, or holds what the archived YAML could not give back.
+    """
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise ConfigError(f"model.chat_template={path}: {reason}; pass a file with a Jinja template") from None
+    if "${" in text:
+        raise ConfigError(f"model.chat_template={path}: holds ${{, which a configuration cannot; write it as $ and {{")
+    return text
 
 
 def _absolute(path: str) -> str:

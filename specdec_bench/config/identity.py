@@ -9,10 +9,16 @@ from typing import Any
 
 from specdec_bench.config.schema import ExperimentConfig
 
+_PROMPTING = frozenset(
+    ("prompt_format", "chat_template", "chat_template_kwargs", "template_date", "add_bos", "reply_format")
+)
+"""Fields of the model that change its prompts; an engine gets token ids."""
+
 
 def engine_key(config: ExperimentConfig) -> str:
     """Returns a hash of all that a live engine depends on: two cells with equal keys can share one engine."""
-    return _hash({"engine": asdict(config.engine), "model": asdict(config.model), "spec": asdict(config.spec)})
+    model = {key: value for key, value in asdict(config.model).items() if key not in _PROMPTING}
+    return _hash({"engine": asdict(config.engine), "model": model, "spec": asdict(config.spec)})
 
 
 def cell_id(tree: Mapping[str, Any], prompts_sha256: str, checkpoints: Mapping[str, str]) -> str:

@@ -1,5 +1,7 @@
 """The project's own prompts, in the jsonl format; they ship with the package."""
 
+from collections.abc import Iterator
+
 from specdec_bench.config.checkpoints import ASSETS
 from specdec_bench.config.schema import DatasetConfig, JsonlDataset
 from specdec_bench.datasets import jsonl
@@ -7,8 +9,8 @@ from specdec_bench.errors import DatasetError
 from specdec_bench.records import Prompt
 
 
-def load(config: DatasetConfig) -> list[Prompt]:
-    """Returns the demo prompts.
+def load(config: DatasetConfig) -> Iterator[Prompt]:
+    """Yields the demo prompts.
 
     Raises:
         DatasetError: a path was given.

@@ -6,20 +6,37 @@ HuggingFaceH4/mt_bench_prompts (`prompt_id`, `category`, `prompt`, a list).
 Source: Zheng et al., "Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", arXiv 2306.05685.
 """
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from specdec_bench.config.schema import DatasetConfig
-from specdec_bench.datasets.jsonl import label, read_prompts, required_path, text_list
+from specdec_bench.datasets import hub
+from specdec_bench.datasets.rows import label, read_prompts, required_path, text_list
 from specdec_bench.records import Prompt
 
+HUB_REPOSITORY = "HuggingFaceH4/mt_bench_prompts"
+HUB_REVISION = "e3a795c5e9a82ee40611c416b8a7786c73198991"
+HUB_FILE = "raw/question.jsonl"
 
-def load(config: DatasetConfig) -> list[Prompt]:
-    """Returns the questions of `config.path`.
+
+def load(config: DatasetConfig) -> Iterator[Prompt]:
+    """Yields the questions of `config.path`; without one, those of the hub's copy, at a pinned revision.
 
     Raises:
-        DatasetError: naming file and line.
+        DatasetError: naming file and line; or there is no file, and no hub either.
     """
-    return read_prompts(required_path(config), _prompt)
+    path = required_path(config) if config.path is not None else hub_file()
+    return read_prompts(path, _prompt)
+
+
+def hub_file() -> Path:
+    """Returns the hub's copy of the questions, from the cache where it is.
+
+    Raises:
+        DatasetError: it is not in the cache and cannot be fetched.
+    """
+    return hub.fetch(HUB_REPOSITORY, HUB_REVISION, HUB_FILE, "pass dataset.path=question.jsonl (FastChat's file)")
 
 
 def _prompt(row: dict[str, Any], _: int) -> Prompt:

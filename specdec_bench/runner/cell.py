@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import yaml
 
-from specdec_bench import datasets
+from specdec_bench import datasets, prompting
 from specdec_bench.archive import RunDirectory, provenance
 from specdec_bench.archive.fingerprint import prompts_fingerprint
 from specdec_bench.archive.redact import redact, redact_overrides, redact_text, secret_values
@@ -69,7 +69,19 @@ def load_prompts(config: ExperimentConfig) -> list[Prompt]:
     Raises:
         DatasetError: they cannot be read.
     """
-    return datasets.load(config.dataset, config.seed)
+    return datasets.load(config.dataset, config.seed, _input_length(config))
+
+
+def _input_length(config: ExperimentConfig) -> Callable[[Prompt], int] | None:
+    """Returns what measures a prompt's first request, where the dataset is selected by it; else None.
+
+    Raises:
+        ConfigError: the tokenizer cannot be loaded.
+    """
+    if config.dataset.min_input_tokens is None and config.dataset.max_input_tokens is None:
+        return None
+    prompter = prompting.create(config)  # imports transformers: seconds that no other experiment spends here
+    return lambda prompt: len(prompting.first_request(prompter, prompt))
 
 
 def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None]) -> RunDirectory:

@@ -20,7 +20,7 @@ from specdec_bench.config.schema import ClosedLoad, ExperimentConfig
 from specdec_bench.engines.base import Engine
 from specdec_bench.engines.receive import LiveCounts, Received, receive
 from specdec_bench.load import closed
-from specdec_bench.prompting import Prompter
+from specdec_bench.prompting import Prompter, first_requests
 from specdec_bench.records import (
     AcceptanceSource,
     GenerationRequest,
@@ -77,7 +77,7 @@ class Measurement:
         """Warms up, forgets it, and measures. Every request ends as a record, cancelled ones too."""
         assert isinstance(self._config.load, ClosedLoad)
         load = self._config.load
-        encoded = [self._prompter.encode(prompt.system, prompt.turns[:1], ()) for prompt in self._prompts]
+        encoded = first_requests(self._prompter, self._prompts)
         warmup = itertools.islice(itertools.cycle(self._conversations(0, encoded)), load.num_warmup)
         try:
             await closed.offer(warmup, load.concurrency, self._warm_up)
@@ -111,7 +111,7 @@ class Measurement:
                 )
 
     def _next_turn(self, prompt: Prompt, replies: list[str], output_token_ids: tuple[int, ...]) -> tuple[int, ...]:
-        replies.append(self._prompter.decode(output_token_ids))
+        replies.append(self._prompter.reply(output_token_ids))
         return self._prompter.encode(prompt.system, prompt.turns[: len(replies) + 1], replies)
 
     async def _request(self, conversation: Conversation, turn: int, token_ids: tuple[int, ...]) -> RequestRecord:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from specdec_bench import datasets
-from specdec_bench.config.schema import JsonlDataset, MTBenchDataset
+from specdec_bench.config.schema import JsonlDataset, MTBenchDataset, ShareGPTDataset, SpecBenchDataset
 from specdec_bench.datasets.subset import stratified
 from specdec_bench.errors import DatasetError
 from specdec_bench.records import Prompt
@@ -168,10 +168,14 @@ def test_a_file_without_a_prompt_is_refused(tmp_path: Path, content: bytes) -> N
         datasets.load(JsonlDataset(path=str(path)), seed=0)
 
 
-@pytest.mark.parametrize("dataset", [JsonlDataset, MTBenchDataset])
-def test_a_missing_file_is_named(tmp_path: Path, dataset: type[JsonlDataset | MTBenchDataset]) -> None:
+@pytest.mark.parametrize("dataset", [JsonlDataset, SpecBenchDataset, ShareGPTDataset])
+def test_a_file_that_is_needed_is_asked_for(dataset: type[JsonlDataset]) -> None:
     with pytest.raises(DatasetError, match=r"needs its file; pass dataset\.path="):
         datasets.load(dataset(), seed=0)
+
+
+@pytest.mark.parametrize("dataset", [JsonlDataset, MTBenchDataset, SpecBenchDataset, ShareGPTDataset])
+def test_a_missing_file_is_named(tmp_path: Path, dataset: type[JsonlDataset]) -> None:
     for path in (tmp_path / "missing.jsonl", tmp_path):
         with pytest.raises(DatasetError, match=rf"dataset\.path={path}: no such file"):
             datasets.load(dataset(path=str(path)), seed=0)

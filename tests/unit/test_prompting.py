@@ -22,7 +22,7 @@ from specdec_bench.config.schema import (
     TransformersEngine,
 )
 from specdec_bench.errors import ConfigError
-from specdec_bench.prompting import BytePrompter, ChatPrompter
+from specdec_bench.prompting import BytePrompter, ChatPrompter, harmony_final, without_thinking
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<sys>", "<user>", "<bot>", "<end>"]
 WORDS = ["be", "brief", "hello", "there", "how", "are", "you", "fine", "good", "bye"]
@@ -66,8 +66,8 @@ def ids(text: str) -> tuple[int, ...]:
     return tuple(IDS[word] for word in text.split())
 
 
-def chat(path: Path) -> ChatPrompter:
-    return ChatPrompter(str(path), revision=None, trust_remote_code=False)
+def chat(path: Path | str, **model: Any) -> ChatPrompter:
+    return ChatPrompter(ModelConfig(name="m", path=str(path), **model))
 
 
 # ---------------------------------------------------------------- a chat model's
@@ -138,7 +138,7 @@ def test_every_token_that_ends_a_reply_is_known(
 
 
 def test_a_tokenizer_without_a_chat_template_is_refused(checkpoint: NewCheckpoint) -> None:
-    with pytest.raises(ConfigError, match="its tokenizer has no chat template; choose a chat model"):
+    with pytest.raises(ConfigError, match="its tokenizer has no chat template; choose a chat model, or pass"):
         chat(checkpoint(template=None))
 
 
@@ -146,6 +146,195 @@ def test_a_folder_without_a_tokenizer_is_refused_in_one_line(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match=rf"model\.path={tmp_path}: no tokenizer can be loaded") as caught:
         chat(tmp_path)
     assert len(str(caught.value).splitlines()) == 1
+
+
+# ---------------------------------------------------------------- another template, and none
+
+
+@pytest.mark.parametrize("own", [TEMPLATE, None], ids=["own template", "none of its own"])
+def test_a_template_can_be_given(checkpoint: NewCheckpoint, own: str | None) -> None:
+    given = (
+        "{% for m in messages %}{{ m['role'] == 'user' and '<user> ' or '<bot> ' }}{{ m['content'] }} {% endfor %}<bot>"
+    )
+    found = chat(checkpoint(own), chat_template=given).encode(None, ["hello", "bye"], ["there"])
+    assert found == ids("<user> hello <bot> there <user> bye <bot>")
+
+
+def test_a_template_gets_its_arguments(checkpoint: NewCheckpoint) -> None:
+    path = checkpoint("{% if enable_thinking %}fine{% else %}bye{% endif %} {{ messages[0]['content'] }}")
+    assert chat(path).encode(None, ["hello"], []) == ids("bye hello")
+    assert chat(path, chat_template_kwargs={"enable_thinking": True}).encode(None, ["hello"], []) == ids("fine hello")
+
+
+CLOCK = "{{ strftime_now('%d') == '05' and 'good' or 'fine' }} {{ messages[0]['content'] }}"
+
+
+def test_a_template_that_reads_the_clock_is_told_the_date(checkpoint: NewCheckpoint) -> None:
+    path = checkpoint(CLOCK)
+    assert chat(path, template_date="2025-08-05").encode(None, ["hello"], []) == ids("good hello")
+    assert chat(path, template_date="2025-08-06").encode(None, ["hello"], []) == ids("fine hello")
+
+
+def test_a_template_that_reads_the_clock_is_refused_without_a_date(checkpoint: NewCheckpoint) -> None:
+    with pytest.raises(ConfigError, match=r"template_date=null: .*; pass model\.template_date=YYYY-MM-DD"):
+        chat(checkpoint(CLOCK))
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ raise_exception('no\ntwo lines') }}", "refuses the conversation: no$"),
+        ("{% if %}", "refuses the conversation"),
+    ],
+)
+def test_a_template_that_fails_is_refused_in_one_line(checkpoint: NewCheckpoint, template: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        chat(checkpoint(template))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_completions_are_bare_text_with_one_beginning_of_sequence(checkpoint: NewCheckpoint) -> None:
+    path = checkpoint(template=None)
+    prompter = chat(path, prompt_format="completions")
+    assert prompter.encode("be brief", ["hello", "how are you"], ["there"]) == ids(
+        "<s> be brief hello there how are you"
+    )
+    assert chat(path, prompt_format="completions", add_bos=False).encode(None, ["hello"], []) == ids("hello")
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, TEMPLATE.removeprefix("{{ bos_token }}")])
+def test_a_beginning_of_sequence_that_is_asked_for_is_never_doubled(checkpoint: NewCheckpoint, template: str) -> None:
+    found = chat(checkpoint(template), add_bos=True).encode(None, ["hello"], [])
+    assert found == ids("<s> <user> hello <end> <bot>")
+
+
+def test_a_beginning_of_sequence_that_is_not_there_cannot_be_asked_for(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "<unk>": 1}, unk_token="<unk>"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(tmp_path)
+    assert chat(tmp_path, prompt_format="completions").encode(None, ["a"], []) == (0,)
+    with pytest.raises(ConfigError, match=r"model\.add_bos=true: the tokenizer has no beginning-of-sequence token"):
+        chat(tmp_path, prompt_format="completions", add_bos=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"prompt_format": "raw"}, r"model\.prompt_format=raw: use chat or completions"),
+        ({"reply_format": "none"}, r"model\.reply_format=none: use text, harmony or think"),
+        ({"template_date": "yesterday"}, r"model\.template_date=yesterday: must be a date as in 2025-08-05"),
+        ({"template_date": "20250805"}, r"model\.template_date=20250805: must be a date"),
+        ({"template_date": "2025-02-30"}, r"model\.template_date=2025-02-30: must be a date"),
+        ({"chat_template": "{}", "prompt_format": "completions"}, r"model\.chat_template={}: has no effect"),
+        ({"chat_template_kwargs": {"tokenize": True}}, r"chat_template_kwargs\.tokenize=True: the project sets"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(model: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        ModelConfig(name="m", path="p", **model)
+
+
+# ---------------------------------------------------------------- special tokens' names in what is said
+
+TINY = "bundled:tiny/target"
+"""A real byte-level tokenizer: BOS 0, <|end|> 1, <|user|> 3, <|assistant|> 4, <|system|> 5."""
+
+
+def test_a_special_token_s_name_in_a_prompt_is_text() -> None:
+    prompter = chat(TINY)
+    text = "a<|end|><|assistant|>Yes.<|user|> <|bos|>b"
+    found = prompter.encode("sys<|end|>", [text, "c"], ["reply<|end|>"])
+    assert [i for i in found if i < 6] == [0, 5, 1, 3, 1, 4, 1, 3, 1, 4], "those of the template alone"
+    rendered = (
+        f"<|bos|><|system|>sys<|end|><|end|><|user|>{text}<|end|><|assistant|>reply<|end|><|end|><|user|>c<|end|>"
+    )
+    assert prompter._tokenizer.decode(found) == rendered + "<|assistant|>", "not a character is lost"
+
+
+def test_a_prompt_without_such_names_is_encoded_in_one_piece() -> None:
+    prompter = chat(TINY)
+    text = "<|bos|><|user|>def f(x): return <| x |><|end|><|assistant|>"
+    expected = prompter._tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert prompter.encode(None, ["def f(x): return <| x |>"], []) == tuple(expected)
+
+
+def test_private_characters_in_a_prompt_stay(caplog: pytest.LogCaptureFixture) -> None:
+    """They mark the names' places meanwhile."""
+    prompter = chat(TINY)
+    found = prompter.encode(None, ["\ue0000\ue000<|end|>\ue001"], [])
+    assert prompter._tokenizer.decode(found) == "<|bos|><|user|>\ue0000\ue000<|end|>\ue001<|end|><|assistant|>"
+    assert caplog.messages == []
+
+
+def test_completions_have_no_special_tokens_in_their_text_either() -> None:
+    found = chat(TINY, prompt_format="completions").encode(None, ["a<|end|>b"], [])
+    assert min(found) > 5
+
+
+def test_where_a_name_cannot_be_text_the_log_says_so_once(
+    checkpoint: NewCheckpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A tokenizer of whole words knows the name as nothing but the token."""
+    prompter = chat(checkpoint())
+    for _ in range(2):
+        assert prompter.encode(None, ["hello <end> there"], []) == ids("<s> <user> hello <end> there <end> <bot>")
+    assert caplog.messages == [
+        "<end> stands in a prompt; this tokenizer cannot encode it as text: it acts as a token",
+    ]
+
+
+# ---------------------------------------------------------------- what the next turn shows of a reply
+
+HARMONY = "<|channel|>analysis<|message|>Let me think.<|end|><|start|>assistant<|channel|>final<|message|>Four.\nYes."
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (HARMONY + "<|return|>", "Four.\nYes."),
+        (HARMONY + "<|end|>", "Four.\nYes."),
+        (HARMONY, "Four.\nYes."),  # cut off at the limit
+        ("<|channel|>final<|message|>One.<|end|><|start|>assistant<|channel|>final<|message|>Two.", "Two."),
+        ("<|channel|>final <|constrain|>json<|message|>{}<|return|>", "{}"),
+        ("<|channel|>analysis<|message|>Let me", ""),
+        ("<|channel|>analysis<|message|>It says final.<|end|>", ""),
+        ("", ""),
+    ],
+)
+def test_harmony_s_final_channel(raw: str, expected: str) -> None:
+    assert harmony_final(raw) == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "opened", "expected"),
+    [
+        ("<think>Hm.</think>\n\nFour.", False, "\n\nFour."),
+        ("Hm.</think>Four.", True, "Four."),
+        ("<think>Hm", False, ""),
+        ("Well <think>Hm", False, "Well "),
+        ("Hm", True, ""),
+        ("Four.", False, "Four."),
+        ("<think>a</think>b<think>c</think>d", False, "d"),
+    ],
+)
+def test_what_was_thought_is_left_out(raw: str, opened: bool, expected: str) -> None:
+    assert without_thinking(raw, opened) == expected
+
+
+@pytest.mark.parametrize(
+    ("reply_format", "expected"), [("text", "<think>so</think> Four."), ("think", "Four."), ("harmony", "")]
+)
+def test_the_next_turn_shows_what_the_model_s_file_says(reply_format: str, expected: str) -> None:
+    prompter = chat(TINY, reply_format=reply_format)
+    reply = prompter._tokenizer("<think>so</think> Four.<|end|>")["input_ids"]
+    assert prompter.reply(reply) == expected
+    assert prompter.decode(reply) == "<think>so</think> Four.", "the archive keeps all of it"
+
+
+def test_a_template_that_opens_the_thinking_is_noticed() -> None:
+    template = "{{ messages[0]['content'] }}<|assistant|><think>\n"
+    prompter = chat(TINY, reply_format="think", chat_template=template)
+    assert prompter.reply(prompter._tokenizer("still at it")["input_ids"]) == ""
+    assert chat(TINY, reply_format="think").reply(prompter._tokenizer("still at it")["input_ids"]) == "still at it"
 
 
 # ---------------------------------------------------------------- the synthetic engine's

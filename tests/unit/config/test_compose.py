@@ -20,6 +20,7 @@ from specdec_bench.config.schema import (
     Expected,
     ExperimentConfig,
     NgramSpec,
+    RandomDataset,
     SamplingConfig,
     SyntheticEngine,
 )
@@ -148,6 +149,43 @@ def test_an_engine_is_shared_by_cells_that_differ_only_in_what_it_does_not_hold(
         len({same, key("spec.draft_length=4"), key("spec=ngram"), key("model.dtype=float64"), key("engine.ttft_ms=1")})
         == 5
     )
+
+
+def test_an_engine_is_shared_by_cells_that_differ_in_their_prompts() -> None:
+    def key(*overrides: str) -> str:
+        return engine_key(experiment("engine=synthetic", *overrides))
+
+    assert key() == key("+model.chat_template_kwargs.enable_thinking=false") == key("model.template_date=2025-08-05")
+    assert key() == key("model.reply_format=think", "model.prompt_format=completions") == key("dataset=random")
+
+
+def test_a_template_file_s_text_is_archived_in_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "vicuna.jinja"
+    file.write_text("{% for m in messages %}é{{ m['content'] }}\n{% endfor %}", encoding="utf-8")
+    config = experiment(f"model.chat_template={file}")
+    assert config.model.chat_template == file.read_text(encoding="utf-8")
+    tree = yaml.safe_load(yaml.safe_dump(compose.to_tree(config), allow_unicode=True))
+    assert compose.archived_experiment(tree) == config
+
+
+def test_a_template_file_that_cannot_be_read_or_archived_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "t.jinja"
+    with pytest.raises(ConfigError, match=r"model\.chat_template=.*t\.jinja: No such file.*; pass a file"):
+        experiment(f"model.chat_template={file}")
+    for content, words in (
+        (b"\xff", "not UTF-8; pass a file"),
+        (b"a${b}", r"holds \$\{, which a configuration cannot"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(ConfigError, match=words):
+            experiment(f"model.chat_template={file}")
+
+
+def test_a_random_dataset_takes_the_experiments_seed() -> None:
+    config = experiment("dataset=random", "seed=5")
+    assert isinstance(config.dataset, RandomDataset)
+    assert config.dataset.seed == 5
+    assert compose.archived_experiment(yaml.safe_load(yaml.safe_dump(compose.to_tree(config)))) == config
 
 
 def test_a_request_s_seed_depends_on_the_request_alone() -> None:

@@ -1,0 +1,104 @@
+"""Any dataset of the Hugging Face hub, through the `datasets` library; or local files with other columns' names.
+
+The configuration names the columns: one of prompt (a string), turns (a list of strings) and conversations (a list of
+{from, value} or {role, content}); those of id, category and system prompt where there are any.
+"""
+
+import importlib.util
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from specdec_bench.config.schema import DatasetConfig, HFDataset
+from specdec_bench.datasets import hub
+from specdec_bench.datasets.jsonl import to_prompt
+from specdec_bench.datasets.rows import read_rows
+from specdec_bench.datasets.sharegpt import human_turns
+from specdec_bench.errors import DatasetError
+from specdec_bench.records import Prompt
+
+_SUFFIXES = (".parquet", ".jsonl", ".json")
+
+
+def load(config: DatasetConfig) -> Iterator[Prompt]:
+    """Yields the rows of `config.id` on the hub, or of the file or folder `config.path`.
+
+    Raises:
+        DatasetError: naming the dataset and the row.
+    """
+    assert isinstance(config, HFDataset)
+    if (config.id is None) == (config.path is None):
+        raise DatasetError("dataset=hf: give one of dataset.id=OWNER/NAME and dataset.path=FILE_OR_FOLDER")
+    columns = {
+        "prompt": config.prompt_column,
+        "turns": config.turns_column,
+        "conversations": config.conversations_column,
+        "prompt_id": config.id_column,
+        "category": config.category_column,
+        "system": config.system_column,
+    }
+    if not any(list(columns.values())[:3]):
+        raise DatasetError(
+            "dataset=hf: pass dataset.prompt_column=COLUMN (or turns_column, or conversations_column) to say where the "
+            "prompts are"
+        )
+    for where, number, row in _local_rows(config.path) if config.path is not None else _hub_rows(config):
+        try:
+            yield _prompt(row, number, {field: name for field, name in columns.items() if name is not None})
+        except ValueError as error:
+            raise DatasetError(f"{where}:{number}: {error}") from None
+
+
+def _prompt(row: dict[str, Any], number: int, columns: dict[str, str]) -> Prompt:
+    missing = [column for column in columns.values() if column not in row]
+    if missing:
+        raise ValueError(f"has no column {', '.join(missing)}; its columns are {', '.join(row)}")
+    fields = {field: row[column] for field, column in columns.items()}
+    if "conversations" in fields:
+        turns, system = human_turns({"conversations": fields.pop("conversations")})
+        fields["turns"] = list(turns)
+        fields.setdefault("system", system)
+    return to_prompt(fields, number)
+
+
+def local_files(path: str) -> list[Path]:
+    """Returns the file, or the folder's files in the order of their names.
+
+    Raises:
+        DatasetError: there are none.
+    """
+    place = Path(path).expanduser()
+    files = sorted(file for file in place.rglob("*") if file.suffix in _SUFFIXES) if place.is_dir() else [place]
+    if not files or not files[0].is_file():
+        raise DatasetError(f"dataset.path={path}: no such file, or a folder without {', '.join(_SUFFIXES)} files")
+    return files
+
+
+def _local_rows(path: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Yields file, number over all files, and row."""
+    before = 0
+    for file in local_files(path):
+        number = 0
+        for number, row in read_rows(file):
+            yield str(file), before + number, row
+        before += number
+
+
+def _hub_rows(config: HFDataset) -> Iterable[tuple[str, int, dict[str, Any]]]:
+    assert config.id is not None
+    where = f"dataset.id={config.id}"
+    if importlib.util.find_spec("datasets") is None:
+        raise DatasetError(f"{where}: needs the datasets library; install specdec-bench[hf]")
+    # Asked before the import, which takes a second. With HF_HUB_OFFLINE the library uses what its cache holds.
+    if not hub.is_offline_by_choice() and not hub.is_reachable():
+        raise DatasetError(
+            f"{where}: the hub cannot be reached from here; pass dataset.path=FILE_OR_FOLDER with the dataset's files, "
+            "or set HF_HUB_OFFLINE=1 if it is in the cache"
+        )
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(config.id, config.subset, split=config.split, revision=config.revision)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DatasetError(f"{where}: {str(error).strip().splitlines()[0]}") from None
+    return ((where, number, row) for number, row in enumerate(rows, start=1))

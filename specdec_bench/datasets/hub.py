@@ -1,0 +1,81 @@
+"""Files of the Hugging Face hub, and a quick word where it cannot be reached."""
+
+import contextlib
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from specdec_bench.errors import DatasetError
+
+REACH_TIMEOUT_S = 1.25
+"""Within which the hub has to answer at all. Looking up a name has no timeout of its own, hence the thread."""
+
+
+def fetch(repository: str, revision: str, filename: str, instead: str) -> Path:
+    """Returns a dataset's file from the local cache, else from the hub.
+
+    Args:
+        repository: owner/name of the dataset.
+        revision: the pinned commit.
+        filename: within the repository.
+        instead: what a user without the hub can do, for the message.
+
+    Raises:
+        DatasetError: it is not in the cache, and the hub cannot be reached or does not have it.
+    """
+    what = f"{filename} of the hub's {repository}"
+    hub = import_hub(what)
+    which = {"repo_id": repository, "filename": filename, "repo_type": "dataset", "revision": revision}
+    with contextlib.suppress(OSError, ValueError):  # not in the cache
+        return Path(hub.hf_hub_download(**which, local_files_only=True))
+    if not is_reachable():
+        raise DatasetError(f"{what}: not in the cache, and the hub cannot be reached from here; {instead}")
+    try:
+        return Path(hub.hf_hub_download(**which))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{what}: cannot be fetched: {str(error).strip().splitlines()[0]}; {instead}") from None
+
+
+def import_hub(what: str) -> Any:
+    """Returns huggingface_hub.
+
+    Raises:
+        DatasetError: it is not installed.
+    """
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise DatasetError(f"{what}: needs huggingface_hub; install specdec-bench[data]") from None
+    return huggingface_hub
+
+
+def is_offline_by_choice() -> bool:
+    """Whether HF_HUB_OFFLINE is set, as huggingface_hub reads it."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def is_reachable() -> bool:
+    """Whether the hub answers within REACH_TIMEOUT_S, through proxies as they are set; False where one may not ask."""
+    from huggingface_hub import constants
+
+    if is_offline_by_choice():
+        return False
+    answers: list[bool] = []
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=REACH_TIMEOUT_S)
+            answers.append(True)
+        except urllib.error.HTTPError:
+            answers.append(True)  # it answers; what it has to say about this address does not matter
+        except (OSError, ValueError):
+            answers.append(False)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(REACH_TIMEOUT_S)
+    return answers == [True]

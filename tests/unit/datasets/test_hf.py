@@ -1,0 +1,95 @@
+"""Datasets whose columns the user names, from local files; and the hub's where there is no hub."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specdec_bench import datasets
+from specdec_bench.config.schema import HFDataset
+from specdec_bench.datasets import hub
+from specdec_bench.errors import ConfigError, DatasetError
+from specdec_bench.records import Prompt
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "train.jsonl"
+    first, second = [{"from": "human", "value": "Q"}], [{"role": "user", "content": "R"}]
+    rows = [
+        {"key": 7, "question": "One?", "kind": "math", "turns": ["One?", "Two?"], "talk": first},
+        {"key": 8, "question": "Three?", "kind": "code", "turns": ["Three?"], "talk": second},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_the_named_columns_are_read(file: Path) -> None:
+    config = HFDataset(path=str(file), prompt_column="question", id_column="key", category_column="kind")
+    assert datasets.load(config, seed=0) == [
+        Prompt(prompt_id="7", category="math", turns=("One?",)),
+        Prompt(prompt_id="8", category="code", turns=("Three?",)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "turns"),
+    [
+        ({"turns_column": "turns"}, [("One?", "Two?"), ("Three?",)]),
+        ({"conversations_column": "talk"}, [("Q",), ("R",)]),
+    ],
+)
+def test_all_turns_are_read(file: Path, column: dict[str, str], turns: list[tuple[str, ...]]) -> None:
+    found = datasets.load(HFDataset(path=str(file), **column), seed=0)  # type: ignore[arg-type]
+    assert [prompt.turns for prompt in found] == turns
+    assert [prompt.prompt_id for prompt in found] == ["1", "2"]
+
+
+def test_a_folders_files_are_read_in_order_and_numbered_through(tmp_path: Path) -> None:
+    for name, texts in (("b", ["3"]), ("a", ["1", "2"])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"q": t}) + "\n" for t in texts), encoding="utf-8")
+    found = datasets.load(HFDataset(path=str(tmp_path), prompt_column="q"), seed=0)
+    assert [(prompt.prompt_id, prompt.turns[0]) for prompt in found] == [("1", "1"), ("2", "2"), ("3", "3")]
+
+
+def test_a_parquet_folder_is_read(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"q": ["1", "2"]}), tmp_path / "train-00000-of-00001.parquet")
+    found = datasets.load(HFDataset(path=str(tmp_path), prompt_column="q"), seed=0)
+    assert [prompt.turns for prompt in found] == [("1",), ("2",)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prompt_column": "text"}, r"train\.jsonl:1: has no column text; its columns are key, question"),
+        ({"turns_column": "question"}, r"train\.jsonl:1: turns='One\?': must be a non-empty list"),
+        ({}, r"pass dataset\.prompt_column=COLUMN"),
+        ({"prompt_column": "question", "id": "a/b"}, r"give one of dataset\.id=OWNER/NAME and dataset\.path="),
+        ({"prompt_column": "question", "path": "/nowhere"}, r"dataset\.path=/nowhere: no such file, or a folder"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(file: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(DatasetError, match=words):
+        datasets.load(HFDataset(**({"path": str(file)} | changes)), seed=0)
+
+
+def test_two_columns_for_the_turns_are_refused() -> None:
+    with pytest.raises(ConfigError, match="a, b: give one of prompt_column, turns_column"):
+        HFDataset(prompt_column="a", turns_column="b")
+
+
+def test_without_a_hub_one_line_says_what_to_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(hub, "is_offline_by_choice", lambda: False)
+    monkeypatch.setattr(hub, "is_reachable", lambda: False)
+    with pytest.raises(DatasetError, match=r"dataset\.id=a/b: the hub cannot be reached .*; pass dataset\.path="):
+        datasets.load(HFDataset(id="a/b", prompt_column="q"), seed=0)
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(DatasetError, match=r"dataset\.id=a/b: needs the datasets library; install specdec-bench\[hf\]"):
+        datasets.load(HFDataset(id="a/b", prompt_column="q"), seed=0)

@@ -1,0 +1,178 @@
+"""What prepare writes: the same bytes each time, whole or not at all, and read back as the same prompts."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specdec_bench import datasets
+from specdec_bench.archive.fingerprint import prompts_fingerprint
+from specdec_bench.config.schema import (
+    DemoDataset,
+    HFDataset,
+    JsonlDataset,
+    PreparedDataset,
+    SpecBenchDataset,
+    SpeedBenchDataset,
+)
+from specdec_bench.datasets.prepare import dataset_config, prepare, read_metadata
+from specdec_bench.datasets.speed_bench import PLACEHOLDER
+from specdec_bench.errors import ConfigError, DatasetError
+
+pytest.importorskip("pyarrow")
+
+QUESTIONS = [
+    {"question_id": 81, "category": "writing", "turns": ["Write é.", "Rewrite."]},
+    {"question_id": 82, "category": "math", "turns": ["Count.", "Again."]},
+    {"question_id": 300, "category": "rag", "turns": ["Look\nup."]},
+]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def spec_bench(tmp_path: Path) -> SpecBenchDataset:
+    return SpecBenchDataset(path=write(tmp_path / "question.jsonl", QUESTIONS))
+
+
+def test_the_prepared_prompts_are_those_of_the_source(tmp_path: Path, spec_bench: SpecBenchDataset) -> None:
+    prepare(spec_bench, tmp_path / "p.parquet")
+    found = datasets.load(PreparedDataset(path=str(tmp_path / "p.parquet")), seed=0)
+    assert found == datasets.load(spec_bench, seed=0)
+
+
+def test_every_field_of_a_prompt_survives(tmp_path: Path) -> None:
+    row = {"prompt_id": "x", "category": "c", "turns": ["a", "b"], "system": "", "max_new_tokens": 7}
+    config = JsonlDataset(path=write(tmp_path / "p.jsonl", [row] + [{"prompt": "d"}] * 600))
+    prepare(config, tmp_path / "p.parquet")
+    found = datasets.load(PreparedDataset(path=str(tmp_path / "p.parquet")), seed=0)
+    assert found == datasets.load(config, seed=0)
+
+
+def test_the_file_says_where_it_is_from(tmp_path: Path, spec_bench: SpecBenchDataset) -> None:
+    made, changed = prepare(spec_bench, tmp_path / "p.parquet")
+    assert changed
+    assert spec_bench.path is not None
+    assert made == read_metadata(tmp_path / "p.parquet")
+    assert made == {
+        "format": 1,
+        "dataset": "spec_bench",
+        "options": {"grouped": True},
+        "source": "question.jsonl",
+        "revision": None,
+        "licence": "Apache-2.0",
+        "source_files": {"question.jsonl": hashlib.sha256(Path(spec_bench.path).read_bytes()).hexdigest()},
+        "sha256": prompts_fingerprint(datasets.load(spec_bench, seed=0)),
+        "num_prompts": 3,
+        "num_turns": 5,
+        "categories": {"mt_bench": 2, "rag": 1},
+    }
+
+
+def test_the_same_source_gives_the_same_bytes(tmp_path: Path, spec_bench: SpecBenchDataset) -> None:
+    first, second = tmp_path / "p.parquet", tmp_path / "deeper" / "other.parquet"
+    prepare(spec_bench, first)
+    before = first.stat()
+    _, changed = prepare(spec_bench, first)
+    assert not changed
+    assert (first.stat().st_ino, first.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns), "left alone"
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    prepare(SpecBenchDataset(path=write(moved / "question.jsonl", QUESTIONS)), second)
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_source_that_breaks_half_way_leaves_what_was_there(tmp_path: Path, spec_bench: SpecBenchDataset) -> None:
+    output = tmp_path / "p.parquet"
+    prepare(spec_bench, output)
+    before = output.read_bytes()
+    write(tmp_path / "question.jsonl", [*QUESTIONS, {"question_id": 301}])
+    with pytest.raises(DatasetError, match=r"question\.jsonl:4: no Spec-Bench question"):
+        prepare(spec_bench, output)
+    assert output.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.parquet", "question.jsonl"]
+
+
+def test_what_was_changed_since_is_refused(tmp_path: Path, spec_bench: SpecBenchDataset) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "p.parquet"
+    made, _ = prepare(spec_bench, path)
+    table = parquet.read_table(path)
+    writer = parquet.ParquetWriter(path, table.schema)
+    writer.write_table(table.slice(1))
+    writer.add_key_value_metadata({"specdec_bench": json.dumps(made)})
+    writer.close()
+    with pytest.raises(DatasetError, match=r"p\.parquet: its prompts are not those that it was prepared with"):
+        datasets.load(PreparedDataset(path=str(path)), seed=0)
+
+
+def test_another_parquet_file_is_not_taken_for_a_prepared_one(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "p.parquet"
+    parquet.write_table(pyarrow.table({"turns": [["a"]]}), path)
+    with pytest.raises(DatasetError, match=r"p\.parquet: was not written by prepare"):
+        datasets.load(PreparedDataset(path=str(path)), seed=0)
+    path.write_bytes(b"x")
+    with pytest.raises(DatasetError, match=r"p\.parquet: cannot be read as parquet"):
+        datasets.load(PreparedDataset(path=str(path)), seed=0)
+
+
+def test_a_licence_that_has_to_be_accepted_is_shown(tmp_path: Path) -> None:
+    row = {"question_id": "a", "category": "math", "turns": ["One?"]}
+    config = SpeedBenchDataset(path=write(tmp_path / "q.jsonl", [row]))
+    output = tmp_path / "p.parquet"
+    with pytest.raises(ConfigError, match=r"speed_bench: NVIDIA Evaluation Dataset License .*--accept-license"):
+        prepare(config, output)
+    assert not output.exists()
+    made, _ = prepare(config, output, accepted=True)
+    assert made["options"] == {"split": "qualitative"}
+    assert datasets.load(PreparedDataset(path=str(output)), seed=0) == datasets.load(config, seed=0)
+    write(tmp_path / "q.jsonl", [row, row | {"question_id": "p", "turns": [PLACEHOLDER]}])
+    with pytest.raises(DatasetError, match="1 of 2 prompts are placeholders, not prompts: p;"):
+        prepare(config, output, accepted=True)
+
+
+def test_half_a_surrogate_pair_is_named(tmp_path: Path) -> None:
+    config = JsonlDataset(path=write(tmp_path / "p.jsonl", [{"prompt": "fine"}, {"prompt": "\ud800"}]))
+    with pytest.raises(DatasetError, match="prompt '2': holds half a surrogate pair"):
+        prepare(config, tmp_path / "p.parquet")
+
+
+def test_a_hub_dataset_must_be_pinned(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"dataset\.id=a/b: pass dataset\.revision=COMMIT"):
+        prepare(HFDataset(id="a/b", prompt_column="q"), tmp_path / "p.parquet")
+
+
+def test_the_bundled_prompts_can_be_prepared(tmp_path: Path) -> None:
+    config = dataset_config("demo", [])
+    assert config == DemoDataset()
+    made, _ = prepare(config, tmp_path / "demo.parquet")
+    assert made["num_prompts"] == len(datasets.load(config, seed=0))
+    assert list(made["source_files"]) == ["demo.jsonl"]
+
+
+def test_overrides_are_those_of_a_run() -> None:
+    assert dataset_config("spec_bench", ["dataset.path=q.jsonl", "grouped=false"]) == SpecBenchDataset(
+        path="q.jsonl", grouped=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "words"),
+    [
+        ("random", [], "random: no dataset that can be prepared; choose one of demo, mt_bench"),
+        ("prepared", [], "prepared: no dataset that can be prepared"),
+        ("spec_bench", ["dataset.num_prompts=3"], r"dataset\.num_prompts=3: is for the run to select"),
+        ("spec_bench", ["split=x"], "split=x: no such field; spec_bench has path, grouped"),
+        ("spec_bench", ["path"], "path: no such field"),
+        ("spec_bench", ["grouped=maybe"], "grouped=maybe: .*not a valid bool"),
+    ],
+)
+def test_what_cannot_be_prepared_is_refused(name: str, overrides: list[str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        dataset_config(name, overrides)

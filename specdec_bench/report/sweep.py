@@ -115,15 +115,21 @@ def write_sweep_plots(result: SweepResult, folder: Path) -> list[Path]:
         methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for row in sorted(rows, key=lambda row: (row["spec"], row["draft_length"] or 0, row["concurrency"])):
             methods[label(row)].append(row)
+        specs = sorted({row["spec"] for row in rows}, key=lambda spec: (spec == "none", spec))
+        draft_lengths = sorted({row["draft_length"] or 0 for row in rows})
+        colours = {spec: COLOURS[i % len(COLOURS)] for i, spec in enumerate(specs)}
         styles = {
-            name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i // len(COLOURS) % len(MARKERS)]}
-            for i, name in enumerate(methods)
+            name: {
+                "color": colours[same[0]["spec"]],
+                "marker": MARKERS[draft_lengths.index(same[0]["draft_length"] or 0) % len(MARKERS)],
+            }
+            for name, same in methods.items()
         }
         drafted = {name: same for name, same in methods.items() if same[0]["draft_length"] is not None}
         _lines(figure, speedups, drafted, styles, "speedup_tpot", "speedup over plain decoding (TPOT)")
         speedups.axhline(1, color=GREY, linewidth=1, linestyle="--")
         _lines(figure, users, methods, styles, "output_tps_per_user", "output tokens/s per user")
-        _by_draft_length(figure, lengths, rows)
+        _by_draft_length(figure, lengths, rows, colours)
         title = " · ".join(names)
         if any(row.get("synthetic") for row in rows):
             title += " · SYNTHETIC"
@@ -182,7 +188,7 @@ def _lines(
     tidy(axes)
 
 
-def _by_draft_length(figure: Figure, axes: Any, rows: Sequence[dict[str, Any]]) -> None:
+def _by_draft_length(figure: Figure, axes: Any, rows: Sequence[dict[str, Any]], colours: dict[str, str]) -> None:
     """Draws each method's acceptance length at every draft length, one mark for each load."""
     methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
@@ -191,12 +197,12 @@ def _by_draft_length(figure: Figure, axes: Any, rows: Sequence[dict[str, Any]]) 
     if not methods:
         nothing(figure, axes, "acceptance length: nothing was drafted")
         return
-    for index, (method, same) in enumerate(methods.items()):
+    for method, same in sorted(methods.items()):
         by_length: dict[int, list[float]] = defaultdict(list)
         for row in same:
             by_length[row["draft_length"]].append(row["acceptance_length"])
         lengths = sorted(by_length)
-        colour = COLOURS[index % len(COLOURS)]
+        colour = colours[method]
         axes.plot(lengths, [np.mean(by_length[k]) for k in lengths], color=colour, label=plain(method))
         for k in lengths:
             axes.plot([k] * len(by_length[k]), by_length[k], "o", color=colour, markersize=4)

@@ -22,6 +22,7 @@ REFUSALS = {
         ["load.concurrency=4", "engine=transformers", "at most 1"],
     ),
     "a missing dataset file": (["dataset.path=gone.jsonl"], ["dataset.path=gone.jsonl", "no such file"]),
+    "a category that is not there": (["dataset.categories=[poetry]"], ["'poetry' is none of jsonl's, which are"]),
     "too many prompts": (["dataset.num_prompts=3"], ["dataset.num_prompts=3", "has 2", "load.repeats"]),
     "a missing model folder": (
         ["engine=transformers", "model=custom", "model.path=./gone"],

@@ -17,21 +17,22 @@ import hydra
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from specdec_bench.archive import files
 from specdec_bench.archive.layout import HYDRA, LOG, RunDirectory
-from specdec_bench.archive.redact import REDACTED
+from specdec_bench.archive.redact import REDACTED, redact_hydra_folder, redacted_yaml
 from specdec_bench.config import compose
 from specdec_bench.config.compose import CONF
 from specdec_bench.config.schema import NO_BASELINE
 from specdec_bench.errors import ConfigError, RunInterrupted, SpecDecBenchError
 from specdec_bench.explain import explain, first_line, is_hydras_own
 from specdec_bench.sweep import directory
-from specdec_bench.sweep.jobs import is_grid, launch, runs_here, sweep_overrides
+from specdec_bench.sweep.jobs import is_grid, launch, runs_here, sweep_overrides, task_overrides
 from specdec_bench.sweep.plan import PlannedCell, Planner, without_hydra
 
 if TYPE_CHECKING:
@@ -119,10 +120,14 @@ def _compose_and_run(arguments: list[str]) -> None:
         composed = _composed(app, overrides)
         app.compose_config = lambda **_: composed  # type: ignore[method-assign]
         if composed.hydra.mode == RunMode.MULTIRUN:
-            run_cell = functools.partial(run_job, largest_concurrency=_largest_concurrency(composed, overrides))
+            swept = sweep_overrides(app.config_loader, composed)
+            largest_concurrency = _largest_concurrency(swept)
+            run_cell = functools.partial(run_job, largest_concurrency=largest_concurrency)
             with _removing_unused(Path(composed.hydra.sweep.dir)):
                 if is_grid(composed):
-                    _run_grid(app, composed, run_cell, is_resumed=bool(resume), is_dry_run=is_dry_run)
+                    prepare = functools.partial(_cell, largest_concurrency=largest_concurrency, prompts={})
+                    cells = Planner(app.config_loader, composed, prepare).plan(swept)
+                    _run_grid(app, composed, cells, run_cell, is_resumed=bool(resume), is_dry_run=is_dry_run)
                 elif resume or is_dry_run or composed.baseline != NO_BASELINE or composed.control:
                     raise ConfigError(
                         f"hydra/sweeper={composed.hydra.sweeper._target_}: chooses its cells as it goes; resume, "
@@ -169,43 +174,31 @@ def _resumed(overrides: list[str], resume: str) -> list[str]:
 def _run_grid(
     app: "Hydra",
     composed: DictConfig,
+    cells: list[PlannedCell],
     run_composed: Callable[[DictConfig], None],
     *,
     is_resumed: bool,
     is_dry_run: bool,
 ) -> None:
-    """Plans a sweep, then runs what is not done yet, and shows what came out of all of it.
+    """Runs what is not done yet of a planned sweep, and shows what came out of all of it.
 
     Raises:
         JobFailed: the first job that failed; its error has been printed.
     """
     from specdec_bench import commands
 
-    given = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
-    assert isinstance(given, list)
-    overrides = sweep_overrides(app.config_loader, composed)
-    largest_concurrency = _largest_concurrency(composed, given)
-    prompts: dict[str, list[Prompt]] = {}
-
-    def prepare(experiment: DictConfig, job: Sequence[str]) -> "Cell":
-        return _cell(experiment, job, largest_concurrency, prompts)
-
-    cells = Planner(app.config_loader, composed, prepare).plan(overrides)
     sweep = directory.SweepDirectory(Path(composed.hydra.sweep.dir))
-    plan = sweep.plan()
-    if plan is not None:
-        if not is_resumed:
-            raise ConfigError(f"hydra.sweep.dir={sweep.path}: already holds a sweep; pass resume={sweep.path}")
-        directory.check_same_cells(plan, cells, sweep.path)
-    done = {planned.number for planned in cells if sweep.is_finished(planned)}
     archived = commands.archived_baselines(str(composed.baseline), cells)
     if is_dry_run:
-        commands.show_plan(cells, done, shares_engines=runs_here(composed))
+        commands.show_plan(cells, _done(sweep, cells, is_resumed), shares_engines=runs_here(composed))
         return
-    with sweep:
-        if plan is None:
+    with sweep:  # what is done is looked up by the one that holds the folder
+        done = _done(sweep, cells, is_resumed)
+        if sweep.plan() is None:
+            given = task_overrides(composed.hydra)
             sweep.write_plan(directory.as_plan(cells, sweep.path, given, str(composed.baseline)))
-        OmegaConf.save(composed, sweep.path / MULTIRUN)
+        # Not Hydra's own way, which would put secrets on the disk for a job to take out again.
+        files.write_atomically(sweep.path / MULTIRUN, [redacted_yaml(composed)])
         to_run = [planned for planned in cells if planned.number not in done]
         results: list[JobReturn] = []
         try:
@@ -216,6 +209,20 @@ def _run_grid(
             commands.show_sweep(sweep, archived)
     for result in results:
         _ = result.return_value  # raises what the job raised
+
+
+def _done(sweep: directory.SweepDirectory, cells: list[PlannedCell], is_resumed: bool) -> set[int]:
+    """Returns the job numbers of the cells that need not run.
+
+    Raises:
+        ConfigError: the folder holds a sweep that is not to be gone on with, or one of other cells.
+    """
+    plan = sweep.plan()
+    if plan is not None:
+        if not is_resumed:
+            raise ConfigError(f"hydra.sweep.dir={sweep.path}: already holds a sweep; pass resume={sweep.path}")
+        directory.check_same_cells(plan, cells, sweep.path)
+    return {planned.number for planned in cells if sweep.is_finished(planned)}
 
 
 def _run_planned(planned: PlannedCell) -> None:
@@ -240,7 +247,7 @@ def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_
     run_dir = Path(composed.hydra.run.dir)
     if RunDirectory.is_run(run_dir):
         raise ConfigError(f"hydra.run.dir={run_dir}: already holds a run; choose another folder")
-    cell = _cell(without_hydra(composed), _task_overrides())
+    cell = _cell(without_hydra(composed), task_overrides(composed.hydra))
     if is_dry_run:
         from specdec_bench import commands
 
@@ -258,12 +265,10 @@ def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_
         app.run(CONFIG, run, overrides)
 
 
-def _largest_concurrency(composed: DictConfig, overrides: list[str]) -> int:
+def _largest_concurrency(overrides: list[Override]) -> int:
     """Returns the largest load.concurrency of a sweep; 1 if it sweeps none."""
-    swept = OmegaConf.select(composed, "hydra.sweeper.params") or {}
-    lines = [f"{key}={value}" for key, value in swept.items()] + overrides
     values: list[Any] = []
-    for override in OverridesParser.create().parse_overrides(lines):
+    for override in overrides:
         if override.key_or_group == "load.concurrency":
             values += override.sweep_iterator() if override.is_sweep_override() else [override.value()]
     return max((value for value in values if isinstance(value, int)), default=1)
@@ -281,7 +286,9 @@ def run_job(composed: DictConfig, largest_concurrency: int = 1) -> None:
     """
     hydra_config = HydraConfig.get()
     try:
-        _run(_cell(composed, _task_overrides(), largest_concurrency))
+        multirun = Path(hydra_config.sweep.dir) / MULTIRUN
+        is_sweep = hydra_config.mode == RunMode.MULTIRUN and multirun.is_file()
+        _run(_cell(composed, task_overrides(hydra_config), largest_concurrency), multirun if is_sweep else None)
     except RunInterrupted as error:
         _exit(error.exit_status, str(error))  # ends the whole sweep
     except SpecDecBenchError as error:
@@ -290,12 +297,6 @@ def run_job(composed: DictConfig, largest_concurrency: int = 1) -> None:
         raise JobFailed(error.exit_status) from error
     finally:
         _remove_unused(Path(hydra_config.runtime.output_dir))
-
-
-def _task_overrides() -> list[str]:
-    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-    assert isinstance(overrides, list)
-    return overrides
 
 
 def _cell(
@@ -316,16 +317,12 @@ def _cell(
     return Cell(config=config, prompts=prompts[key], command=sys.argv, overrides=overrides)
 
 
-def _run(cell: "Cell") -> None:
-    """Runs a checked cell into Hydra's output directory."""
-    from specdec_bench.archive.redact import redact_hydra_folder
+def _run(cell: "Cell", multirun: Path | None = None) -> None:
+    """Runs a checked cell into Hydra's output directory. `multirun` is what Hydra itself saved of a sweep."""
     from specdec_bench.commands import run_and_show
 
-    hydra_config = HydraConfig.get()
-    run_dir = Path(hydra_config.runtime.output_dir)
-    multirun = Path(hydra_config.sweep.dir) / MULTIRUN
-    is_sweep = hydra_config.mode == RunMode.MULTIRUN and multirun.is_file()
-    redact_hydra_folder(run_dir, multirun if is_sweep else None)
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    redact_hydra_folder(run_dir, multirun)
     run_and_show(cell, run_dir)
 
 

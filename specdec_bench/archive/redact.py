@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from specdec_bench.archive import files
 from specdec_bench.archive.layout import HYDRA
@@ -141,6 +141,12 @@ def redact_overrides(arguments: Sequence[str]) -> list[str]:
         else:
             result.append(_redact_override(argument))
     return result
+
+
+def redacted_yaml(composed: DictConfig) -> bytes:
+    """Returns Hydra's tree, interpolations as they are, as YAML that holds no secret."""
+    tree = OmegaConf.to_container(composed, resolve=False)
+    return OmegaConf.to_yaml(OmegaConf.create(_redact_hydra(tree))).encode()
 
 
 def redact_hydra_folder(folder: str | Path, multirun: str | Path | None = None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.conf import HydraConf
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -26,10 +27,15 @@ def sweep_overrides(loader: ConfigLoader, composed: DictConfig) -> list[Override
     """
     swept = OmegaConf.to_container(composed.hydra.sweeper.params) if composed.hydra.sweeper.get("params") else {}
     assert isinstance(swept, dict)
-    given = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
-    assert isinstance(given, list)
-    lines = [f"{key!s}={value}" for key, value in swept.items()] + given
+    lines = [f"{key!s}={value}" for key, value in swept.items()] + task_overrides(composed.hydra)
     return OverridesParser.create(config_loader=loader).parse_overrides(lines)
+
+
+def task_overrides(hydra: HydraConf) -> list[str]:
+    """Returns the experiment's overrides as they were given, from Hydra's settings of a job or a sweep."""
+    overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # type: ignore[arg-type]
+    assert isinstance(overrides, list)
+    return overrides
 
 
 def is_grid(composed: DictConfig) -> bool:

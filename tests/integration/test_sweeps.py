@@ -67,6 +67,14 @@ def test_a_grid_over_methods_keeps_secrets_out_of_every_file(command_line: Comma
     }
     assert "+engine.extra_args.token=[redacted]" in manifests["0"]["overrides"]
 
+    # Going on with it, though all of it is done, saves the overrides again.
+    secrets = (f"+engine.extra_args.token={TOKEN}", f"+engine.extra_args.headers={{x: 1, authorization: {HEADER}}}")
+    resumed = command_line.measure("-m", "spec=none,ngram", "sampling.max_new_tokens=9", *secrets, "resume=sweep")
+    assert resumed.status == 0
+    for path in (path for path in sweep.rglob("*") if path.is_file()):
+        assert TOKEN.encode() not in path.read_bytes(), path
+        assert HEADER.encode() not in path.read_bytes(), path
+
     # Such a run cannot be replayed, since nobody has what was taken out.
     refused = command_line("replay", "sweep/1", "--output", "replayed")
     assert refused.status == 1

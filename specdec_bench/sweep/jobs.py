@@ -33,7 +33,7 @@ def sweep_overrides(loader: ConfigLoader, composed: DictConfig) -> list[Override
 
 def task_overrides(hydra: HydraConf) -> list[str]:
     """Returns the experiment's overrides as they were given, from Hydra's settings of a job or a sweep."""
-    overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # type: ignore[arg-type]
+    overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)
     assert isinstance(overrides, list)
     return overrides
 

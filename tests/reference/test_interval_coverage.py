@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from specdec_bench.metrics.speedup import ratio_of_means
+from specdec_bench.metrics.speedup import MIN_REPEATS, ratio_of_means, ratio_of_rates
 
 NUM_SIMULATIONS = 2000
 NUM_CONVERSATIONS, NUM_REQUESTS = 80, 6
@@ -21,6 +21,21 @@ def test_the_interval_covers_the_truth() -> None:
         plain_ms = (prompt * noise[0] * TRUE_SPEEDUP).mean(axis=1)
         speculative_ms = (prompt * drafted * noise[1]).mean(axis=1)
         interval = ratio_of_means(plain_ms, speculative_ms)
+        assert interval["low"] is not None
+        assert interval["high"] is not None
+        covered += interval["low"] <= TRUE_SPEEDUP <= interval["high"]
+    assert 0.925 <= covered / NUM_SIMULATIONS <= 0.97
+
+
+def test_the_interval_of_throughput_covers_the_truth_from_the_fewest_repeats_on() -> None:
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(NUM_SIMULATIONS):
+        # Repeats of the same requests: about as many tokens each time, in a time that varies by 5%.
+        tokens = random.normal(1000, 10, (2, MIN_REPEATS))
+        seconds = random.lognormal(0, 0.05, (2, MIN_REPEATS))
+        seconds[0] *= TRUE_SPEEDUP
+        interval = ratio_of_rates((tokens[1], seconds[1]), (tokens[0], seconds[0]))
         assert interval["low"] is not None
         assert interval["high"] is not None
         covered += interval["low"] <= TRUE_SPEEDUP <= interval["high"]

@@ -46,7 +46,7 @@ from specdec_bench.config.schema import (
 )
 from specdec_bench.engines.vllm import VLLMAdapter, _collector
 from specdec_bench.metrics.acceptance import figures, request_acceptance
-from specdec_bench.metrics.summary import SATURATED_MS
+from specdec_bench.metrics.summary import is_saturated
 from specdec_bench.records import EngineDescription, Prompt, RequestRecord
 from specdec_bench.runner.measure import Measurement, no_garbage_collection
 
@@ -359,7 +359,7 @@ async def point(options: argparse.Namespace, concurrency: int, step_ms: float, f
         "lateness_p50_ms": statistics.median(result["lateness"].p50_ms for result in ours),
         "lateness_mean_ms": statistics.median(result["lateness"].mean_ms for result in ours),
         "lateness_p99_ms": statistics.median(result["lateness"].p99_ms for result in ours),
-        "saturated": [max(result["lateness"].p50_ms, result["lateness"].mean_ms) > SATURATED_MS for result in ours],
+        "saturated": [is_saturated(result["lateness"]) for result in ours],
     }
 
 

@@ -10,7 +10,7 @@ hash is named `sampled_sha256`, never `sha256`.
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -70,16 +70,35 @@ def checkpoint_fingerprint(path: str, folder: str | Path, revision: str | None =
     }
 
 
-def prompts_fingerprint(prompts: Sequence[Prompt]) -> str:
-    """Returns the sha256 over prompts in their order, as canonical JSON.
+class PromptsDigest:
+    """The sha256 over prompts in their order, as one canonical JSON array, of prompts that come one by one.
 
     Unset fields are left out, so that one added later does not change what old prompts have.
     """
-    plain = [
-        {name: value for name in prompt.__struct_fields__ if (value := getattr(prompt, name)) is not None}
-        for prompt in prompts
-    ]
-    return hashlib.sha256(codec.canonical_json(plain)).hexdigest()
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256(b"[")
+        self._separator = b""
+
+    def add(self, prompt: Prompt) -> None:
+        """Takes the next prompt."""
+        plain = {name: value for name in prompt.__struct_fields__ if (value := getattr(prompt, name)) is not None}
+        self._hash.update(self._separator + codec.canonical_json(plain))
+        self._separator = b","
+
+    def hexdigest(self) -> str:
+        """Returns the digest of what was taken so far."""
+        whole = self._hash.copy()
+        whole.update(b"]")
+        return whole.hexdigest()
+
+
+def prompts_fingerprint(prompts: Iterable[Prompt]) -> str:
+    """Returns the sha256 over prompts; see `PromptsDigest`."""
+    digest = PromptsDigest()
+    for prompt in prompts:
+        digest.add(prompt)
+    return digest.hexdigest()
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -12,11 +12,11 @@ import pandas as pd
 from specdec_bench.archive.layout import ATTEMPTS, RunDirectory
 from specdec_bench.errors import ArchiveError
 from specdec_bench.metrics.acceptance import request_acceptance
+from specdec_bench.metrics.timing import request_times
 from specdec_bench.records import Manifest, RequestRecord
 
 logger = logging.getLogger(__name__)
 
-_NS_PER_MS = 1e6
 _COUNTS = ("num_decode_steps", "num_verify_steps", "num_proposed", "num_accepted")
 _STRING: Final = pd.StringDtype(storage="python")
 """Not pyarrow's, which refuses the lone surrogates that datasets hold."""
@@ -164,17 +164,13 @@ def _request_values(record: RequestRecord) -> dict[str, Any]:
 
 def _latency(record: RequestRecord) -> dict[str, float]:
     """Returns METRICS' ttft, e2e and tpot of one request in milliseconds, NaN where undefined."""
-    ttft = e2e = tpot = math.nan
-    steps = [step for step in record.steps if step.num_tokens > 0]
-    if record.sent_ns is not None and steps:
-        ttft = (steps[0].received_ns - record.sent_ns) / _NS_PER_MS
-        if record.error is None:
-            e2e = (steps[-1].received_ns - record.sent_ns) / _NS_PER_MS
-            num_later_tokens = len(record.output_token_ids) - steps[0].num_tokens
-            if num_later_tokens > 0:
-                # From the integers, not from e2e - ttft, which would round twice.
-                tpot = (steps[-1].received_ns - steps[0].received_ns) / _NS_PER_MS / num_later_tokens
-    return {"ttft_ms": ttft, "e2e_ms": e2e, "tpot_ms": tpot}
+    times = request_times(record)
+    if times is None:
+        return dict.fromkeys(("ttft_ms", "e2e_ms", "tpot_ms"), math.nan)
+    if record.error is not None:  # it did not get to its end
+        return {"ttft_ms": times.ttft_ms, "e2e_ms": math.nan, "tpot_ms": math.nan}
+    tpot_ms = math.nan if times.tpot_ms is None else times.tpot_ms
+    return {"ttft_ms": times.ttft_ms, "e2e_ms": times.e2e_ms, "tpot_ms": tpot_ms}
 
 
 def _acceptance(record: RequestRecord) -> dict[str, int | float | None]:

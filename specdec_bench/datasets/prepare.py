@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from specdec_bench import datasets
-from specdec_bench.archive import codec
+from specdec_bench.archive.fingerprint import PromptsDigest
 from specdec_bench.config.checkpoints import ASSETS
 from specdec_bench.config.schema import (
     OPTIONS,
@@ -177,26 +177,6 @@ def read_metadata(path: Path) -> dict[str, Any]:
     if metadata.get("format") != FORMAT:
         raise DatasetError(f"{path}: format {metadata.get('format')}, but this release reads {FORMAT}; prepare it anew")
     return metadata
-
-
-class PromptsDigest:
-    """The sha256 that `archive.fingerprint.prompts_fingerprint` gives, of prompts that come one by one."""
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256(b"[")
-        self._separator = b""
-
-    def add(self, prompt: Prompt) -> None:
-        """Takes the next prompt."""
-        plain = {name: value for name in prompt.__struct_fields__ if (value := getattr(prompt, name)) is not None}
-        self._hash.update(self._separator + codec.canonical_json(plain))
-        self._separator = b","
-
-    def hexdigest(self) -> str:
-        """Returns the digest of what was taken so far."""
-        whole = self._hash.copy()
-        whole.update(b"]")
-        return whole.hexdigest()
 
 
 def _provenance(config: DatasetConfig, licence: str | None) -> dict[str, Any]:

@@ -7,12 +7,12 @@ one prompt stay together, on both sides.
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
 
-from specdec_bench.metrics.timing import NS_PER_MS, NS_PER_S
+from specdec_bench.metrics.timing import NS_PER_S, RequestTimes, request_times
 from specdec_bench.records import RequestRecord
 
 NUM_RESAMPLES = 2000
@@ -28,8 +28,8 @@ class RunTimes:
     """What of a run its speed is computed from, taken in as its requests pass by."""
 
     def __init__(self, records: Iterable[RequestRecord] = ()) -> None:
-        self.requests: dict[Key, tuple[float | None, float]] = {}
-        """TPOT (None of a request that came in one chunk) and end-to-end time, in ms."""
+        self.requests: dict[Key, RequestTimes] = {}
+        """Those that finished."""
         self.unfinished: set[Key] = set()
         self._sent = array("q")
         self._at, self._tokens, self._repeat = array("q"), array("q"), array("q")
@@ -41,13 +41,11 @@ class RunTimes:
         if record.phase != "measure":
             return
         key = (record.prompt_id, record.turn, record.repeat)
-        if record.error is not None or record.sent_ns is None or not record.steps:
+        times = request_times(record)
+        if record.error is not None or record.sent_ns is None or times is None:
             self.unfinished.add(key)
             return
-        first, last = record.steps[0], record.steps[-1]
-        later_tokens = len(record.output_token_ids) - first.num_tokens
-        tpot_ms = (last.received_ns - first.received_ns) / NS_PER_MS / later_tokens if later_tokens else None
-        self.requests[key] = tpot_ms, (last.received_ns - record.sent_ns) / NS_PER_MS
+        self.requests[key] = times
         self._sent.append(record.sent_ns)
         self._at.extend([step.received_ns for step in record.steps])
         self._tokens.extend([step.num_tokens for step in record.steps])
@@ -88,8 +86,8 @@ def speedup(baseline: RunTimes, speculative: RunTimes) -> dict[str, Any]:
     """
     common = sorted(baseline.requests.keys() & speculative.requests.keys())
     all_keys = baseline.requests.keys() | speculative.requests.keys() | baseline.unfinished | speculative.unfinished
-    tpot = conversation_means(baseline, speculative, common, 0)
-    e2e = conversation_means(baseline, speculative, common, 1)
+    tpot = conversation_means(baseline, speculative, common, "tpot_ms")
+    e2e = conversation_means(baseline, speculative, common, "e2e_ms")
     return {
         "num_pairs": len(common),
         "num_left_out": len(all_keys) - len(common),
@@ -101,7 +99,7 @@ def speedup(baseline: RunTimes, speculative: RunTimes) -> dict[str, Any]:
 
 
 def conversation_means(
-    baseline: RunTimes, speculative: RunTimes, keys: Iterable[Key], figure: int
+    baseline: RunTimes, speculative: RunTimes, keys: Iterable[Key], figure: Literal["tpot_ms", "e2e_ms"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns each conversation's mean on both sides, over the requests that have the figure on both.
 
@@ -109,11 +107,11 @@ def conversation_means(
         baseline: one run.
         speculative: the other.
         keys: of the requests.
-        figure: 0 is TPOT, 1 end-to-end time.
+        figure: which of their times.
     """
     pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for key in keys:
-        plain, drafted = baseline.requests[key][figure], speculative.requests[key][figure]
+        plain, drafted = getattr(baseline.requests[key], figure), getattr(speculative.requests[key], figure)
         if plain is not None and drafted is not None:
             pairs[key[0]].append((plain, drafted))
     means = np.array([np.mean(values, axis=0) for values in pairs.values()]).reshape(-1, 2)
@@ -215,10 +213,10 @@ def recommend(baseline: RunTimes, candidates: Mapping[str, RunTimes]) -> dict[st
     """
     runs = {"none": baseline, **candidates}
     common = sorted(set.intersection(*(set(run.requests) for run in runs.values())))
-    common = [key for key in common if all(run.requests[key][0] is not None for run in runs.values())]
+    common = [key for key in common if all(run.requests[key].tpot_ms is not None for run in runs.values())]
     if not common or not candidates:
         return None
-    means = {name: conversation_means(baseline, run, common, 0)[1] for name, run in runs.items()}
+    means = {name: conversation_means(baseline, run, common, "tpot_ms")[1] for name, run in runs.items()}
     ranked = sorted(means, key=lambda name: float(means[name].mean()))
     best = ranked[0]
     ratios = {name: ratio_of_means(means[name], means[best]) for name in ranked[1:]}

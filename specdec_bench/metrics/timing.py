@@ -1,7 +1,7 @@
 """Latency and throughput, from the times at which chunks were received."""
 
 from array import array
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,6 +10,30 @@ from specdec_bench.records import RequestRecord
 
 NS_PER_MS = 1e6
 NS_PER_S = 1e9
+
+
+class RequestTimes(NamedTuple):
+    """One request's times, in ms."""
+
+    ttft_ms: float
+    tpot_ms: float | None
+    """None of a request that came in one chunk."""
+    e2e_ms: float
+
+
+def request_times(record: RequestRecord) -> RequestTimes | None:
+    """Returns METRICS' ttft, tpot and e2e of one request, as far as it came; None if nothing did."""
+    steps = [step for step in record.steps if step.num_tokens > 0]
+    if record.sent_ns is None or not steps:
+        return None
+    first, last = steps[0], steps[-1]
+    later_tokens = len(record.output_token_ids) - first.num_tokens
+    return RequestTimes(
+        ttft_ms=(first.received_ns - record.sent_ns) / NS_PER_MS,
+        # From the integers, not from e2e - ttft, which would round twice.
+        tpot_ms=(last.received_ns - first.received_ns) / NS_PER_MS / later_tokens if later_tokens > 0 else None,
+        e2e_ms=(last.received_ns - record.sent_ns) / NS_PER_MS,
+    )
 
 
 class Timings:

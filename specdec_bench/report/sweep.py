@@ -30,9 +30,7 @@ def write_tables(result: SweepResult, folder: Path) -> None:
     """Writes sweep.parquet and sweep.csv, one row a cell, and comparison.json with the divergences of outputs."""
     frame = pd.DataFrame(result.rows).convert_dtypes()
     files.write_atomically(folder / TABLE_CSV, [frame.to_csv(index=False).encode("utf-8", "backslashreplace")])
-    temporary = folder / f".{TABLE_PARQUET}.tmp"
-    frame.to_parquet(temporary, index=False)
-    temporary.replace(folder / TABLE_PARQUET)
+    files.write_atomically(folder / TABLE_PARQUET, [frame.to_parquet(index=False)])
     comparison = {"recommendations": result.recommendations, "cells": result.comparisons}
     files.write_atomically(folder / COMPARISON, [codec.encode_document(comparison)])
 

@@ -13,7 +13,6 @@ import yaml
 
 from specdec_bench import datasets, prompting
 from specdec_bench.archive import RunDirectory, provenance
-from specdec_bench.archive.fingerprint import prompts_fingerprint
 from specdec_bench.archive.redact import redact, redact_overrides, redact_text, secret_values
 from specdec_bench.config.checkpoints import check_checkpoints
 from specdec_bench.config.compose import to_tree
@@ -107,7 +106,7 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
         baseline_id=cell.identity.baseline_id,
         dataset={
             "name": cell.config.dataset.name,
-            "sha256": prompts_fingerprint(cell.prompts),
+            "sha256": cell.identity.prompts_sha256,
             "num_prompts": len(cell.prompts),
             "num_turns": sum(len(prompt.turns) for prompt in cell.prompts),
             "categories": dict(sorted(Counter(prompt.category for prompt in cell.prompts).items())),

@@ -19,6 +19,7 @@ class Identity(NamedTuple):
 
     cell_id: str
     baseline_id: str
+    prompts_sha256: str
 
 
 def identify(config: ExperimentConfig, prompts: Sequence[Prompt]) -> Identity:
@@ -33,7 +34,9 @@ def identify(config: ExperimentConfig, prompts: Sequence[Prompt]) -> Identity:
     tree, prompts_sha256 = redact(to_tree(config)), prompts_fingerprint(prompts)
     checkpoints = {role: _content(path, revision) for role, (path, revision) in checkpoint_roles(config).items()}
     return Identity(
-        identity.cell_id(tree, prompts_sha256, checkpoints), identity.baseline_id(tree, prompts_sha256, checkpoints)
+        cell_id=identity.cell_id(tree, prompts_sha256, checkpoints),
+        baseline_id=identity.baseline_id(tree, prompts_sha256, checkpoints),
+        prompts_sha256=prompts_sha256,
     )
 
 

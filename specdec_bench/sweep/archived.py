@@ -47,9 +47,10 @@ def check_archived(runs: Iterable[RunDirectory], cells: Sequence[PlannedCell], e
 def _differences(run: RunDirectory, planned: PlannedCell) -> list[str]:
     """Returns what a plain run asked for that its cell does not, field by field."""
     then, now = run.manifest().config, to_tree(planned.cell.config)
-    return [
-        f"{group}.{name} ({then[group].get(name)} there, {value} here)"
+    fields = {
+        f"{group}.{name}": (then[group].get(name), value)
         for group in ("engine", "model", "dataset", "load", "sampling")
         for name, value in now[group].items()
-        if then[group].get(name) != value
-    ] + [f"seed ({then['seed']} there, {now['seed']} here)" for _ in range(then["seed"] != now["seed"])]
+    }
+    fields["seed"] = (then["seed"], now["seed"])
+    return [f"{name} ({there} there, {here} here)" for name, (there, here) in fields.items() if there != here]

@@ -99,10 +99,13 @@ def collect(runs: Sequence[tuple[int, RunDirectory]], archived: Iterable[RunDire
         if plain is None and baseline_id in plain_runs:
             plain = read(plain_runs[baseline_id])
         control = next((m for m in measured.values() if m.is_plain and m.replicate > 0), None)
+        noise = None
+        if plain is not None and control is not None and _incomparable(plain.manifest, control.manifest) is None:
+            noise = losslessness.compare(plain.outputs, control.outputs)
         for number, cell in measured.items():
             rows[number] |= _figures(cell)
             if plain is not None and cell is not plain:
-                row, comparisons[str(number)] = _against(plain, cell, control)
+                row, comparisons[str(number)] = _against(plain, cell, None if cell is control else noise)
                 rows[number] |= row
         _add_ideal([rows[number] for number in measured], plain)
         if plain is not None and (advice := _recommend(plain, measured, rows)):
@@ -160,8 +163,8 @@ def _figures(cell: Measured) -> dict[str, Any]:
     }
 
 
-def _against(plain: Measured, cell: Measured, control: Measured | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns a cell's figures against its plain one, and its diverging outputs."""
+def _against(plain: Measured, cell: Measured, noise: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns a cell's figures against its plain one, and its diverging outputs. `noise` is of plain against plain."""
     if (reason := _incomparable(plain.manifest, cell.manifest)) is not None:
         return {"baseline": str(plain.run.path), "not_compared": reason}, {"not_compared": reason}
     figures = speedup(plain.times, cell.times)
@@ -177,9 +180,6 @@ def _against(plain: Measured, cell: Measured, control: Measured | None) -> tuple
     if cell.summary["synthetic"] and cell.manifest.config["engine"]["name"] != "synthetic":
         return row | {"lossless": "not checked: synthetic acceptance"}, {"lossless": None}
     compared = losslessness.compare(plain.outputs, cell.outputs)
-    noise = None
-    if control is not None and control is not cell and _incomparable(plain.manifest, control.manifest) is None:
-        noise = losslessness.compare(plain.outputs, control.outputs)
     row |= {
         "num_compared": compared["num_compared"],
         "num_identical": compared["num_identical"],
@@ -187,10 +187,11 @@ def _against(plain: Measured, cell: Measured, control: Measured | None) -> tuple
         "control_share_identical": noise and noise["share_identical"],
         "lossless": losslessness.verdict(compared, noise),
     }
-    texts = {name: _texts(side.run) for name, side in (("baseline", plain), ("this", cell))}
-    for divergence in compared["divergences"]:
-        key = (divergence["prompt_id"], divergence["turn"], divergence["repeat"])
-        divergence["baseline_text"], divergence["text"] = _around(texts["baseline"].get(key), texts["this"].get(key))
+    if compared["divergences"]:
+        baseline_texts, texts = _texts(plain.run), _texts(cell.run)
+        for divergence in compared["divergences"]:
+            key = (divergence["prompt_id"], divergence["turn"], divergence["repeat"])
+            divergence["baseline_text"], divergence["text"] = _around(baseline_texts.get(key), texts.get(key))
     return row, {"baseline": str(plain.run.path), "measured": compared, "control": noise}
 
 

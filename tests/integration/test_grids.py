@@ -94,7 +94,7 @@ def test_a_killed_sweep_goes_on_where_it_was(command_line: CommandLine, victim: 
     assert list(rows["status"]) == ["finished"] * 3
     ids = [sorted(r["request_id"] for r in measured(sweep / str(job))) for job in range(3)]
     assert ids[0] == ids[1] == ids[2]
-    again = command_line("resume=latest" if victim == "none" else "resume=sweep", "--dry-run")
+    again = command_line("resume=sweep", "--dry-run")
     assert "3 cells, 3 done; 0 to run with 0 engine starts" in again.stdout
 
 

@@ -32,6 +32,7 @@ from typing import Any
 import msgspec
 import zmq
 import zmq.asyncio
+from consumers import cumulative
 
 from specdec_bench.archive.writer import RequestWriter
 from specdec_bench.config.schema import (
@@ -249,15 +250,9 @@ async def loop(client: Client, concurrency: int, number: int, is_cumulative: boo
                     first = first or time.perf_counter()
                     num_tokens += len(output.outputs[0].token_ids)
             else:
-                times, sizes, pieces, seen = [], [], [], 0
-                async for output in outputs:
-                    token_ids = output.outputs[0].token_ids
-                    times.append(time.perf_counter())
-                    sizes.append(len(token_ids) - seen)
-                    pieces.append(list(token_ids[seen:]))
-                    seen = len(token_ids)
+                times, sizes = await cumulative(outputs)
                 first = times[0]
-                num_tokens += seen
+                num_tokens += sum(sizes)
                 lengths.append(sizes)
             ttft_ms.append(1e3 * ((first or 0) - sent))
 

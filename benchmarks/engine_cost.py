@@ -24,6 +24,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from consumers import cumulative
 from scipy import stats
 
 from specdec_bench import prompting
@@ -110,14 +111,8 @@ class Loop:
                 async for output in outputs:
                     self._emitted += len(output.outputs[0].token_ids)
                 continue
-            times, lengths, pieces, seen = [], [], [], 0
-            async for output in outputs:
-                tokens = output.outputs[0].token_ids
-                times.append(time.perf_counter())
-                lengths.append(len(tokens) - seen)
-                pieces.append(list(tokens[seen:]))
-                seen = len(tokens)
-            self._emitted += seen
+            _, sizes = await cumulative(outputs)
+            self._emitted += sum(sizes)
 
 
 class Encoded:

@@ -34,7 +34,7 @@ from specdec_bench.config.schema import (
     field_names,
 )
 from specdec_bench.datasets import hf, mt_bench, speed_bench
-from specdec_bench.datasets.rows import import_parquet, read_rows, required_path
+from specdec_bench.datasets.rows import read_rows, required_path
 from specdec_bench.errors import ConfigError, DatasetError
 from specdec_bench.records import Prompt
 
@@ -119,12 +119,11 @@ def prepare(
     """
     if config.name in TO_BE_ACCEPTED and not accepted:
         raise ConfigError(f"{config.name}: {LICENCES[config.name]}: read it; --accept-license says that you accept it")
-    parquet = import_parquet(output)
     metadata = _provenance(config, licence)
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
     try:
-        _write(parquet, temporary, datasets.read(config), metadata, on_prompt)
+        _write(temporary, datasets.read(config), metadata, on_prompt)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         changed = not output.is_file() or _sha256(output) != _sha256(temporary)
@@ -164,8 +163,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
     Raises:
         DatasetError: it is no prepared file, or one of another format.
     """
-    parquet = import_parquet(path)
     import pyarrow
+    from pyarrow import parquet
 
     try:
         found = (parquet.read_metadata(path).metadata or {}).get(METADATA_KEY)
@@ -219,11 +218,10 @@ def _source_files(config: DatasetConfig) -> list[Path]:
     return [required_path(config)]
 
 
-def _write(
-    parquet: Any, path: Path, prompts: Iterator[Prompt], metadata: dict[str, Any], on_prompt: Callable[[int], None]
-) -> None:
+def _write(path: Path, prompts: Iterator[Prompt], metadata: dict[str, Any], on_prompt: Callable[[int], None]) -> None:
     """Writes the prompts, and at the end the metadata, completed by what is counted on the way."""
     import pyarrow
+    from pyarrow import parquet
 
     text = pyarrow.string()
     schema = pyarrow.schema(

@@ -133,8 +133,8 @@ def _array_items(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    parquet = import_parquet(path)
-    import pyarrow
+    import pyarrow  # a tenth of a second that only such a file is worth
+    from pyarrow import parquet
 
     number = 0
     try:
@@ -147,19 +147,6 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise DatasetError(f"{path}:{number + 1}: not UTF-8 there or soon after; write the file anew") from None
     except (pyarrow.ArrowException, OSError) as error:
         raise DatasetError(f"{path}: cannot be read as parquet: {str(error).splitlines()[0]}") from None
-
-
-def import_parquet(path: Path) -> Any:
-    """Returns pyarrow's parquet module.
-
-    Raises:
-        DatasetError: it is not installed.
-    """
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise DatasetError(f"{path}: a parquet file needs pyarrow; install specdec-bench[data]") from None
-    return pyarrow.parquet
 
 
 def text_list(row: dict[str, Any], key: str) -> tuple[str, ...]:

@@ -4,13 +4,6 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
-from specdec_bench.records import Prompt
-
-
-def stratified(prompts: Sequence[Prompt], num_prompts: int, seed: int) -> list[Prompt]:
-    """Returns `num_prompts` of the prompts, in their order; see `drawn`."""
-    return [prompts[index] for index in drawn([prompt.category for prompt in prompts], num_prompts, seed)]
-
 
 def drawn(categories: Sequence[str], num_prompts: int, seed: int) -> list[int]:
     """Returns `num_prompts` indices, rising, spread over the categories in proportion.

@@ -13,7 +13,6 @@ QUESTIONS = [
 
 
 def test_a_run_takes_what_prepare_wrote(command_line: CommandLine) -> None:
-    pytest.importorskip("pyarrow")
     file = command_line.folder / "question.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS), encoding="utf-8")
     made = command_line("prepare", "spec_bench", "dataset.path=question.jsonl")

@@ -14,7 +14,7 @@ import pytest
 
 from specdec_bench import datasets
 from specdec_bench.config.schema import JsonlDataset, MTBenchDataset, ShareGPTDataset, SpecBenchDataset
-from specdec_bench.datasets.subset import stratified
+from specdec_bench.datasets import subset
 from specdec_bench.errors import DatasetError
 from specdec_bench.records import Prompt
 
@@ -212,6 +212,10 @@ def categories(chosen: Iterable[Prompt]) -> dict[str, int]:
     return dict(Counter(prompt.category for prompt in chosen))
 
 
+def stratified(everything: list[Prompt], num_prompts: int, seed: int) -> list[Prompt]:
+    return [everything[index] for index in subset.drawn([prompt.category for prompt in everything], num_prompts, seed)]
+
+
 MT_BENCH = prompts(writing=10, roleplay=10, reasoning=10, math=10, coding=10, extraction=10, stem=10, humanities=10)
 
 
@@ -273,10 +277,9 @@ def test_a_category_whose_share_does_not_shrink_keeps_its_prompts() -> None:
 
 
 _DRAW = """
-from specdec_bench.datasets.subset import stratified
-from specdec_bench.records import Prompt
-prompts = [Prompt(prompt_id=f"{c}{i}", category=c, turns=("t",)) for c in ("a", "b", "c", "d") for i in range(9)]
-print(*(p.prompt_id for p in stratified(prompts, 10, seed=5)))
+from specdec_bench.datasets.subset import drawn
+prompts = [(c, f"{c}{i}") for c in ("a", "b", "c", "d") for i in range(9)]
+print(*(prompts[index][1] for index in drawn([category for category, _ in prompts], 10, seed=5)))
 """
 
 

@@ -5,7 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from specdec_bench import datasets
 from specdec_bench.config.schema import HFDataset
@@ -55,7 +57,6 @@ def test_a_folders_files_are_read_in_order_and_numbered_through(tmp_path: Path) 
 
 
 def test_a_parquet_folder_is_read(tmp_path: Path) -> None:
-    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pyarrow.table({"q": ["1", "2"]}), tmp_path / "train-00000-of-00001.parquet")
     found = datasets.load(HFDataset(path=str(tmp_path), prompt_column="q"), seed=0)
     assert [prompt.turns for prompt in found] == [("1",), ("2",)]

@@ -5,7 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from specdec_bench import datasets
 from specdec_bench.archive.fingerprint import prompts_fingerprint
@@ -20,8 +22,6 @@ from specdec_bench.config.schema import (
 from specdec_bench.datasets.prepare import dataset_config, prepare, read_metadata
 from specdec_bench.datasets.speed_bench import PLACEHOLDER
 from specdec_bench.errors import ConfigError, DatasetError
-
-pytest.importorskip("pyarrow")
 
 QUESTIONS = [
     {"question_id": 81, "category": "writing", "turns": ["Write é.", "Rewrite."]},
@@ -99,7 +99,6 @@ def test_a_source_that_breaks_half_way_leaves_what_was_there(tmp_path: Path, spe
 
 
 def test_what_was_changed_since_is_refused(tmp_path: Path, spec_bench: SpecBenchDataset) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "p.parquet"
     made, _ = prepare(spec_bench, path)
     table = parquet.read_table(path)
@@ -112,7 +111,6 @@ def test_what_was_changed_since_is_refused(tmp_path: Path, spec_bench: SpecBench
 
 
 def test_another_parquet_file_is_not_taken_for_a_prepared_one(tmp_path: Path) -> None:
-    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "p.parquet"
     parquet.write_table(pyarrow.table({"turns": [["a"]]}), path)
     with pytest.raises(DatasetError, match=r"p\.parquet: was not written by prepare"):

@@ -5,7 +5,9 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from specdec_bench.datasets import rows
 from specdec_bench.errors import DatasetError
@@ -86,7 +88,6 @@ def test_an_array_is_read_in_bounded_memory(tmp_path: Path) -> None:
 
 
 def test_a_parquet_file_gives_its_rows(tmp_path: Path) -> None:
-    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     content = [{"a": i, "turns": ["é", "x" * i], "none": None} for i in range(200)]
     path = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.Table.from_pylist(content), path, row_group_size=70)
@@ -95,7 +96,6 @@ def test_a_parquet_file_gives_its_rows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"not parquet at all", b"PAR1" + bytes(100) + b"PAR1"])
 def test_what_is_no_parquet_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    pytest.importorskip("pyarrow")
     path = tmp_path / "a.parquet"
     path.write_bytes(content)
     with pytest.raises(DatasetError, match=r"a\.parquet: cannot be read as parquet") as caught:
@@ -104,7 +104,6 @@ def test_what_is_no_parquet_file_is_refused(tmp_path: Path, content: bytes) -> N
 
 
 def test_bytes_that_are_no_text_are_refused_in_parquet_too(tmp_path: Path) -> None:
-    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     bad = pyarrow.array([b"fine", b"\xff\xfe"], pyarrow.binary()).view(pyarrow.string())
     path = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.table({"text": bad}), path)

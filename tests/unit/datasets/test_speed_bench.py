@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from specdec_bench import datasets
 from specdec_bench.config.schema import SpeedBenchDataset
@@ -67,7 +69,6 @@ def test_the_category_of_the_throughput_splits_is_the_entropy_tier(tmp_path: Pat
 @pytest.mark.parametrize("as_list", ["list_", "large_list"])
 def test_every_encoding_of_parquet_is_the_same_prompt(tmp_path: Path, string: str, as_list: str) -> None:
     """`datasets` writes list<string>, pandas and polars also large ones and dictionaries."""
-    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     plain = pyarrow.large_string() if string == "large_string" else pyarrow.string()
     text = pyarrow.dictionary(pyarrow.int32(), plain) if string == "dictionary" else plain
     types = {"turns": getattr(pyarrow, as_list)(plain), "multiturn": pyarrow.bool_()}
@@ -102,7 +103,6 @@ def test_a_folder_holds_the_splits(tmp_path: Path, name: str) -> None:
     write(tmp_path / "throughput_1k.jsonl", TIER)
     path = write(tmp_path / name, ROW)
     if name == "qualitative/test.jsonl":
-        pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
         parquet.write_table(pyarrow.Table.from_pylist([ROW]), Path(path).with_suffix(".parquet"))
     assert datasets.load(SpeedBenchDataset(path=str(tmp_path)), seed=0)[0].category == "coding"
     tiers = datasets.load(SpeedBenchDataset(path=str(tmp_path), split="throughput_1k"), seed=0)

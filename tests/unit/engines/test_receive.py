@@ -16,6 +16,7 @@ from specdec_bench.records import (
     RequestError,
     RequestSampling,
     Step,
+    StepBatch,
 )
 
 REQUEST = GenerationRequest(
@@ -27,16 +28,16 @@ COUNTERS = AcceptanceCounters(num_verify_steps=2, num_accepted=3)
 class Scripted:
     """Sends these chunks; an exception among them is raised in its place, a number is a pause in seconds."""
 
-    def __init__(self, *script: Chunk | BaseException | float) -> None:
+    def __init__(self, *script: Chunk | StepBatch | BaseException | float) -> None:
         self._script = script
         self.is_closed = False
 
-    async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+    async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk | StepBatch]:
         try:
             for item in self._script:
                 if isinstance(item, BaseException):
                     raise item
-                if isinstance(item, Chunk):
+                if isinstance(item, Chunk | StepBatch):
                     yield item
                 else:
                     await asyncio.sleep(item)
@@ -59,7 +60,7 @@ class Scripted:
 
 
 def received(
-    *script: Chunk | BaseException | float, live: LiveCounts | None = None
+    *script: Chunk | StepBatch | BaseException | float, live: LiveCounts | None = None
 ) -> tuple[Received, BaseException | None]:
     engine = Scripted(*script)
     found = asyncio.run(receive(engine, REQUEST, live or LiveCounts()))
@@ -81,6 +82,23 @@ def test_a_stream_by_hand() -> None:
         Step(received_ns=130, num_tokens=1, num_proposed=3, num_accepted=0),
     )
     assert (found.finish_reason, found.counters, found.error) == ("length", COUNTERS, None)
+
+
+def test_steps_that_come_in_batches_are_kept_apart() -> None:
+    live = LiveCounts()
+    found, _ = received(
+        StepBatch([5, 6, 7, 8], [1, 3], [100, 110], [0, None], [0, 2]),
+        StepBatch([9], [1], [130], [None], [0], finish_reason="length", counters=COUNTERS),
+        live=live,
+    )
+    assert found.token_ids == [5, 6, 7, 8, 9]
+    assert found.steps() == (
+        Step(received_ns=100, num_tokens=1, num_proposed=0, num_accepted=0),
+        Step(received_ns=110, num_tokens=3, num_proposed=None, num_accepted=2),
+        Step(received_ns=130, num_tokens=1, num_proposed=None, num_accepted=0),
+    )
+    assert (found.finish_reason, found.counters, found.steps_are_exact) == ("length", COUNTERS, True)
+    assert live.output_tokens == 5
 
 
 def test_what_the_engine_does_not_tell_stays_unknown() -> None:
@@ -126,7 +144,7 @@ def test_an_engine_may_use_its_list_again() -> None:
     """SGLang's token list is live: what was received must not change afterwards."""
 
     class Reusing(Scripted):
-        async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+        async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk | StepBatch]:
             tokens = [5]
             yield Chunk(tokens, received_ns=1)
             tokens[:] = [6, 7]

@@ -1,0 +1,135 @@
+"""The experiment as a whole, and the dataclass behind every option."""
+
+from dataclasses import dataclass, field, fields
+
+from omegaconf import MISSING
+
+from specdec_bench.config.schema.dataset import (
+    DatasetConfig,
+    DemoDataset,
+    HFDataset,
+    JsonlDataset,
+    MTBenchDataset,
+    PreparedDataset,
+    RandomDataset,
+    ShareGPTDataset,
+    SpecBenchDataset,
+    SpeedBenchDataset,
+)
+from specdec_bench.config.schema.engine import EngineConfig, SyntheticEngine, TransformersEngine, VLLMEngine
+from specdec_bench.config.schema.load import ClosedLoad, LoadConfig, SamplingConfig
+from specdec_bench.config.schema.model import ModelConfig
+from specdec_bench.config.schema.ranges import at_least, require
+from specdec_bench.config.schema.spec import (
+    DFlashSpec,
+    DraftingSpec,
+    DraftModelSpec,
+    Eagle3Spec,
+    EagleSpec,
+    MedusaSpec,
+    MTPSpec,
+    NgramSpec,
+    NoSpec,
+    SpecConfig,
+    SuffixSpec,
+)
+
+
+@dataclass(kw_only=True)
+class Expected:
+    """Published figures, which `specdec-bench check` compares the finished run with."""
+
+    acceptance_length_drafted: float | None = None
+    """1 + accepted / verify steps, pooled; vLLM calls it mean acceptance length."""
+    acceptance_joint: list[float] = field(default_factory=list)
+    """Of each draft position."""
+    num_requests: int | None = None
+    """Finished requests that the figures are of; a run of fewer or more is not compared."""
+    relative_tolerance: float = 0.05
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        length = self.acceptance_length_drafted
+        if length is not None:
+            require(length >= 1, "expected.acceptance_length_drafted", length, "must be at least 1")
+        for rate in self.acceptance_joint:
+            require(0 < rate <= 1, "expected.acceptance_joint", rate, "each must lie in (0, 1]")
+        share = self.relative_tolerance
+        require(0 < share < 1, "expected.relative_tolerance", share, "must lie in (0, 1)")
+
+
+@dataclass(kw_only=True)
+class ExperimentConfig:
+    """One cell: one engine configuration, model, dataset, spec method and load."""
+
+    engine: EngineConfig = MISSING
+    model: ModelConfig = MISSING
+    dataset: DatasetConfig = MISSING
+    spec: SpecConfig = MISSING
+    load: LoadConfig = MISSING
+    sampling: SamplingConfig = MISSING
+    seed: int = 0
+    """Draws the subset of prompts and seeds every request's sampling."""
+    replicate: int = 0
+    """Tells a cell from one that is run again just the same, as a control; changes nothing else."""
+    expected: Expected = field(default_factory=Expected)
+    """What the run is known to give elsewhere; changes nothing in how it runs."""
+
+    def __post_init__(self) -> None:
+        at_least(0, seed=self.seed, replicate=self.replicate)
+
+
+NO_BASELINE, AUTO = "none", "auto"
+
+
+@dataclass(kw_only=True)
+class SweepConfig(ExperimentConfig):
+    """What is composed: the experiment, and what a sweep makes of many of them."""
+
+    baseline: str = NO_BASELINE
+    """What speculative cells are compared with beside the sweep's own plain cells: none; auto adds the plain cells
+    that are missing; or the directory of an archived run or sweep."""
+    control: bool = False
+    """Runs every plain cell of the sweep once more, to tell floating-point noise from a method that changes the
+    output."""
+
+
+OPTIONS: dict[str, dict[str, type]] = {
+    "engine": {"transformers": TransformersEngine, "vllm": VLLMEngine, "synthetic": SyntheticEngine},
+    "model": {"checkpoint": ModelConfig},
+    "dataset": {
+        "demo": DemoDataset,
+        "mt_bench": MTBenchDataset,
+        "spec_bench": SpecBenchDataset,
+        "speed_bench": SpeedBenchDataset,
+        "random": RandomDataset,
+        "sharegpt": ShareGPTDataset,
+        "hf": HFDataset,
+        "prepared": PreparedDataset,
+        "jsonl": JsonlDataset,
+    },
+    "spec": {
+        "none": NoSpec,
+        "ngram": NgramSpec,
+        "suffix": SuffixSpec,
+        "draft_model": DraftModelSpec,
+        "eagle": EagleSpec,
+        "eagle3": Eagle3Spec,
+        "mtp": MTPSpec,
+        "medusa": MedusaSpec,
+        "dflash": DFlashSpec,
+    },
+    "load": {"closed": ClosedLoad},
+    "sampling": {"base": SamplingConfig},
+}
+"""The dataclass behind each option: `conf/GROUP/*.yaml` names one as /schema/GROUP/OPTION."""
+
+
+def draft_length(spec: SpecConfig) -> int | None:
+    """Returns K, or None for plain decoding."""
+    return spec.draft_length if isinstance(spec, DraftingSpec) else None
+
+
+def field_names(config: object) -> list[str]:
+    """Returns the names a user may set on this option, in order."""
+    return [f.name for f in fields(config)]  # type: ignore[arg-type]

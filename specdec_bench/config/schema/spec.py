@@ -1,0 +1,136 @@
+"""Methods of drafting."""
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from specdec_bench.config.schema.model import DraftCheckpoint
+from specdec_bench.config.schema.ranges import at_least, require
+
+
+@dataclass(kw_only=True)
+class SpecConfig:
+    """How tokens are drafted."""
+
+    name: str = MISSING
+    """The method's name in the method table; fixed by the chosen YAML."""
+
+
+@dataclass(kw_only=True)
+class NoSpec(SpecConfig):
+    """Plain autoregressive decoding: the baseline."""
+
+    name: str = "none"
+
+
+@dataclass(kw_only=True)
+class DraftingSpec(SpecConfig):
+    """A method that drafts."""
+
+    draft_length: int = 3
+    """K: tokens proposed for each verify step."""
+
+    def __post_init__(self) -> None:
+        at_least(1, spec__draft_length=self.draft_length)
+
+
+@dataclass(kw_only=True)
+class NgramSpec(DraftingSpec):
+    """Prompt lookup: drafts what followed the last n-gram earlier in the context."""
+
+    name: str = "ngram"
+    ngram_min: int = 1
+    """Shortest n-gram that is looked up."""
+    ngram_max: int = 3
+    """Longest n-gram that is looked up; the longest match wins."""
+
+    def __post_init__(self) -> None:
+        DraftingSpec.__post_init__(self)
+        at_least(1, spec__ngram_min=self.ngram_min)
+        require(
+            self.ngram_max >= self.ngram_min,
+            "spec.ngram_max",
+            self.ngram_max,
+            f"must be at least spec.ngram_min={self.ngram_min}",
+        )
+
+
+@dataclass(kw_only=True)
+class SuffixSpec(DraftingSpec):
+    """Suffix decoding: drafts what most often followed the longest matching suffix, as far as that is likely.
+
+    Source: arXiv 2411.04975.
+    """
+
+    name: str = "suffix"
+    max_tree_depth: int = 24
+    """Longest match and drafts together, in tokens."""
+    max_spec_factor: float = 1.0
+    """Drafts at most this times the length of the match."""
+    min_token_prob: float = 0.1
+    """Drafts only what is at least this likely, by counts."""
+    max_cached_requests: int = 0
+    """Earlier responses that are looked up too; 0 keeps requests independent of one another."""
+
+    def __post_init__(self) -> None:
+        DraftingSpec.__post_init__(self)
+        at_least(1, spec__max_tree_depth=self.max_tree_depth)
+        at_least(0, spec__max_cached_requests=self.max_cached_requests)
+        require(self.max_spec_factor > 0, "spec.max_spec_factor", self.max_spec_factor, "must be above 0")
+        require(0 <= self.min_token_prob <= 1, "spec.min_token_prob", self.min_token_prob, "must lie in [0, 1]")
+
+
+@dataclass(kw_only=True)
+class CheckpointSpec(DraftingSpec):
+    """A method whose drafter has weights of its own."""
+
+    draft: DraftCheckpoint = field(default_factory=DraftCheckpoint)
+    """The draft's checkpoint; a null path takes the model's known draft."""
+
+
+@dataclass(kw_only=True)
+class DraftModelSpec(CheckpointSpec):
+    """A smaller model with the target's vocabulary drafts."""
+
+    name: str = "draft_model"
+    parallel_drafting: bool = False
+    """All K tokens in one pass, by a draft that was trained for it (PARD, arXiv 2504.18583)."""
+
+
+@dataclass(kw_only=True)
+class EagleSpec(CheckpointSpec):
+    """A head that drafts from the target's last hidden state. Source: arXiv 2401.15077."""
+
+    name: str = "eagle"
+    parallel_drafting: bool = False
+    """All K tokens in one pass, by a head that was trained for it (P-EAGLE)."""
+
+
+@dataclass(kw_only=True)
+class Eagle3Spec(CheckpointSpec):
+    """A head that drafts from hidden states of several of the target's layers. Source: arXiv 2503.01840."""
+
+    name: str = "eagle3"
+    parallel_drafting: bool = False
+    """All K tokens in one pass, by a head that was trained for it (P-EAGLE)."""
+
+
+@dataclass(kw_only=True)
+class MTPSpec(CheckpointSpec):
+    """The target's own multi-token-prediction layers; `draft` only where they are a checkpoint of their own."""
+
+    name: str = "mtp"
+
+
+@dataclass(kw_only=True)
+class MedusaSpec(CheckpointSpec):
+    """One head for each draft position. Source: arXiv 2401.10774."""
+
+    name: str = "medusa"
+
+
+@dataclass(kw_only=True)
+class DFlashSpec(CheckpointSpec):
+    """A block-diffusion drafter: all K tokens in one pass. Source: arXiv 2602.06036."""
+
+    name: str = "dflash"

@@ -68,6 +68,8 @@ class EngineSupport:
     max_concurrency: int | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
     """Why a limit is there, by parameter or `concurrency`."""
+    sampling: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    """Sampling settings that it cannot have (together), and why."""
 
 
 ENGINES: Mapping[str, EngineSupport] = {
@@ -102,6 +104,23 @@ ENGINES: Mapping[str, EngineSupport] = {
             "mtp": {"draft_length": ANY, "draft": ANY},
             "medusa": {"draft_length": ANY, "draft": ANY},
             "dflash": {"draft_length": ANY, "draft": ANY},
+        },
+    ),
+    "sglang": EngineSupport(
+        package="sglang",
+        methods={
+            "none": {},
+            "ngram": {"draft_length": ANY, "ngram_min": (1,), "ngram_max": ANY, "topk": ANY, "num_draft_tokens": ANY},
+            **{
+                method: {"draft_length": ANY, "draft": ANY, "topk": ANY, "num_draft_tokens": ANY}
+                for method in ("draft_model", "eagle", "eagle3", "mtp")
+            },
+            "dflash": {"draft_length": ANY, "draft": ANY},
+        },
+        reasons={"ngram_min": "its trie matches single tokens too"},
+        sampling={
+            ("min_new_tokens",): "SGLang holds it only where it has the tokenizer, and here it gets token ids alone",
+            ("ignore_eos", "stop_token_ids"): "SGLang ignores all stops or none",
         },
     ),
     "synthetic": EngineSupport(
@@ -144,6 +163,11 @@ def check_support(config: ExperimentConfig) -> None:
                 f"spec.{key}={value}: engine={engine} takes only {choices} for {spec.name}"
                 + (f" ({support.reasons[key]})" if key in support.reasons else "")
             )
+    for names, reason in support.sampling.items():
+        values = {name: getattr(config.sampling, name) for name in names}
+        if all(values.values()):
+            given = ", ".join(f"sampling.{name}={value}" for name, value in values.items())
+            raise ConfigError(f"{given}: engine={engine} cannot do that ({reason}); leave one at its default")
     if (
         isinstance(load, ClosedLoad)
         and support.max_concurrency is not None

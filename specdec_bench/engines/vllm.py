@@ -17,6 +17,7 @@ from typing import Any
 
 from specdec_bench.config.schema import ExperimentConfig, NgramSpec, NoSpec, SuffixSpec, VLLMEngine
 from specdec_bench.engines import vllm_arguments
+from specdec_bench.engines.noted_steps import NotedSteps
 from specdec_bench.errors import EngineDiedError, EngineError, EngineUnavailableError
 from specdec_bench.records import (
     AcceptanceCounters,
@@ -137,7 +138,7 @@ class VLLMAdapter:
             EngineDiedError: the engine core is dead.
             EngineError: the request failed.
         """
-        steps = _NotedSteps()
+        steps = NotedSteps()
         _NOTED.set(steps)
         outputs = self._engine.generate(
             request_id=request.request_id,
@@ -163,34 +164,15 @@ class VLLMAdapter:
             yield self._batch(steps, None)
             raise failure
 
-    def _batch(self, steps: "_NotedSteps", finished: Any) -> StepBatch:
-        """Returns the steps that were noted since the last call.
-
-        vLLM counts drafts before it cuts a step at a stop token or at the limit, and only a request's last step
-        can be cut. So a step's accepted drafts are its tokens less the target's own, and the last step's follow
-        from the request's sum: of S steps after the prefill, the V with drafts emit accepted + 1 tokens each and
-        the others one, S + accepted in all, less what was cut.
-
-        Args:
-            steps: of one request.
-            finished: its completion, if it is over.
-        """
-        is_first = steps.num_steps == 0
-        token_ids, sizes, times_ns = steps.take()
-        proposed: list[int | None] = [0 if self._is_plain else None] * len(sizes)
-        accepted: list[int | None] = [None] * len(sizes)
-        if self._is_plain:
-            accepted = [0] * len(sizes)
-        elif self._counts_requests:
-            accepted = [size - 1 for size in sizes]
-        if is_first and sizes and self._counts_requests:  # the prefill
-            proposed[0] = accepted[0] = 0
-        if finished is None:
-            return StepBatch(token_ids, sizes, times_ns, proposed, accepted)
-        counters = self._counters(finished, steps.num_steps - 1)
-        if counters is not None and sizes and steps.num_steps > 1:
-            accepted[-1] = sizes[-1] - 1 + counters.num_accepted + steps.num_steps - steps.num_tokens
-        return StepBatch(token_ids, sizes, times_ns, proposed, accepted, _reason(finished), counters)
+    def _batch(self, steps: NotedSteps, finished: Any) -> StepBatch:
+        """Returns the steps that were noted since the last call; `finished` is the completion, if it is over."""
+        return steps.take(
+            is_plain=self._is_plain,
+            counts_requests=self._counts_requests,
+            finish_reason=None if finished is None else _reason(finished),
+            # Those that are noted but not taken belong to the request too.
+            counters=None if finished is None else self._counters(finished, steps.num_steps + len(steps.sizes) - 1),
+        )
 
     def _counters(self, completion: Any, num_decode_steps: int | None) -> AcceptanceCounters | None:
         """Returns the scheduler's counts of one finished request, where this release keeps them."""
@@ -263,35 +245,7 @@ def _stat_logger(totals: _Totals) -> Any:
     return Totalling
 
 
-READ_PERIOD_NS = 500_000_000
-"""How often a request's reader is woken for the progress display."""
-
-
-class _NotedSteps:
-    """One request's engine steps, noted as their outputs reach this process, until they are taken."""
-
-    __slots__ = ("are_noted", "num_steps", "num_tokens", "sizes", "times_ns", "token_ids", "woken_ns")
-
-    def __init__(self) -> None:
-        self.are_noted = False
-        """Whether a collector has taken this request on."""
-        self.token_ids: list[int] = []
-        self.sizes: list[int] = []
-        self.times_ns: list[int] = []
-        self.num_steps = self.num_tokens = 0
-        """Of those that were taken."""
-        self.woken_ns = time.perf_counter_ns()
-
-    def take(self) -> tuple[list[int], list[int], list[int]]:
-        """Returns token ids, and each step's number of tokens and time."""
-        taken = self.token_ids, self.sizes, self.times_ns
-        self.num_steps += len(self.sizes)
-        self.num_tokens += len(self.token_ids)
-        self.token_ids, self.sizes, self.times_ns = [], [], []
-        return taken
-
-
-_NOTED: ContextVar[_NotedSteps | None] = ContextVar("_NOTED", default=None)
+_NOTED: ContextVar[NotedSteps | None] = ContextVar("_NOTED", default=None)
 """The steps of the request that the running task is about to send: how a collector, which vLLM makes, finds them."""
 
 
@@ -321,11 +275,8 @@ def _collector(base: Any) -> Any:
                 return
             now_ns = time.perf_counter_ns()
             if token_ids := completions[0].token_ids:
-                steps.token_ids += token_ids
-                steps.sizes.append(len(token_ids))
-                steps.times_ns.append(now_ns)
-            if output.finished or now_ns - steps.woken_ns > READ_PERIOD_NS:
-                steps.woken_ns = now_ns
+                steps.note(token_ids, now_ns)
+            if steps.is_due(now_ns) or output.finished:
                 super().put(output)
 
     return StepNoting

@@ -17,7 +17,13 @@ from specdec_bench.config.schema.dataset import (
     SpecBenchDataset,
     SpeedBenchDataset,
 )
-from specdec_bench.config.schema.engine import EngineConfig, SyntheticEngine, TransformersEngine, VLLMEngine
+from specdec_bench.config.schema.engine import (
+    EngineConfig,
+    SGLangEngine,
+    SyntheticEngine,
+    TransformersEngine,
+    VLLMEngine,
+)
 from specdec_bench.config.schema.experiment import (
     AUTO,
     NO_BASELINE,
@@ -73,6 +79,7 @@ __all__ = [
     "NoSpec",
     "PreparedDataset",
     "RandomDataset",
+    "SGLangEngine",
     "SamplingConfig",
     "ShareGPTDataset",
     "SpecBenchDataset",

@@ -120,3 +120,40 @@ class VLLMEngine(EngineConfig):
         if rates is not None:
             falling = all(1 >= before >= after >= 0 for before, after in itertools.pairwise([1.0, *rates]))
             require(falling, "engine.synthetic_acceptance_rates", rates, "must lie in [0, 1] and never rise")
+
+
+@dataclass(kw_only=True)
+class SGLangEngine(EngineConfig):
+    """SGLang's Engine, in process; whatever release is installed. A null leaves the choice to SGLang."""
+
+    name: str = "sglang"
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    data_parallel_size: int = 1
+    expert_parallel_size: int = 1
+    max_num_seqs: int | None = None
+    """Requests in one batch (max_running_requests) and the largest CUDA graph; null takes the largest concurrency
+    of the sweep (of the run, if it is none), so that every cell runs on the same engine, baseline included."""
+    enable_prefix_caching: bool = False
+    """The radix cache."""
+    enforce_eager: bool = False
+    """No CUDA graphs."""
+    gpu_memory_utilization: float | None = None
+    """Share of the GPU's memory for weights and KV cache (mem_fraction_static)."""
+    attention_backend: str | None = None
+    """triton, flashinfer, fa3, ..."""
+    sampling_backend: str | None = None
+    """flashinfer, pytorch."""
+
+    def __post_init__(self) -> None:
+        at_least(
+            1,
+            engine__tensor_parallel_size=self.tensor_parallel_size,
+            engine__pipeline_parallel_size=self.pipeline_parallel_size,
+            engine__data_parallel_size=self.data_parallel_size,
+            engine__expert_parallel_size=self.expert_parallel_size,
+            engine__max_num_seqs=self.max_num_seqs,
+        )
+        share = self.gpu_memory_utilization
+        if share is not None:
+            require(0 < share < 1, "engine.gpu_memory_utilization", share, "must lie in (0, 1)")

@@ -16,7 +16,13 @@ from specdec_bench.config.schema.dataset import (
     SpecBenchDataset,
     SpeedBenchDataset,
 )
-from specdec_bench.config.schema.engine import EngineConfig, SyntheticEngine, TransformersEngine, VLLMEngine
+from specdec_bench.config.schema.engine import (
+    EngineConfig,
+    SGLangEngine,
+    SyntheticEngine,
+    TransformersEngine,
+    VLLMEngine,
+)
 from specdec_bench.config.schema.load import ClosedLoad, LoadConfig, SamplingConfig
 from specdec_bench.config.schema.model import ModelConfig
 from specdec_bench.config.schema.ranges import at_least, require
@@ -95,7 +101,12 @@ class SweepConfig(ExperimentConfig):
 
 
 OPTIONS: dict[str, dict[str, type]] = {
-    "engine": {"transformers": TransformersEngine, "vllm": VLLMEngine, "synthetic": SyntheticEngine},
+    "engine": {
+        "transformers": TransformersEngine,
+        "vllm": VLLMEngine,
+        "sglang": SGLangEngine,
+        "synthetic": SyntheticEngine,
+    },
     "model": {"checkpoint": ModelConfig},
     "dataset": {
         "demo": DemoDataset,

@@ -28,10 +28,29 @@ class DraftingSpec(SpecConfig):
     """A method that drafts."""
 
     draft_length: int = 3
-    """K: tokens proposed for each verify step."""
+    """K: tokens proposed for each verify step; of a tree, its depth, so that at most K are accepted."""
+    topk: int | None = None
+    """Branches at each position of a draft tree, where the engine has trees (SGLang); null drafts a chain."""
+    num_draft_tokens: int | None = None
+    """Tokens of the tree that are verified in one step, its root included; null is draft_length + 1, a chain."""
 
     def __post_init__(self) -> None:
-        at_least(1, spec__draft_length=self.draft_length)
+        at_least(1, spec__draft_length=self.draft_length, spec__topk=self.topk)
+        if self.num_draft_tokens is not None:
+            least = self.draft_length + 1
+            require(
+                self.num_draft_tokens >= least,
+                "spec.num_draft_tokens",
+                self.num_draft_tokens,
+                f"must be at least spec.draft_length + 1 = {least}",
+            )
+        if (self.topk or 1) > 1:
+            require(
+                self.num_draft_tokens is not None,
+                "spec.topk",
+                self.topk,
+                "say how many tokens of the tree are verified, with spec.num_draft_tokens",
+            )
 
 
 @dataclass(kw_only=True)

@@ -7,7 +7,8 @@ Sends the same requests to one AsyncLLM in three ways, alternating, and prints r
 - cumulative: cumulative outputs, with a time, a length and a slice of the list kept for every chunk.
 
 Output tokens/s run from the first request sent to the last token received; CPU is this process's own, the engine
-core has another.
+core has another. With `--draft` it also prints the acceptance length by vLLM's own totals, by the project's records,
+and as one would infer it who takes each of the cumulative outputs for one step.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -41,6 +42,7 @@ from specdec_bench.config.schema import (
     VLLMEngine,
 )
 from specdec_bench.engines.vllm import VLLMAdapter, _sampling
+from specdec_bench.metrics.acceptance import figures, request_acceptance
 from specdec_bench.records import GenerationRequest, Prompt, RequestRecord, RequestSampling
 from specdec_bench.runner.cell import load_prompts
 from specdec_bench.runner.measure import Measurement, no_garbage_collection
@@ -69,6 +71,18 @@ def collect_garbage() -> None:
     gc.freeze()
 
 
+class Outcome(NamedTuple):
+    """One side of one repetition."""
+
+    output_tps: float
+    cpu_s_per_token: float
+    """Of this process."""
+    acceptance_length: float | None = None
+    """Tokens per decode step, however this side tells the steps."""
+    engine_acceptance_length: float | None = None
+    """The same by vLLM's totals."""
+
+
 class Loop:
     """What a user writes: N tasks, each sending one request after another."""
 
@@ -79,10 +93,10 @@ class Loop:
         self._kind = RequestOutputKind.CUMULATIVE if is_cumulative else RequestOutputKind.DELTA
         self._is_cumulative = is_cumulative
         self._config = config
-        self._emitted = 0
+        self._emitted = self._chunks = 0
 
-    async def run(self, token_ids: list[list[int]], number: int) -> tuple[float, float]:
-        """Returns output tokens/s and CPU seconds per token of this process."""
+    async def run(self, token_ids: list[list[int]], number: int) -> Outcome:
+        """Sends every request once."""
         from vllm.v1.engine import async_llm
 
         collector = async_llm.RequestOutputCollector
@@ -96,8 +110,10 @@ class Loop:
             elapsed = time.perf_counter() - began
         cpu = time.process_time() - cpu
         async_llm.RequestOutputCollector = collector
-        emitted, self._emitted = self._emitted, 0
-        return emitted / elapsed, cpu / emitted
+        emitted, chunks = self._emitted, self._chunks
+        self._emitted = self._chunks = 0
+        decoded, steps = emitted - len(token_ids), chunks - len(token_ids)  # less each one's prefill
+        return Outcome(emitted / elapsed, cpu / emitted, decoded / steps if steps > 0 else None)
 
     async def _send(self, requests: Iterator[tuple[int, list[int]]], number: int) -> None:
         sampling = RequestSampling(max_new_tokens=self._config.sampling.max_new_tokens)
@@ -113,6 +129,7 @@ class Loop:
                 continue
             _, sizes = await cumulative(outputs)
             self._emitted += sum(sizes)
+            self._chunks += len(sizes)
 
 
 class Encoded:
@@ -129,7 +146,7 @@ class Encoded:
 
 async def measured(
     config: ExperimentConfig, prompts: list[Prompt], adapter: VLLMAdapter, prompter: Any, path: Path
-) -> tuple[float, float]:
+) -> Outcome:
     """Returns the same of the measuring path."""
     collect_garbage()
     with RequestWriter(path) as writer:
@@ -140,7 +157,10 @@ async def measured(
     emitted = sum(len(record.output_token_ids) for record in records)
     began = min(record.sent_ns or 0 for record in records)
     ended = max(record.steps[-1].received_ns for record in records)
-    return emitted / ((ended - began) / 1e9), cpu / emitted
+    counted = figures((request_acceptance(record) for record in records), 3)
+    totals = adapter.counters()
+    told = None if totals is None else (emitted - len(records)) / (totals.num_decode_steps or 1)
+    return Outcome(emitted / ((ended - began) / 1e9), cpu / emitted, counted["acceptance_length"], told)
 
 
 def ratio(values: list[float]) -> dict[str, Any]:
@@ -176,7 +196,7 @@ async def main() -> None:
         encoded = Encoded(prompter, prompts)
         token_ids = [list(encoded.encode(None, prompt.turns, ())) for prompt in prompts]
         loops = {name: Loop(adapter, config, name == "cumulative") for name in ("bare", "cumulative")}
-        results: dict[str, list[tuple[float, float]]] = {"bare": [], "measured": [], "cumulative": []}
+        results: dict[str, list[Outcome]] = {"bare": [], "measured": [], "cumulative": []}
         with tempfile.TemporaryDirectory() as folder:
             for repetition in range(options.pairs + 1):
                 order = list(results) if repetition % 2 else list(reversed(results))
@@ -189,23 +209,29 @@ async def main() -> None:
                     if repetition:  # the first warms all of them up
                         results[side].append(result)
         bare, harness, cumulative = results.values()
-        print(
-            json.dumps(
-                {
-                    "concurrency": concurrency,
-                    "requests": number,
-                    "pairs": options.pairs,
-                    "bare_output_tps": statistics.median(tps for tps, _ in bare),
-                    "measured_to_bare_output_tps": ratio([m / b for (m, _), (b, _) in zip(harness, bare, strict=True)]),
-                    "bare_cpu_us_per_token": 1e6 * statistics.median(cpu for _, cpu in bare),
-                    "measured_to_bare_cpu": ratio([m / b for (_, m), (_, b) in zip(harness, bare, strict=True)]),
-                    "measured_to_cumulative_cpu": ratio(
-                        [m / c for (_, m), (_, c) in zip(harness, cumulative, strict=True)]
-                    ),
-                }
-            ),
-            flush=True,
-        )
+
+        def ratios(figure: str, of: list[Outcome], to: list[Outcome]) -> dict[str, Any]:
+            return ratio([getattr(a, figure) / getattr(b, figure) for a, b in zip(of, to, strict=True)])
+
+        result = {
+            "concurrency": concurrency,
+            "requests": number,
+            "pairs": options.pairs,
+            "bare_output_tps": statistics.median(side.output_tps for side in bare),
+            "measured_to_bare_output_tps": ratios("output_tps", harness, bare),
+            "bare_cpu_us_per_token": 1e6 * statistics.median(side.cpu_s_per_token for side in bare),
+            "measured_to_bare_cpu": ratios("cpu_s_per_token", harness, bare),
+            "measured_to_cumulative_cpu": ratios("cpu_s_per_token", harness, cumulative),
+        }
+        if options.draft:
+            result |= {
+                "acceptance_length_by_engine_totals": harness[-1].engine_acceptance_length,
+                "acceptance_length_measured": harness[-1].acceptance_length,
+                "acceptance_length_inferred_from_chunks": statistics.median(
+                    side.acceptance_length for side in cumulative if side.acceptance_length is not None
+                ),
+            }
+        print(json.dumps(result), flush=True)
     await adapter.stop()
 
 

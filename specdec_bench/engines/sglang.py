@@ -78,9 +78,7 @@ class SGLangAdapter:
         except SpecDecBenchError:
             raise
         except Exception as error:  # SGLang raises what it likes, and what its scheduler raised stands in the log
-            raise EngineError(
-                f"SGLang {release} did not start: {type(error).__name__}: {_gist(error)}; run.log has its own words"
-            ) from error
+            raise EngineError(f"SGLang {release} did not start: {type(error).__name__}: {_gist(error)}") from error
         manager, loop = self._engine.tokenizer_manager, asyncio.get_running_loop()
         manager.auto_create_handle_loop()
         # After the line above, which sets handlers that end this process.
@@ -171,7 +169,7 @@ class SGLangAdapter:
             if not self._is_dead:
                 raise
             reader.uncancel()
-            failure = EngineDiedError("SGLang's scheduler died; run.log has its last words")
+            failure = EngineDiedError("SGLang's scheduler died")
         except EngineError as error:
             failure = error
         except (ValueError, RuntimeError) as error:

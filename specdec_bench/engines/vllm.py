@@ -89,9 +89,7 @@ class VLLMAdapter:
                 AsyncEngineArgs(**arguments), stat_loggers=[_stat_logger(self._totals)]
             )
         except Exception as error:  # vLLM raises what it likes, and what its engine core raised stands in the log
-            raise EngineError(
-                f"vLLM {release} did not start: {type(error).__name__}: {_gist(error)}; run.log has its own words"
-            ) from error
+            raise EngineError(f"vLLM {release} did not start: {type(error).__name__}: {_gist(error)}") from error
         resolved = self._engine.vllm_config
         # vLLM's second model runner fills up what its n-gram lookup did not find.
         self._nominal_proposals = isinstance(self._config.spec, NgramSpec) and bool(
@@ -155,7 +153,7 @@ class VLLMAdapter:
                     continue
                 yield self._batch(steps, completion if output.finished else None)
         except self._dead_error as error:
-            failure = EngineDiedError(f"vLLM's engine core died: {_gist(error)}; run.log has its last words")
+            failure = EngineDiedError(f"vLLM's engine core died: {_gist(error)}")
         except (ValueError, RuntimeError) as error:
             failure = EngineError(f"vLLM: {type(error).__name__}: {_gist(error)}")
         finally:

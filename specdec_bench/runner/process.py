@@ -1,7 +1,6 @@
 """The parent's handle on the measuring process."""
 
 import atexit
-import collections
 import contextlib
 import os
 import signal
@@ -18,6 +17,7 @@ from typing import Any, TextIO
 from specdec_bench import errors
 from specdec_bench.archive.redact import redact_text, secret_values
 from specdec_bench.errors import EngineError, SpecDecBenchError
+from specdec_bench.runner.last_words import LastWords
 from specdec_bench.runner.messages import Done, Failed, Interrupt, Progress, RunCell, Shutdown, Started
 
 STOP_TIMEOUT_S = 30.0
@@ -75,7 +75,7 @@ class MeasuringProcess:
         self._connection = Connection(ours.detach())
         self._log: TextIO | None = None
         self._secrets: frozenset[str] = frozenset()
-        self._last_lines: collections.deque[str] = collections.deque(maxlen=20)
+        self._words = LastWords()
         self._log_thread = threading.Thread(target=self._read_log, daemon=True)
         self._log_thread.start()
 
@@ -129,7 +129,7 @@ class MeasuringProcess:
                 case Failed(error=name, message=text):
                     error_class = getattr(errors, name, EngineError)
                     assert issubclass(error_class, SpecDecBenchError)
-                    raise error_class(text)
+                    raise error_class(text + self._cause(error_class, text))
 
     def _send(self, message: object) -> None:
         # If the child is gone, receiving tells.
@@ -153,6 +153,17 @@ class MeasuringProcess:
             raise EOFError from None
         return message
 
+    def _cause(self, error_class: type[SpecDecBenchError], text: str) -> str:
+        """Returns what to add to an engine's error, whose reason often stands only in what its processes printed."""
+        if not issubclass(error_class, EngineError):
+            return ""
+        words = self._words
+        self.kill()  # no engine to go on with, and then all that it printed has been read
+        failure = words.first_failure
+        if failure is None:
+            return "; run.log may tell more"
+        return "" if failure in text else f"; the first failure in run.log: {failure}"
+
     def _obituary(self) -> str:
         """Returns how the child ended, and its last words."""
         code = self._process.returncode
@@ -163,12 +174,12 @@ class MeasuringProcess:
         else:
             how = f"exited with status {code}"
         self._log_thread.join(LAST_WORDS_TIMEOUT_S)
-        words = next((line.strip() for line in reversed(self._last_lines) if line.strip()), "none")
-        return f"the measuring process {how}; its last words: {words}"
+        return f"the measuring process {how}; its last words: {self._words.last_line}"
 
     def _log_to(self, path: Path | None) -> None:
         """Has the child's output go to another file from now on."""
         before, self._log = self._log, None if path is None else path.open("a", encoding="utf-8")
+        self._words = LastWords()
         if before is not None:
             before.close()
 
@@ -177,7 +188,7 @@ class MeasuringProcess:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             line = redact_text(line, self._secrets)
-            self._last_lines.append(line)
+            self._words.add(line)
             log = self._log
             if log is not None:
                 with contextlib.suppress(ValueError):  # closed at this moment

@@ -1,52 +1,25 @@
 """The real vLLM on the bundled models, through the command line, against the transformers engine.
 
-One sweep: 4 methods x 2 concurrencies. A machine without vLLM fails here; that is meant.
+One sweep of 4 methods x 2 concurrencies, and one with hundreds of requests in flight.
 """
 
-import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+import itertools
+from collections.abc import Iterable, Sequence
 
 import pytest
-from engine_runs import DRAFT, TARGET, raw_model
+from engine_runs import TARGET, raw_model
 from reference.draft_and_verify import GreedyModel
+from vllm_runs import VLLM, pooled, requests, succeed
 
 from specdec_bench.archive import RunDirectory
-from specdec_bench.config.checkpoints import resolve
 from specdec_bench.records import RequestRecord
 
-ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("none", "ngram", "draft_model", "eagle3")
 CONCURRENCIES = (1, 16)
 COMMON = ["model.dtype=float32", "sampling.max_new_tokens=48", "load.num_warmup=2"]
-VLLM = ["engine=vllm", "engine.enforce_eager=true"]  # compiling takes longer than the runs
 NEAR_TIE = 1e-3
 
 pytestmark = pytest.mark.timeout(1200)
-
-
-def command_line(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    # Nested child processes start several times faster with compiled modules.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-    )
-
-
-def succeed(folder: Path, *arguments: str) -> None:
-    done = command_line(folder, *arguments)
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +40,6 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
     return {
         method: RunDirectory.open(folder / "sweep" / str(number)) for number, method in enumerate(METHODS) if number < 3
     }
-
-
-def requests(run: RunDirectory) -> dict[str, RequestRecord]:
-    return {record.request_id: record for record in run.requests() if record.phase == "measure"}
-
-
-def pooled(run: RunDirectory) -> dict[str, Any]:
-    figures: dict[str, Any] = run.summary()["acceptance"]["pooled"]
-    return figures
 
 
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)
@@ -180,57 +144,30 @@ def test_a_sweep_starts_one_engine_for_each_method(sweep: dict[tuple[str, int], 
     assert {manifest.engine["resolved"]["scheduler_config"]["max_num_seqs"] for manifest in manifests.values()} == {16}
 
 
-def test_an_engine_core_that_is_killed_ends_the_run_in_one_line(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), *VLLM, "spec=none", "load.repeats=1000", "hydra.run.dir=run"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 300
-        while not (run / "requests.jsonl").is_file() or (run / "requests.jsonl").read_text().count("\n") < 5:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        os.kill(engine_core(process.pid), signal.SIGKILL)
-        _, errors = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 1
-    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert "engine core died" in line
-    manifest, summary = (json.loads((run / name).read_text()) for name in ("manifest.json", "summary.json"))
-    assert (manifest["status"], summary["partial"]) == ("failed", True)
-    assert summary["requests"]["finished"] >= 4
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[int, RunDirectory]:
+    """Finished cells by concurrency, with more conversations than are in flight."""
+    folder = tmp_path_factory.mktemp("loaded")
+    load = ["load.concurrency=64,256", "load.repeats=7", "sampling.max_new_tokens=16"]
+    succeed(folder, "-m", *VLLM, "spec=draft_model", *load, "hydra.sweep.dir=sweep")
+    return {at: RunDirectory.open(folder / "sweep" / str(job)) for job, at in enumerate((64, 256))}
 
 
-def engine_core(pid: int) -> int:
-    """Returns the pid of vLLM's engine core below a process."""
-    stats = [path.read_text() for path in Path("/proc").glob("[0-9]*/stat")]
-    parents = {int(stat.split()[0]): int(stat.rpartition(")")[2].split()[1]) for stat in stats}
-    names = {int(stat.split()[0]): stat[stat.index("(") + 1 : stat.rindex(")")] for stat in stats}
-    below = {pid}
-    while more := {child for child, parent in parents.items() if parent in below} - below:
-        below |= more
-    (core,) = [child for child in below if names[child].startswith("VLLM::EngineCor")]
-    return core
+@pytest.mark.parametrize("concurrency", [64, 256])
+def test_under_load_records_and_totals_agree_exactly(loaded: dict[int, RunDirectory], concurrency: int) -> None:
+    run = loaded[concurrency]
+    records, acceptance, totals = requests(run), run.summary()["acceptance"], run.manifest().engine_totals
+    assert most_in_flight(records.values()) == concurrency
+    assert totals is not None
+    assert acceptance["pooled"]["acceptance_length_drafted"] == 1 + totals.num_accepted / totals.num_verify_steps
+    assert set(acceptance["cross_check"]["difference"].values()) == {0}
+    # Every chunk is still one step: of up to 4 tokens, and all of them as many as vLLM counted.
+    assert sum(len(record.steps) - 1 for record in records.values()) == totals.num_decode_steps
+    assert all(step.num_tokens <= 4 for record in records.values() for step in record.steps)
 
 
-@pytest.mark.parametrize(
-    ("overrides", "status", "words"),
-    [
-        (["+engine.extra_args.swap_spaec=1"], 2, "engine.extra_args.swap_spaec: vLLM"),
-        (["+engine.extra_args.max_model_len=1"], 2, "use model.max_seq_len"),
-        (["model.max_seq_len=100000"], 1, "did not start"),
-        (["spec=draft_model", "spec.draft.path=wider"], 2, "its vocabulary has 4096 tokens, the target's 2048"),
-    ],
-)
-def test_what_vllm_cannot_run_is_one_line(tmp_path: Path, overrides: list[str], status: int, words: str) -> None:
-    wider = tmp_path / "wider"
-    shutil.copytree(resolve(DRAFT), wider)
-    config = (wider / "config.json").read_text()
-    (wider / "config.json").write_text(config.replace('"vocab_size": 2048', '"vocab_size": 4096'))
-    done = command_line(tmp_path, *VLLM, "spec=none", *overrides)
-    assert done.returncode == status
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert words in line
+def most_in_flight(records: Iterable[RequestRecord]) -> int:
+    """Returns the largest number of requests that were sent and not yet answered at one time."""
+    spans = [(record.sent_ns or 0, record.steps[-1].received_ns) for record in records]
+    changes = sorted([(sent, 1) for sent, _ in spans] + [(ended, -1) for _, ended in spans])
+    return max(itertools.accumulate(change for _, change in changes))

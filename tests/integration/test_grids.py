@@ -1,6 +1,8 @@
 """Sweeps as a whole: which cells there are, what they are compared with, and going on after a crash."""
 
+import contextlib
 import os
+import random
 import signal
 import time
 from pathlib import Path
@@ -8,7 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from .command_line import CommandLine, measured, read_json, wait_until
+from specdec_bench import archive
+
+from .command_line import CommandLine, Running, children, command, measured, read_json, wait_until
 
 GRID = ("sampling.max_new_tokens=9", "engine.acceptance_rates=[1.0]", "hydra.sweep.dir=sweep")
 
@@ -96,6 +100,56 @@ def test_a_killed_sweep_goes_on_where_it_was(command_line: CommandLine, victim: 
     assert ids[0] == ids[1] == ids[2]
     again = command_line("resume=sweep", "--dry-run")
     assert "3 cells, 3 done; 0 to run with 0 engine starts" in again.stdout
+
+
+@pytest.mark.parametrize("victim", ["parent", "child", "both"])
+def test_ten_kills_at_random_moments_lose_nothing_that_was_finished(command_line: CommandLine, victim: str) -> None:
+    moments, sweep = random.Random(victim), command_line.folder / "sweep"
+    cells = ["load.concurrency=1,2", "spec.draft_length=1,2,3", "sampling.max_new_tokens=9", "load.repeats=5"]
+    grid = ["-m", *command_line.experiment, *cells, "engine.step_time_ms=10"]
+    finished: dict[Path, bytes] = {}
+    num_kills, arguments = 0, [*grid, "hydra.sweep.dir=sweep"]
+    while num_kills < 10:
+        with command_line.started(*arguments) as running:
+            while running.process.poll() is None and num_kills < 10:
+                time.sleep(moments.uniform(0.2, 2.5))
+                num_kills += kill(running, victim)
+            running.process.wait()
+        if (sweep / "sweep.json").exists():
+            arguments = ["resume=sweep"]
+        if any(sweep.glob("*/manifest.json")):
+            archive.load(sweep)  # no half-written line breaks the project's own reader
+        for path, content in finished.items():
+            assert path.read_bytes() == content
+        finished |= {path: path.read_bytes() for path in requests_of_finished(sweep)}
+    assert command_line(*arguments).status == 0
+    assert command_line(*grid, "hydra.sweep.dir=undisturbed").status == 0
+    assert outcome(sweep) == outcome(command_line.folder / "undisturbed")
+
+
+def kill(running: Running, victim: str) -> bool:
+    """Kills what is there of the victims at this moment; says whether anything was."""
+    workers = [pid for pid in children(running.process.pid) if b"specdec_bench.runner.worker" in command(pid)]
+    parent = [running.process.pid] if running.process.poll() is None else []
+    pids = {"parent": parent, "child": workers, "both": [*parent, *workers]}[victim]
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return bool(pids)
+
+
+def requests_of_finished(sweep: Path) -> list[Path]:
+    manifests = [path for path in sweep.glob("*/manifest.json") if read_json(path)["status"] == "finished"]
+    return [path.parent / "requests.jsonl" for path in manifests]
+
+
+def outcome(sweep: Path) -> dict[str, tuple[str, list[str]]]:
+    """Returns status and finished requests of every cell."""
+    manifests = {path.parent: read_json(path) for path in sweep.glob("*/manifest.json")}
+    return {
+        manifest["cell_id"]: (manifest["status"], sorted(r["request_id"] for r in measured(run)))
+        for run, manifest in manifests.items()
+    }
 
 
 def test_a_sweep_is_gone_on_with_only_as_it_began(command_line: CommandLine) -> None:

@@ -1,0 +1,40 @@
+"""What an engine's processes printed when they failed: their own reason is in no exception that reaches this one."""
+
+import collections
+import re
+
+_HEADING = "Traceback (most recent call last):"
+
+
+class LastWords:
+    """Listens to a process's output, line by line."""
+
+    def __init__(self) -> None:
+        self.first_failure: str | None = None
+        """The exception that ends the first traceback, on which later ones follow; None without one."""
+        self._lines: collections.deque[str] = collections.deque(maxlen=20)
+        self._before: str | None = None
+        """What stands before each line of the traceback that is being printed: a logger's time and place."""
+
+    @property
+    def last_line(self) -> str:
+        """The last line that says anything."""
+        return next((line.strip() for line in reversed(self._lines) if line.strip()), "none")
+
+    def add(self, line: str) -> None:
+        """Takes in one line."""
+        self._lines.append(line)
+        if self.first_failure is not None:
+            return
+        before, heading, _ = line.partition(_HEADING)
+        if heading:
+            self._before = before
+        elif self._before is not None:
+            # Other processes print in between; a logger's numbers change from line to line, their width does not.
+            at = len(self._before)
+            if _shape(line[:at]) == _shape(self._before) and line[at:].strip() and not line[at].isspace():
+                self.first_failure = line[at:].strip()
+
+
+def _shape(text: str) -> str:
+    return re.sub(r"\d", "0", text)

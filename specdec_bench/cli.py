@@ -321,9 +321,10 @@ def _run(cell: "Cell", multirun: Path | None = None) -> None:
     """Runs a checked cell into Hydra's output directory. `multirun` is what Hydra itself saved of a sweep."""
     from specdec_bench.commands import run_and_show
 
-    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    hydra_config = HydraConfig.get()
+    run_dir = Path(hydra_config.runtime.output_dir)
     redact_hydra_folder(run_dir, multirun)
-    run_and_show(cell, run_dir)
+    run_and_show(cell, run_dir, draws=hydra_config.mode != RunMode.MULTIRUN)
 
 
 @contextlib.contextmanager

@@ -30,8 +30,13 @@ if TYPE_CHECKING:
     from specdec_bench.metrics.summary import Samples
 
 
-def run_and_show(cell: Cell, run_dir: Path) -> RunDirectory:
+def run_and_show(cell: Cell, run_dir: Path, *, draws: bool = True) -> RunDirectory:
     """Runs the cell, then prints its table and draws its plots; of a run that failed half-way, what there is.
+
+    Args:
+        cell: what to run.
+        run_dir: where to.
+        draws: False in a sweep, which has plots of its own: those of a cell take longer than all else around it.
 
     Raises:
         SpecDecBenchError: as the run ended.
@@ -42,9 +47,9 @@ def run_and_show(cell: Cell, run_dir: Path) -> RunDirectory:
     except SpecDecBenchError:
         run = RunDirectory(run_dir)
         if run.summary_path.is_file() and run.summary()["requests"]["finished"]:
-            show(run)
+            show(run, draws=draws)
         raise
-    show(run)
+    show(run, draws=draws)
     return run
 
 
@@ -104,12 +109,13 @@ def show_cell(cell: Cell) -> None:
     )
 
 
-def show(run: RunDirectory, samples: "Samples | None" = None) -> None:
+def show(run: RunDirectory, samples: "Samples | None" = None, *, draws: bool = True) -> None:
     """Prints a run's table and writes its plots."""
-    from specdec_bench.report.plots import write_plots  # a second of matplotlib: not before anything was measured
-
     summary, label = run.summary(), _label(run.manifest())
-    write_plots(summary, samples or samples_of(run), run.path, label=label)
+    if draws:
+        from specdec_bench.report.plots import write_plots  # a second of matplotlib: not before anything was measured
+
+        write_plots(summary, samples or samples_of(run), run.path, label=label)
     print_summary(summary, _console(), title=label, path=str(run.path))
 
 

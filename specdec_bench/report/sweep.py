@@ -40,8 +40,10 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
     rows = result.rows
     unfinished = [row for row in rows if row["status"] != "finished"]
     if unfinished:
-        words = ", ".join(f"{row['job']} {row['status']}" for row in unfinished)
-        console.print(Text(f"{len(unfinished)} of {len(rows)} cells have no figures: job {words}", style="bold red"))
+        console.print(Text(f"{len(unfinished)} of {len(rows)} cells have no figures:", style="bold red"))
+    for row in unfinished:
+        why = f": {row['error']}" if row["error"] else ""
+        console.print(Text(literal(f"  job {row['job']} {row['status']}{why}"), style="bold red"), soft_wrap=True)
     for reason in sorted({row["not_compared"] for row in rows if row.get("not_compared")}):
         console.print(Text(literal(f"NOT COMPARED with the plain run: {reason}"), style="bold red"), soft_wrap=True)
     if stamps := {row["synthetic"] for row in rows if row.get("synthetic")}:

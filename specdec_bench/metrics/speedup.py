@@ -6,7 +6,7 @@ one prompt stay together, on both sides.
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,8 @@ MIN_REPEATS = 5
 
 Key = tuple[str, int, int]
 """Prompt, turn, repeat: what pairs a request with its other."""
+Figure = Literal["tpot_ms", "e2e_ms"]
+"""A request's time that a speedup is of."""
 
 
 class RunTimes:
@@ -80,41 +82,71 @@ def speedup(baseline: RunTimes, speculative: RunTimes) -> dict[str, Any]:
     `speedup_tpot` and `speedup_e2e` are the mean over conversations in the plain run divided by that in the
     speculative one; a conversation's own value is the mean over its requests that finished in both runs.
     `speedup_throughput` divides output tokens per second. Each has a 95% interval, or null where there is none:
-    of one conversation, or for throughput of fewer than 5 repeats.
-
-    Source: the bootstrap of `scipy.stats`, which draws conversations in pairs; for throughput `ratio_of_rates`.
+    of one conversation, or for throughput of fewer than 5 repeats. See `paired_ratio` and `ratio_of_rates`.
     """
     common = sorted(baseline.requests.keys() & speculative.requests.keys())
     all_keys = baseline.requests.keys() | speculative.requests.keys() | baseline.unfinished | speculative.unfinished
-    tpot = conversation_means(baseline, speculative, common, "tpot_ms")
-    e2e = conversation_means(baseline, speculative, common, "e2e_ms")
     return {
         "num_pairs": len(common),
         "num_left_out": len(all_keys) - len(common),
-        "num_conversations": len(e2e[0]),
-        "speedup_tpot": ratio_of_means(*tpot),
-        "speedup_e2e": ratio_of_means(*e2e),
+        "num_conversations": len({prompt_id for prompt_id, *_ in common}),
+        "speedup_tpot": paired_ratio(baseline, speculative, common, "tpot_ms"),
+        "speedup_e2e": paired_ratio(baseline, speculative, common, "e2e_ms"),
         "speedup_throughput": _throughput(baseline, speculative),
     }
 
 
-def conversation_means(
-    baseline: RunTimes, speculative: RunTimes, keys: Iterable[Key], figure: Literal["tpot_ms", "e2e_ms"]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns each conversation's mean on both sides, over the requests that have the figure on both.
+def paired_ratio(
+    numerator: RunTimes, denominator: RunTimes, keys: Iterable[Key], figure: Figure
+) -> dict[str, float | None]:
+    """Returns one run's mean of a figure over another's, over conversations, with its 95% interval.
+
+    How much prompts differ is seen in the conversations, which are drawn in pairs (`ratio_of_means`). How much the
+    machine's speed varies while it runs is seen between repeats: where both runs have at least 5, the interval over
+    repeats is added, margins in quadrature on the logarithm. What differs between whole runs is in neither.
 
     Args:
-        baseline: one run.
-        speculative: the other.
-        keys: of the requests.
+        numerator: one run.
+        denominator: the other.
+        keys: of the requests that finished in both.
         figure: which of their times.
+
+    Source: Zou and Donner, Statistics in Medicine 27 (2008), for the sum of two independent estimates.
     """
-    pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for key in keys:
-        plain, drafted = getattr(baseline.requests[key], figure), getattr(speculative.requests[key], figure)
-        if plain is not None and drafted is not None:
-            pairs[key[0]].append((plain, drafted))
-    means = np.array([np.mean(values, axis=0) for values in pairs.values()]).reshape(-1, 2)
+    pairs = _pairs(numerator, denominator, keys, figure)
+    ratio = ratio_of_means(*_means(pairs, _conversation))
+    above, below = _means(pairs, _repeat)
+    low, value, high = ratio["low"], ratio["value"], ratio["high"]
+    if len(above) < MIN_REPEATS or value is None or low is None or high is None:
+        return ratio
+    margin = _log_margin([above.var(ddof=1) / above.mean() ** 2, below.var(ddof=1) / below.mean() ** 2], len(above))
+    return {
+        "value": value,
+        "low": value * float(np.exp(-np.hypot(np.log(value / low), margin))),
+        "high": value * float(np.exp(np.hypot(np.log(high / value), margin))),
+    }
+
+
+def _pairs(one: RunTimes, other: RunTimes, keys: Iterable[Key], figure: Figure) -> dict[Key, tuple[float, float]]:
+    """Returns the figure in both runs, of the requests that have it in both."""
+    both = {key: (getattr(one.requests[key], figure), getattr(other.requests[key], figure)) for key in keys}
+    return {key: values for key, values in both.items() if None not in values}
+
+
+def _conversation(key: Key) -> str:
+    return key[0]
+
+
+def _repeat(key: Key) -> int:
+    return key[2]
+
+
+def _means(pairs: Mapping[Key, tuple[float, float]], unit: Callable[[Key], Hashable]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the means of both sides over the requests of each unit."""
+    groups: dict[Hashable, list[tuple[float, float]]] = defaultdict(list)
+    for key, values in pairs.items():
+        groups[unit(key)].append(values)
+    means = np.array([np.mean(values, axis=0) for values in groups.values()]).reshape(-1, 2)
     return means[:, 0], means[:, 1]
 
 
@@ -169,18 +201,30 @@ def ratio_of_rates(
     """
     (tokens, seconds), (other_tokens, other_seconds) = numerator, denominator
     value = float(tokens.sum() / seconds.sum() / (other_tokens.sum() / other_seconds.sum()))
-    errors = np.array([_relative_variance(tokens, seconds), _relative_variance(other_tokens, other_seconds)])
-    if not errors.any():  # nothing varies
-        return {"value": value, "low": value, "high": value}
-    freedom = errors.sum() ** 2 / (errors**2 / (len(tokens) - 1, len(other_tokens) - 1)).sum()
-    margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(errors.sum()))
+    variances = [_relative_variance(tokens, seconds), _relative_variance(other_tokens, other_seconds)]
+    margin = _log_margin(variances, len(tokens), len(other_tokens))
     return {"value": value, "low": value * float(np.exp(-margin)), "high": value * float(np.exp(margin))}
 
 
 def _relative_variance(tokens: np.ndarray, seconds: np.ndarray) -> float:
-    """Returns the squared relative standard error of sum(tokens) / sum(seconds)."""
+    """Returns the squared relative deviation of one repeat's tokens / seconds."""
     residuals = tokens - tokens.sum() / seconds.sum() * seconds
-    return float(residuals.var(ddof=1) / len(tokens) / tokens.mean() ** 2)
+    return float(residuals.var(ddof=1) / tokens.mean() ** 2)
+
+
+def _log_margin(relative_variances: Sequence[float], *counts: int) -> float:
+    """Returns the margin of the logarithm of a ratio of two means: t x standard error, Welch's degrees of freedom.
+
+    Args:
+        relative_variances: of one observation of either, over its mean squared.
+        counts: observations of either, or of both.
+    """
+    numbers = np.broadcast_to(np.array(counts), 2)
+    errors = np.array(relative_variances) / numbers
+    if not errors.any():  # nothing varies
+        return 0.0
+    freedom = errors.sum() ** 2 / (errors**2 / (numbers - 1)).sum()
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(errors.sum()))
 
 
 def ideal_speedup(acceptance_length: float, draft_length: int, cost_ratio: float) -> float:
@@ -216,14 +260,13 @@ def recommend(baseline: RunTimes, candidates: Mapping[str, RunTimes]) -> dict[st
     common = [key for key in common if all(run.requests[key].tpot_ms is not None for run in runs.values())]
     if not common or not candidates:
         return None
-    means = {name: conversation_means(baseline, run, common, "tpot_ms")[1] for name, run in runs.items()}
-    ranked = sorted(means, key=lambda name: float(means[name].mean()))
-    best = ranked[0]
-    ratios = {name: ratio_of_means(means[name], means[best]) for name in ranked[1:]}
+    means = {name: _means(_pairs(run, run, common, "tpot_ms"), _conversation)[0].mean() for name, run in runs.items()}
+    best, *others = sorted(means, key=lambda name: float(means[name]))
+    ratios = {name: paired_ratio(runs[name], runs[best], common, "tpot_ms") for name in others}
     return {
         "best": best,
-        "runner_up": ranked[1],
-        "over_runner_up": ratios[ranked[1]],
+        "runner_up": others[0],
+        "over_runner_up": ratios[others[0]],
         "tied": [name for name, ratio in ratios.items() if ratio["low"] is None or ratio["low"] <= 1],
-        "num_conversations": len(means[best]),
+        "num_conversations": len(set(map(_conversation, common))),
     }

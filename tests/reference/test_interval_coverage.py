@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from specdec_bench.metrics.speedup import MIN_REPEATS, ratio_of_means, ratio_of_rates
+from specdec_bench.metrics.speedup import MIN_REPEATS, RunTimes, paired_ratio, ratio_of_means, ratio_of_rates
+from specdec_bench.metrics.timing import RequestTimes
 
 NUM_SIMULATIONS = 2000
 NUM_CONVERSATIONS, NUM_REQUESTS = 80, 6
@@ -21,6 +22,30 @@ def test_the_interval_covers_the_truth() -> None:
         plain_ms = (prompt * noise[0] * TRUE_SPEEDUP).mean(axis=1)
         speculative_ms = (prompt * drafted * noise[1]).mean(axis=1)
         interval = ratio_of_means(plain_ms, speculative_ms)
+        assert interval["low"] is not None
+        assert interval["high"] is not None
+        covered += interval["low"] <= TRUE_SPEEDUP <= interval["high"]
+    assert 0.925 <= covered / NUM_SIMULATIONS <= 0.97
+
+
+def test_the_interval_covers_the_truth_where_the_machine_varies_too() -> None:
+    random, covered = np.random.default_rng(0), 0
+    keys = [(f"p{i}", turn, repeat) for i in range(NUM_CONVERSATIONS) for turn in range(2) for repeat in range(5)]
+    of_prompt = np.repeat(np.arange(NUM_CONVERSATIONS), 10)
+    of_repeat = np.tile(np.arange(5), 2 * NUM_CONVERSATIONS)
+    for _ in range(NUM_SIMULATIONS):
+        prompt = random.lognormal(0, 0.3, NUM_CONVERSATIONS)[of_prompt]
+        drafted = random.lognormal(-(0.25**2) / 2, 0.25, NUM_CONVERSATIONS)[of_prompt]
+        machine = random.lognormal(-(0.05**2) / 2, 0.05, (2, 5))[:, of_repeat]
+        noise = random.lognormal(-(0.1**2) / 2, 0.1, (2, len(keys)))
+        plain, speculative = RunTimes(), RunTimes()
+        plain_ms = prompt * machine[0] * noise[0] * TRUE_SPEEDUP
+        speculative_ms = prompt * drafted * machine[1] * noise[1]
+        for times, milliseconds in ((plain, plain_ms), (speculative, speculative_ms)):
+            times.requests |= {
+                key: RequestTimes(ttft_ms=0, e2e_ms=ms, tpot_ms=ms) for key, ms in zip(keys, milliseconds, strict=True)
+            }
+        interval = paired_ratio(plain, speculative, keys, "tpot_ms")
         assert interval["low"] is not None
         assert interval["high"] is not None
         covered += interval["low"] <= TRUE_SPEEDUP <= interval["high"]

@@ -65,6 +65,21 @@ def test_what_does_not_vary_has_an_interval_of_one_value() -> None:
     assert ratio_of_means(np.array([4.0, 8.0]), np.array([2.0, 4.0])) == {"value": 2.0, "low": 2.0, "high": 2.0}
 
 
+def test_from_five_repeats_on_what_varies_between_them_widens_the_interval() -> None:
+    # Both prompts twice as fast, so that they do not differ; repeats of 5 ms on average with a variance of 1.
+    plain = run(*(request(p, 10, repeat=r) for p in "ab" for r in range(5)))
+    drafted = run(*(request(p, tpot, repeat=r) for p in "ab" for r, tpot in enumerate((4, 6, 4, 6, 5))))
+    found = speedup(plain, drafted)["speedup_tpot"]
+    # Student's t at 97.5% with 4 degrees of freedom is 2.776; the mean's relative variance is 1 / 25 / 5.
+    margin = np.exp(2.776 * np.sqrt(1 / 25 / 5))
+    assert found["value"] == 2
+    assert (found["low"], found["high"]) == (pytest.approx(2 / margin, rel=1e-3), pytest.approx(2 * margin, rel=1e-3))
+    four = [
+        run(*(request(p, t, repeat=r) for p in "ab" for r, t in enumerate(times))) for times in ((9,) * 4, (3,) * 4)
+    ]
+    assert speedup(*four)["speedup_tpot"] == {"value": 3.0, "low": 3.0, "high": 3.0}
+
+
 def test_repeats_add_up_to_the_run() -> None:
     # Two repeats of 5 tokens: the first ends after 50 ms, the second, sent then, 30 ms later.
     times = run(request("a", 10), request("a", 5, repeat=1, sent_ms=50))

@@ -1,0 +1,46 @@
+"""Whether plain decoding is as fast as plain decoding: `python benchmarks/plain_against_plain.py --pairs 20`.
+
+Runs the same plain cell of vLLM and the bundled model again and again on one engine, takes two neighbours for a
+baseline and a method, and counts the pairs whose 95% interval of the speedup holds 1. Prints one JSON object.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from specdec_bench.archive.layout import RunDirectory
+from specdec_bench.metrics.speedup import RunTimes, speedup
+
+ROOT = Path(__file__).resolve().parents[1]
+FIGURES = ("speedup_tpot", "speedup_e2e", "speedup_throughput")
+
+
+def main() -> None:
+    """Prints the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("overrides", nargs="*", help="of the cell: load.concurrency=16 load.repeats=5")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        cell = ["engine=vllm", "engine.enforce_eager=true", "spec=none", *options.overrides]
+        grid = [f"replicate=range(0,{2 * options.pairs})", f"hydra.sweep.dir={folder}/sweep"]
+        subprocess.run(
+            [sys.executable, str(ROOT / "run.py"), "-m", *cell, *grid], check=True, stdout=subprocess.DEVNULL
+        )
+        times = [RunTimes(RunDirectory.open(f"{folder}/sweep/{job}").requests()) for job in range(2 * options.pairs)]
+    results = [speedup(first, second) for first, second in zip(times[::2], times[1::2], strict=True)]
+    print(json.dumps({"pairs": options.pairs, "cell": cell, **{name: counted(results, name) for name in FIGURES}}))
+
+
+def counted(results: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Returns how many of the intervals hold 1, and all of them."""
+    intervals = [[round(result[name][end], 4) for end in ("value", "low", "high")] for result in results]
+    return {"hold_1": sum(low <= 1 <= high for _, low, high in intervals), "value_low_high": intervals}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,13 +1,9 @@
 """conf/ and the schema fit each other; what is composed is typed, complete and checked."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
 from specdec_bench.cli import CONF
 from specdec_bench.config import compose
@@ -27,19 +23,9 @@ from specdec_bench.config.schema import (
 from specdec_bench.engines.base import ENGINES, check_support
 from specdec_bench.errors import ConfigError
 
+from .composing import experiment
+
 YAML_OPTIONS = [(group, path.stem) for group in OPTIONS for path in sorted((CONF / group).glob("*.yaml"))]
-
-
-@pytest.fixture(autouse=True)
-def composing() -> Iterator[None]:
-    compose.register_schemas()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-    GlobalHydra.instance().clear()
-
-
-def experiment(*overrides: str) -> ExperimentConfig:
-    return compose.experiment(hydra_compose("config", overrides=list(overrides)))
 
 
 @pytest.mark.parametrize(("group", "option"), YAML_OPTIONS)
@@ -202,16 +188,6 @@ def test_defaults_are_those_of_the_dataclasses() -> None:
     assert config.spec == NgramSpec()
     assert config.load == ClosedLoad()
     assert config.sampling == SamplingConfig()
-
-
-@pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_experiment_composes_and_survives_its_archive(path: Path) -> None:
-    config = experiment(f"experiment={path.stem}", "dataset.path=question.jsonl")
-    check_support(config)
-    assert config.expected.acceptance_length_drafted is not None
-    assert config.expected.source
-    assert (config.dataset.num_turns, config.load.num_warmup) == (1, 1)
-    assert compose.archived_experiment(yaml.safe_load(yaml.safe_dump(compose.to_tree(config)))) == config
 
 
 def test_an_archive_from_before_expected_values_is_read() -> None:

@@ -194,3 +194,13 @@ def test_an_archive_from_before_expected_values_is_read() -> None:
     tree = compose.to_tree(experiment("spec=ngram"))
     del tree["expected"], tree["dataset"]["num_turns"]
     assert compose.archived_experiment(tree).expected == Expected()
+
+
+def test_published_figures_of_another_draft_length_are_refused() -> None:
+    joint = "expected.acceptance_joint=[0.7,0.5,0.3]"
+    assert experiment(joint, "spec.draft_length=3").expected.acceptance_joint == [0.7, 0.5, 0.3]
+    assert experiment(joint, "spec=none").expected.acceptance_joint == [0.7, 0.5, 0.3]  # the baseline of such a run
+    words = r"spec\.draft_length=5: expected\.acceptance_joint has 3 values, .*; set spec\.draft_length=3, or expected"
+    with pytest.raises(ConfigError, match=words):
+        experiment(joint, "spec.draft_length=5")
+    experiment("experiment=vllm_qwen3_8b", "spec.draft_length=5", "expected.acceptance_joint=[]")

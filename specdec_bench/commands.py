@@ -14,7 +14,7 @@ from rich.console import Console
 from specdec_bench.archive import RunDirectory, provenance
 from specdec_bench.archive.layout import ATTEMPTS, MANIFEST
 from specdec_bench.config.schema import AUTO, NO_BASELINE
-from specdec_bench.errors import ArchiveError, ConfigError, SpecDecBenchError
+from specdec_bench.errors import ArchiveError, ConfigError, NotComparableError, SpecDecBenchError
 from specdec_bench.records import Manifest
 from specdec_bench.report import check as checking
 from specdec_bench.report.plan import plan_table
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def run_and_show(cell: Cell, run_dir: Path, *, draws: bool = True) -> RunDirectory:
-    """Runs the cell, then prints its table and draws its plots; of a run that failed half-way, what there is.
+    """Runs the cell, then prints its table and its verdict and draws its plots; of a failed run, what there is.
 
     Args:
         cell: what to run.
@@ -50,6 +50,7 @@ def run_and_show(cell: Cell, run_dir: Path, *, draws: bool = True) -> RunDirecto
             show(run, draws=draws)
         raise
     show(run, draws=draws)
+    show_verdict(run)
     return run
 
 
@@ -119,6 +120,18 @@ def show(run: RunDirectory, samples: "Samples | None" = None, *, draws: bool = T
     print_summary(summary, _console(), title=label, path=str(run.path))
 
 
+def show_verdict(run: RunDirectory) -> None:
+    """Prints in one line how a finished run compares with what is expected of it, if anything is."""
+    config = run.manifest().config
+    if not checking.expects(config):
+        return
+    try:
+        verdict = checking.verdict_line(checking.check(run.summary(), config), config["expected"]["relative_tolerance"])
+    except NotComparableError as error:
+        verdict = f"not compared: {error}"
+    _console().print(f"against the expected values  {verdict}", markup=False, soft_wrap=True)
+
+
 def replay(arguments: list[str]) -> int:
     """Runs an archived experiment again and says whether the same came out.
 
@@ -174,18 +187,24 @@ def check(arguments: list[str]) -> int:
 
     Returns:
         0, or 1 where one of them is off by more than the tolerance.
+
+    Raises:
+        NotComparableError: the run is none that they can be held against; exits 2.
     """
     parser = argparse.ArgumentParser(prog="specdec-bench check", description=check.__doc__)
     parser.add_argument("run_dir", help="a finished run directory")
-    run = RunDirectory.open(parser.parse_args(arguments).run_dir)
-    expected = run.manifest().config.get("expected")
-    verdicts = checking.check(run.summary(), expected)
-    assert expected is not None
+    try:
+        run = RunDirectory.open(parser.parse_args(arguments).run_dir)
+        summary, config = run.summary(), run.manifest().config
+    except ArchiveError as error:
+        raise NotComparableError(str(error)) from None
+    verdicts = checking.check(summary, config)
+    expected = config["expected"]
     _console().print(checking.verdict_table(verdicts, expected["relative_tolerance"], expected["source"]))
-    off = [verdict for verdict in verdicts if not verdict.passed]
+    off = [verdict.figure for verdict in verdicts if not verdict.passed]
     if not off:
         return 0
-    sys.stderr.write(f"error: {run.path}: off in {', '.join(verdict.figure for verdict in off)}\n")
+    sys.stderr.write(f"error: {run.path}: off in {', '.join(off)}\n")
     return 1
 
 

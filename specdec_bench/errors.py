@@ -7,6 +7,7 @@ SpecDecBenchError
 ├── EngineError               the engine failed while it was started or measured exit status 1
 │   └── EngineDiedError       it is dead; the run ends with it                   exit status 1
 ├── ArchiveError              a run directory that cannot be written or read     exit status 1
+├── NotComparableError        a run that its expected values say nothing of      exit status 2
 └── RunInterrupted            the user stopped the run                           exit status 130
 """
 
@@ -45,6 +46,12 @@ class EngineDiedError(EngineError):
 
 class ArchiveError(SpecDecBenchError):
     """A run directory cannot be written, or its content cannot be read back."""
+
+
+class NotComparableError(SpecDecBenchError):
+    """A run cannot be held against the figures that are expected of it: neither passed nor off."""
+
+    exit_status = 2
 
 
 class RunInterrupted(SpecDecBenchError):  # noqa: N818  (an interruption, as KeyboardInterrupt)

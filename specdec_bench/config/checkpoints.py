@@ -1,13 +1,18 @@
 """Where a checkpoint is, and the little that must be known of it before any weights load."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from specdec_bench.config.schema import (
     CheckpointSpec,
+    DraftModelSpec,
+    Eagle3Spec,
+    EagleSpec,
     ExperimentConfig,
     MTPSpec,
+    SpecConfig,
     SyntheticEngine,
 )
 from specdec_bench.errors import ConfigError
@@ -81,7 +86,7 @@ def checkpoint_roles(config: ExperimentConfig) -> dict[str, tuple[str, str | Non
 
 
 def check_checkpoints(config: ExperimentConfig) -> None:
-    """Refuses missing folders and a draft of another vocabulary, as far as local files tell.
+    """Refuses missing folders, and a draft of another kind or vocabulary, as far as local files tell.
 
     Raises:
         ConfigError: see above.
@@ -97,6 +102,8 @@ def check_checkpoints(config: ExperimentConfig) -> None:
     if draft is None:
         return
     draft_folder = local_folder(draft.path, "spec.draft.path")
+    if draft_folder is not None:
+        check_draft_kind(config.spec, draft.path, draft_folder)
     if target is not None and draft_folder is not None:
         check_vocabulary(
             draft.path,
@@ -105,6 +112,63 @@ def check_checkpoints(config: ExperimentConfig) -> None:
             _token_ids(target),
             _token_ids(draft_folder),
         )
+
+
+def check_draft_kind(spec: SpecConfig, draft_path: str, folder: Path) -> None:
+    """Refuses an EAGLE head as a draft model, and a whole model as an EAGLE head, where either is certain.
+
+    Raises:
+        ConfigError: naming what the folder holds and the method that it is for.
+    """
+    config, names = read_json(folder / "config.json"), tensor_names(folder)
+    sign = _eagle_sign(config, names)
+    if isinstance(spec, DraftModelSpec) and sign is not None:
+        method = "eagle3" if re.search("eagle3|peagle", sign, re.IGNORECASE) else "eagle or spec=eagle3"
+        raise ConfigError(
+            f"spec={spec.name}: spec.draft.path={draft_path} is an EAGLE head ({sign}), which cannot draft by itself; "
+            f"use spec={method}, or another spec.draft.path"
+        )
+    # Many heads call themselves a plain LlamaForCausalLM: it is the layer that fuses hidden states that they all have,
+    # but those that say how they do without.
+    says_nothing = "eagle" not in json.dumps(config).lower() and config.get("draft_vocab_size") is None
+    architectures = [str(name) for name in config.get("architectures") or []]
+    is_causal = bool(architectures) and all(name.endswith("ForCausalLM") for name in architectures)
+    if isinstance(spec, EagleSpec | Eagle3Spec) and names and sign is None and says_nothing and is_causal:
+        raise ConfigError(
+            f"spec={spec.name}: spec.draft.path={draft_path} is a whole model ({', '.join(architectures)}), no EAGLE "
+            "head; use spec=draft_model, or another spec.draft.path"
+        )
+
+
+def _eagle_sign(config: dict[str, Any], names: set[str] | None) -> str | None:
+    """Returns what shows that a checkpoint is an EAGLE head; None if nothing does."""
+    for architecture in map(str, config.get("architectures") or []):
+        # Not Eagle2_5_VLForConditionalGeneration, a model in its own right.
+        if re.search(r"^P?eagle3?.*(ForCausalLM|Speculator|DraftModel)$|Eagle3?$", architecture, re.IGNORECASE):
+            return architecture
+    if (kind := config.get("speculators_model_type")) in ("eagle", "eagle3", "peagle"):
+        return f"speculators_model_type={kind}"
+    fusing = {"fc.weight", "model.fc.weight"}.intersection(names or ())
+    return f"tensor {min(fusing)}" if fusing else None
+
+
+def tensor_names(folder: Path) -> set[str] | None:
+    """Returns the names of a checkpoint's tensors; None where no safetensors file tells them."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        return set(read_json(index).get("weight_map") or ()) or None
+    names: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:  # no safetensors file: the engine will say so
+                return None
+            try:
+                header = json.loads(file.read(length))
+            except ValueError:
+                return None
+        names |= set(header) if isinstance(header, dict) else set()
+    return names - {"__metadata__"} or None
 
 
 def check_vocabulary(

@@ -19,6 +19,7 @@ from specdec_bench.config.schema import (
     SweepConfig,
     SyntheticEngine,
     VLLMEngine,
+    draft_length,
     field_names,
 )
 from specdec_bench.errors import ConfigError
@@ -55,8 +56,24 @@ def experiment(composed: DictConfig, largest_concurrency: int = 1) -> Experiment
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
     assert isinstance(config, ExperimentConfig)
     _refuse_added_fields(config)
+    _check_expected(config)
     cell = ExperimentConfig(**{field.name: getattr(config, field.name) for field in fields(ExperimentConfig)})
     return _complete(cell, largest_concurrency)
+
+
+def _check_expected(config: ExperimentConfig) -> None:
+    """Refuses figures that were published for another K. A plain run, their baseline, has none to differ.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    length, num_values = draft_length(config.spec), len(config.expected.acceptance_joint)
+    if length is not None and num_values not in (0, length):
+        raise ConfigError(
+            f"spec.draft_length={length}: expected.acceptance_joint has {num_values} values, one for each draft "
+            f"position; set spec.draft_length={num_values}, or expected.acceptance_joint=[] and "
+            "expected.acceptance_length_drafted=null to expect nothing"
+        )
 
 
 def _refuse_added_fields(config: Any, prefix: str = "") -> None:

@@ -41,6 +41,9 @@ SETTINGS: Mapping[str, str] = {
 }
 """Arguments of AsyncEngineArgs that a setting decides."""
 
+HEADS_BY_NAME: Mapping[str, str] = {"eagle-": "eagle", "eagle3": "eagle3"}
+"""What in a draft's path makes vLLM run it as an EAGLE head, whatever method it was told (config/speculative.py)."""
+
 FIXED: Mapping[str, Any] = {
     "skip_tokenizer_init": True,  # token ids go in and come out
     "disable_log_stats": False,  # the engine's totals are read from its statistics
@@ -74,7 +77,8 @@ def speculative_config(config: ExperimentConfig) -> dict[str, Any] | None:
     """Returns vLLM's `speculative_config`; None for plain decoding.
 
     Raises:
-        ConfigError: synthetic acceptance without drafts, or beyond what K allows.
+        ConfigError: synthetic acceptance without drafts, or beyond what K allows; or a draft that vLLM would take for
+            one of another method.
     """
     spec, engine = config.spec, config.engine
     assert isinstance(engine, VLLMEngine)
@@ -97,6 +101,7 @@ def speculative_config(config: ExperimentConfig) -> dict[str, Any] | None:
     elif isinstance(spec, CheckpointSpec):
         if (draft := draft_checkpoint(config)) is not None:
             arguments["model"] = resolve(draft.path)
+            _refuse_a_name_that_decides(spec.name, arguments["model"])
             if draft.revision is not None:
                 arguments["revision"] = draft.revision
         if getattr(spec, "parallel_drafting", False):
@@ -115,6 +120,22 @@ def speculative_config(config: ExperimentConfig) -> dict[str, Any] | None:
             )
         arguments |= {"rejection_sample_method": "synthetic", "synthetic_acceptance_rates": list(rates)}
     return arguments
+
+
+def _refuse_a_name_that_decides(method: str, path: str) -> None:
+    """Refuses a draft that vLLM would run by another method than the one on the run's label.
+
+    Raises:
+        ConfigError: naming the word in its path.
+    """
+    if method in ("eagle", "eagle3", "dflash"):
+        return
+    for word, head in HEADS_BY_NAME.items():
+        if word in path.lower():
+            raise ConfigError(
+                f"spec.draft.path={path}: for the {word} in its path vLLM would run it as spec={head}, not {method}; "
+                f"use spec={head}, or give the folder another name"
+            )
 
 
 def synthetic_stamp(engine: VLLMEngine) -> str | None:

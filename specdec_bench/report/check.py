@@ -1,11 +1,12 @@
 """A finished run against what was published for it."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich import box
 from rich.table import Table
 
-from specdec_bench.errors import ArchiveError
+from specdec_bench.errors import NotComparableError
 from specdec_bench.records import Summary
 
 
@@ -20,26 +21,52 @@ class Verdict(NamedTuple):
     passed: bool
 
 
-def check(summary: Summary, expected: dict[str, Any] | None) -> list[Verdict]:
+def expects(config: Mapping[str, Any]) -> bool:
+    """Whether an archived experiment says what its run is known to give elsewhere."""
+    expected = config.get("expected") or {}
+    return expected.get("acceptance_length_drafted") is not None or bool(expected.get("acceptance_joint"))
+
+
+def check(summary: Summary, config: Mapping[str, Any]) -> list[Verdict]:
     """Returns a verdict for each expected figure.
 
     The acceptance length may deviate by the tolerance either way, the acceptance of a position only downwards:
     so vLLM's own test of its published figures judges them.
 
+    Args:
+        summary: of the run.
+        config: its archived experiment.
+
     Raises:
-        ArchiveError: the run has no expected values, or is none that they can be held against.
+        NotComparableError: the run has no expected values, or is none that they can be held against.
     """
-    if not expected or (expected["acceptance_length_drafted"] is None and not expected["acceptance_joint"]):
-        raise ArchiveError("the run has no expected values; run one of conf/experiment, or set expected.* beforehand")
+    if not expects(config):
+        raise NotComparableError(
+            "the run has no expected values; run one of conf/experiment, or set expected.* beforehand"
+        )
+    expected, spec = config["expected"], config["spec"]
+    if "draft_length" not in spec:
+        raise NotComparableError(f"spec={spec['name']} drafts nothing; the expected values are of its speculative runs")
+    if (num_values := len(expected["acceptance_joint"])) not in (0, spec["draft_length"]):
+        raise NotComparableError(
+            f"expected.acceptance_joint has {num_values} values, one for each draft position, and the run's "
+            f"spec.draft_length is {spec['draft_length']}"
+        )
     if summary["partial"]:
-        raise ArchiveError(f"the run's status is {summary['status']}; only a finished run can be checked")
+        raise NotComparableError(f"the run's status is {summary['status']}; only a finished run can be checked")
     if summary["synthetic"]:
-        raise ArchiveError(f"the run is not of a real model ({summary['synthetic']}); nothing can be checked by it")
+        raise NotComparableError(
+            f"the run is not of a real model ({summary['synthetic']}); nothing can be checked by it"
+        )
     if failed := summary["requests"]["failed"] + summary["requests"]["skipped"]:
-        raise ArchiveError(f"{failed} requests of the run failed or were skipped; only a complete run can be checked")
+        raise NotComparableError(
+            f"{failed} requests of the run failed or were skipped; only a complete run can be checked"
+        )
     finished, wanted = summary["requests"]["finished"], expected.get("num_requests")
     if wanted not in (None, finished):
-        raise ArchiveError(f"the run has {finished} requests and its expected values are of {wanted}; run all of them")
+        raise NotComparableError(
+            f"the run has {finished} requests and its expected values are of {wanted}; run all of them"
+        )
     tolerance = expected["relative_tolerance"]
     pooled = summary["acceptance"]["pooled"]
     verdicts = []
@@ -57,7 +84,19 @@ def check(summary: Summary, expected: dict[str, Any] | None) -> list[Verdict]:
     return verdicts
 
 
-def verdict_table(verdicts: list[Verdict], tolerance: float, source: str) -> Table:
+def verdict_line(verdicts: Sequence[Verdict], tolerance: float) -> str:
+    """Returns the verdict on the run: passed, or what is off by how much."""
+    off = [
+        f"{verdict.figure} " + ("undefined" if verdict.deviation is None else f"{verdict.deviation:+.1%}")
+        for verdict in verdicts
+        if not verdict.passed
+    ]
+    if off:
+        return f"OFF: {', '.join(off)}"
+    return f"pass: {len(verdicts)} of {len(verdicts)} figures within {tolerance:.0%}"
+
+
+def verdict_table(verdicts: Sequence[Verdict], tolerance: float, source: str) -> Table:
     """Returns the verdicts as a person reads them."""
     table = Table(box=box.SIMPLE_HEAD, title=f"against the expected values (tolerance {tolerance:.0%})", caption=source)
     table.add_column("figure")

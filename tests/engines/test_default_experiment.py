@@ -46,16 +46,26 @@ def test_acceptance_is_realistic_and_replays_identically(
 
 
 def test_a_run_is_checked_against_its_expected_values(tmp_path: Path) -> None:
-    run(
+    said = run(
         tmp_path, "dataset.num_prompts=5", "dataset.num_turns=1", "sampling.max_new_tokens=16", "hydra.run.dir=run",
-        "expected.acceptance_length_drafted=1.9", "expected.relative_tolerance=0.5", "expected.acceptance_joint=[0.01]",
+        "expected.acceptance_length_drafted=1.9", "expected.relative_tolerance=0.5",
+        "expected.acceptance_joint=[0.01,0.01,0.01]",
     )  # fmt: skip
+    assert said.splitlines()[-1] == "against the expected values  pass: 4 of 4 figures within 50%"
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["requests"]["finished"] == 5
-    assert run(tmp_path, "check", "run").count("pass") == 2
+    assert run(tmp_path, "check", "run").count("pass") == 4
     manifest = tmp_path / "run" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('_drafted": 1.9', '_drafted": 9'))
+    as_it_was = manifest.read_text()
+    manifest.write_text(as_it_was.replace('_drafted": 1.9', '_drafted": 9'))
+    assert checked(tmp_path) == (1, "off in acceptance_length_drafted")
+    manifest.write_text(as_it_was.replace('"num_requests": null', '"num_requests": 6'))
+    assert checked(tmp_path) == (2, "the run has 5 requests and its expected values are of 6; run all of them")
+
+
+def checked(folder: Path) -> tuple[int, str]:
+    """Returns the exit status of `check` and how its error ends."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), "check", "run"], cwd=tmp_path, capture_output=True, encoding="utf-8"
+        [sys.executable, str(ROOT / "run.py"), "check", "run"], cwd=folder, capture_output=True, encoding="utf-8"
     )
-    assert done.returncode == 1
-    assert done.stderr.endswith("off in acceptance_length_drafted\n")
+    assert len(done.stderr.splitlines()) == 1
+    return done.returncode, done.stderr.strip().split(": ")[-1]

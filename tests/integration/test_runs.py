@@ -143,3 +143,15 @@ def test_an_interpolation_is_archived_as_it_was_given(command_line: CommandLine,
     manifest = read_json(command_line.folder / "run" / "manifest.json")
     assert given in manifest["overrides"]
     assert manifest["config"]["dataset"]["path"] == str(prompts)
+
+
+def test_a_run_that_cannot_be_compared_says_why_at_its_end(command_line: CommandLine) -> None:
+    said = command_line.measure("hydra.run.dir=run", "expected.acceptance_length_drafted=2")
+    reason = "the run is not of a real model"
+    assert said.stdout.splitlines()[-1].startswith(f"against the expected values  not compared: {reason}")
+    checked = command_line("check", "run")
+    assert checked.status == 2
+    assert checked.error.startswith(f"error: {reason}")
+    nowhere = command_line("check", "nowhere")
+    assert nowhere.status == 2
+    assert nowhere.error.startswith("error: nowhere: ")

@@ -1,13 +1,9 @@
 """conf/ and the schema fit each other; what is composed is typed, complete and checked."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
 from specdec_bench.cli import CONF
 from specdec_bench.config import compose
@@ -27,19 +23,9 @@ from specdec_bench.config.schema import (
 from specdec_bench.engines.base import ENGINES, check_support
 from specdec_bench.errors import ConfigError
 
+from .composing import experiment
+
 YAML_OPTIONS = [(group, path.stem) for group in OPTIONS for path in sorted((CONF / group).glob("*.yaml"))]
-
-
-@pytest.fixture(autouse=True)
-def composing() -> Iterator[None]:
-    compose.register_schemas()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-    GlobalHydra.instance().clear()
-
-
-def experiment(*overrides: str) -> ExperimentConfig:
-    return compose.experiment(hydra_compose("config", overrides=list(overrides)))
 
 
 @pytest.mark.parametrize(("group", "option"), YAML_OPTIONS)
@@ -204,17 +190,17 @@ def test_defaults_are_those_of_the_dataclasses() -> None:
     assert config.sampling == SamplingConfig()
 
 
-@pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_experiment_composes_and_survives_its_archive(path: Path) -> None:
-    config = experiment(f"experiment={path.stem}", "dataset.path=question.jsonl")
-    check_support(config)
-    assert config.expected.acceptance_length_drafted is not None
-    assert config.expected.source
-    assert (config.dataset.num_turns, config.load.num_warmup) == (1, 1)
-    assert compose.archived_experiment(yaml.safe_load(yaml.safe_dump(compose.to_tree(config)))) == config
-
-
 def test_an_archive_from_before_expected_values_is_read() -> None:
     tree = compose.to_tree(experiment("spec=ngram"))
     del tree["expected"], tree["dataset"]["num_turns"]
     assert compose.archived_experiment(tree).expected == Expected()
+
+
+def test_published_figures_of_another_draft_length_are_refused() -> None:
+    joint = "expected.acceptance_joint=[0.7,0.5,0.3]"
+    assert experiment(joint, "spec.draft_length=3").expected.acceptance_joint == [0.7, 0.5, 0.3]
+    assert experiment(joint, "spec=none").expected.acceptance_joint == [0.7, 0.5, 0.3]  # the baseline of such a run
+    words = r"spec\.draft_length=5: expected\.acceptance_joint has 3 values, .*; set spec\.draft_length=3, or expected"
+    with pytest.raises(ConfigError, match=words):
+        experiment(joint, "spec.draft_length=5")
+    experiment("experiment=vllm_qwen3_8b", "spec.draft_length=5", "expected.acceptance_joint=[]")

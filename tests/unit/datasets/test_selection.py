@@ -80,3 +80,25 @@ def test_what_is_not_selected_is_not_held(monkeypatch: pytest.MonkeyPatch) -> No
 def many() -> Iterator[Prompt]:
     for number in range(100_000):
         yield Prompt(prompt_id=str(number), category=str(number % 7), turns=("x" * 10_000 + str(number),))
+
+
+@pytest.mark.parametrize(
+    ("num_turns", "expected"),
+    [
+        (None, [("a", "b", "c"), ("d",)]),
+        (1, [("a",), ("d",)]),
+        (2, [("a", "b"), ("d",)]),
+        (9, [("a", "b", "c"), ("d",)]),
+    ],
+)
+def test_only_the_first_turns_are_asked(tmp_path: Path, num_turns: int | None, expected: list[tuple[str, ...]]) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_text('{"turns": ["a", "b", "c"]}\n{"prompt": "d"}\n', encoding="utf-8")
+    prompts = datasets.load(JsonlDataset(path=str(file), num_turns=num_turns), seed=0)
+    assert [prompt.turns for prompt in prompts] == expected
+    assert [prompt.prompt_id for prompt in prompts] == ["1", "2"]
+
+
+def test_no_turns_at_all_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"dataset\.num_turns=0: must be at least 1"):
+        JsonlDataset(path="p.jsonl", num_turns=0)

@@ -189,3 +189,17 @@ def test_what_the_release_lacks_is_refused_with_those_that_have_it() -> None:
     with pytest.raises(EngineUnavailableError, match="spec=eagle3: the installed vLLM has no parallel_drafting"):
         arguments.check_method("eagle3", ["eagle3"], ["method"], {"method": "eagle3", "parallel_drafting": True})
     arguments.check_method("eagle3", [], ["method"], {"method": "eagle3"})
+
+
+@pytest.mark.parametrize(
+    ("path", "head"),
+    [("yuhuili/EAGLE3-LLaMA3.3-Instruct-70B", "eagle3"), ("/data/eagle-trial/draft", "eagle")],
+)
+def test_a_path_that_vllm_takes_for_a_head_is_refused_for_other_methods(path: str, head: str) -> None:
+    draft = DraftCheckpoint(path=path)
+    with pytest.raises(ConfigError, match=rf"spec\.draft\.path={path}: .* as spec={head}, not draft_model"):
+        arguments.speculative_config(experiment(DraftModelSpec(draft=draft)))
+    for spec in (EagleSpec(draft=draft), Eagle3Spec(draft=draft), DFlashSpec(draft=draft)):
+        found = arguments.speculative_config(experiment(spec))
+        assert found is not None
+        assert (found["method"], found["model"]) == (spec.name, path)

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from specdec_bench.errors import ArchiveError
-from specdec_bench.report.check import check
+from specdec_bench.errors import NotComparableError
+from specdec_bench.report.check import check, verdict_line
 
 EXPECTED: dict[str, Any] = {
     "acceptance_length_drafted": 2.0,
@@ -14,6 +14,10 @@ EXPECTED: dict[str, Any] = {
     "relative_tolerance": 0.05,
     "source": "",
 }
+
+
+def config(expected: dict[str, Any] | None = EXPECTED, **spec: Any) -> dict[str, Any]:
+    return {"expected": expected, "spec": {"name": "eagle3", "draft_length": 2} | spec}
 
 
 def summary(length: float | None, joint: list[float] | None, **changes: Any) -> dict[str, Any]:
@@ -40,11 +44,11 @@ def summary(length: float | None, joint: list[float] | None, **changes: Any) -> 
     ],
 )
 def test_verdicts(length: float | None, joint: list[float] | None, passed: list[bool]) -> None:
-    assert [verdict.passed for verdict in check(summary(length, joint), EXPECTED)] == passed
+    assert [verdict.passed for verdict in check(summary(length, joint), config())] == passed
 
 
 def test_the_deviation_is_relative_to_what_was_expected() -> None:
-    (verdict, *_) = check(summary(2.12, [0.6, 0.4]), EXPECTED)
+    (verdict, *_) = check(summary(2.12, [0.6, 0.4]), config())
     assert verdict.deviation == pytest.approx(0.06)
 
 
@@ -58,11 +62,35 @@ def test_the_deviation_is_relative_to_what_was_expected() -> None:
     ],
 )
 def test_what_cannot_be_checked(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(ArchiveError, match=words):
-        check(summary(2.0, [0.6, 0.4], **changes), EXPECTED)
+    with pytest.raises(NotComparableError, match=words):
+        check(summary(2.0, [0.6, 0.4], **changes), config())
 
 
 @pytest.mark.parametrize("expected", [None, {}, EXPECTED | {"acceptance_length_drafted": None, "acceptance_joint": []}])
 def test_a_run_without_expected_values(expected: dict[str, Any] | None) -> None:
-    with pytest.raises(ArchiveError, match="no expected values"):
-        check(summary(2.0, [0.6, 0.4]), expected)
+    with pytest.raises(NotComparableError, match="no expected values"):
+        check(summary(2.0, [0.6, 0.4]), config(expected))
+
+
+def test_a_plain_run_is_not_compared() -> None:
+    with pytest.raises(NotComparableError, match=r"spec=none drafts nothing; .* of its speculative runs"):
+        check(summary(None, None), {"expected": EXPECTED, "spec": {"name": "none"}})
+
+
+def test_a_run_of_another_draft_length_is_not_compared() -> None:
+    words = (
+        r"expected\.acceptance_joint has 2 values, one for each draft position, and the run's spec\.draft_length is 3"
+    )
+    with pytest.raises(NotComparableError, match=words):
+        check(summary(2.0, [0.6, 0.4, 0.2]), config(draft_length=3))
+    only_length = EXPECTED | {"acceptance_joint": []}
+    assert len(check(summary(2.0, [0.6, 0.4, 0.2]), config(only_length, draft_length=3))) == 1
+
+
+def test_the_verdict_in_one_line() -> None:
+    good = check(summary(2.09, [0.6, 0.4]), config())
+    assert verdict_line(good, 0.05) == "pass: 3 of 3 figures within 5%"
+    bad = check(summary(2.12, [0.6, 0.37]), config())
+    assert verdict_line(bad, 0.05) == "OFF: acceptance_length_drafted +6.0%, acceptance_joint[2] -7.5%"
+    missing = check(summary(None, None), config())
+    assert verdict_line(missing, 0.05).startswith("OFF: acceptance_length_drafted undefined, ")

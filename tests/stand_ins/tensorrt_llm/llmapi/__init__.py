@@ -1,0 +1,3 @@
+"""The LLM API's classes."""
+
+from .llm_args import *  # noqa: F403

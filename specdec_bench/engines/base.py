@@ -62,7 +62,7 @@ class EngineSupport:
     """What one engine can do, known without importing it."""
 
     package: str | None
-    """The module that must be installed; the extra of the same name installs it."""
+    """The module that must be installed; the extra of the same name installs it, where a registry has it."""
     methods: Mapping[str, Mapping[str, tuple[Any, ...]]]
     """Method -> parameter -> allowed values (ANY: all). A parameter that is not listed must be null or false."""
     max_concurrency: int | None = None

@@ -1,14 +1,14 @@
 """TensorRT-LLM's LLM API in this process, its executor in processes of TensorRT-LLM's own.
 
 Where the counts come from. TensorRT-LLM tells of a request `decoding_iter` and `avg_decoded_tokens_per_iter`, the
-tokens so far / decoding_iter (cpp/include/tensorrt_llm/batch_manager/llmRequest.h, getAvgDecodedTokensPerIter). On
-the PyTorch backend the sampler adds one to the count where the last piece of a prompt gave the first token, and one
-in every step after it, however many tokens the step gave (tensorrt_llm/_torch/pyexecutor/sampler.py,
-update_requests; MTPSampler's and SpecSampler's alike); py_executor.py, _handle_responses, hands the count on with
-each response. So `decoding_iter` is the decode steps and the prefill: num_decode_steps = decoding_iter - 1. A prompt
-that is computed in pieces counts once. Read at commit 00026bd121addd9ee5650a7da9fee6b57db79a6f and its neighbours
-from 1.0 to 1.3. A request that is paused and computed anew would count a prefill more; the scheduler's default policy
-(GUARANTEED_NO_EVICT) pauses none.
+tokens so far / decoding_iter (cpp/include/tensorrt_llm/batch_manager/llmRequest.h, getAvgDecodedTokensPerIter, at
+00e9b8a773a690c1182ba23717e6c660a2246b70). On the PyTorch backend TorchSampler.update_requests adds one to the count
+where the last piece of a prompt gives the first token, and one in every step after it, however many tokens the step
+gives (tensorrt_llm/_torch/pyexecutor/sampler.py at 00026bd121addd9ee5650a7da9fee6b57db79a6f); the samplers of its
+one-model methods do likewise, and PyExecutor._handle_responses hands the count on with each response. So
+`decoding_iter` counts the prefill once and every decode step: num_decode_steps = decoding_iter - 1. A request that is
+paused and computed anew would count a prefill more; the default policy of its scheduler (GUARANTEED_NO_EVICT) pauses
+none.
 
 It does not tell how many steps had drafts, nor how many drafts it proposed and accepted: its counters for them are 0
 on the PyTorch backend. Those figures stay null.
@@ -148,16 +148,20 @@ class TensorRTLLMAdapter:
         """Yields one chunk a response; one that holds a single engine step says so.
 
         Raises:
-            EngineDiedError: TensorRT-LLM's executor is shut down.
+            EngineDiedError: TensorRT-LLM has shut down.
             EngineError: the request failed.
         """
-        result: Any = None
-        is_over = False
-        num_read = num_steps = 0  # tokens and engine steps that were yielded
+        from tensorrt_llm.llmapi import RequestError
+
         try:
             result = self._engine.generate_async(
                 list(request.prompt_token_ids), sampling_params=_sampling(request.sampling), streaming=True
             )
+        except Exception as error:  # whatever it does not take
+            raise EngineError(f"TensorRT-LLM: {type(error).__name__}: {_gist(error)}") from error
+        is_over = False
+        num_read = num_steps = 0  # tokens and engine steps that were yielded
+        try:
             # Every round yields the same object, grown by one response.
             async for _ in result:
                 completion = result.outputs[0]
@@ -179,19 +183,19 @@ class TensorRTLLMAdapter:
                     counters=self._counters(result, num_read) if is_over else None,
                     num_steps=1 if is_one_step else None,
                 )
-        except (RuntimeError, ValueError, TypeError) as error:
+        except SpecDecBenchError:
+            raise
+        except RequestError as error:
             is_over = True
-            told = f"{type(error).__name__}: {_gist(error)}"
-            if self._is_shut_down():
-                raise EngineDiedError(f"TensorRT-LLM's executor died: {told}; run.log has its last words") from error
-            raise EngineError(f"TensorRT-LLM: {told}") from error
+            raise EngineError(f"TensorRT-LLM: {_gist(error)}") from error
+        except Exception as error:  # what is not one request's shuts TensorRT-LLM down (its _handle_background_error)
+            is_over = True
+            raise EngineDiedError(
+                f"TensorRT-LLM died: {type(error).__name__}: {_gist(error)}; run.log has its last words"
+            ) from error
         finally:
-            if result is not None and not is_over:  # the reader left early
+            if not is_over:  # the reader left early
                 result.abort()
-
-    def _is_shut_down(self) -> bool:
-        executor = getattr(self._engine, "_executor", None)
-        return executor is not None and bool(executor.is_shutdown())
 
     def _counters(self, result: Any, num_tokens: int) -> AcceptanceCounters | None:
         """Returns the executor's count of one finished request; None in plain decoding, or where the release has none.

@@ -2,8 +2,9 @@
 
     python tests/stand_ins/signatures.py sglang FOLDER v0.5.16 > tests/stand_ins/signatures/sglang.json
 
-FOLDER holds the engine's source at that commit or release (a checkout, an unpacked wheel). What is written are facts:
-the names, annotations and defaults of fields, the members of enums, whether a class takes unknown fields, and which
+FOLDER holds the engine's source at that commit or release (a checkout, an unpacked wheel); FILE=COMMIT names another
+one for a single file. tests/stand_ins/README.md says where each committed file is from. What is written are facts: the
+names, annotations and defaults of fields, the members of enums, whether a class takes unknown fields, and which
 backends a class says it supports. No code is kept.
 """
 
@@ -43,15 +44,37 @@ SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
 BACKENDS = ("pytorch", "_autodeploy")
 
 
-def read(engine: str, folder: Path, commit: str) -> dict[str, Any]:
-    """Returns the signatures of an engine's classes; a file or a class that is not there is left out."""
+def read(engine: str, folder: Path, commit: str, commits: dict[str, str] | None = None) -> dict[str, Any]:
+    """Returns the signatures of an engine's classes; a file or a class that is not there is left out.
+
+    Args:
+        engine: of SOURCES.
+        folder: its source.
+        commit: of the source.
+        commits: of files that are from another one.
+    """
     classes: dict[str, Any] = {}
+    at: dict[str, str] = {}
     for file, names in SOURCES[engine].items():
         if (folder / file).is_file():
+            at[file] = (commits or {}).get(file, commit)
             tree = ast.parse((folder / file).read_text(encoding="utf-8"))
             found = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
             classes |= {name: {"file": file} | signature(found[name]) for name in names if name in found}
-    return {"engine": engine, "commit": commit, "classes": classes}
+    return {"engine": engine, "commits": at, "classes": classes}
+
+
+def load(file: str) -> dict[str, Any]:
+    """Returns the classes of a committed file."""
+    path = Path(__file__).resolve().parent / "signatures" / file
+    classes: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["classes"]
+    return classes
+
+
+def field_names(classes: dict[str, Any], name: str) -> set[str]:
+    """Returns the fields of a class, those of its bases too."""
+    bases = [field_names(classes, base) for base in classes[name]["bases"] if base in classes]
+    return set(classes[name]["fields"]).union(*bases)
 
 
 def signature(node: ast.ClassDef) -> dict[str, Any]:
@@ -130,6 +153,7 @@ def _backends(function: ast.FunctionDef) -> list[str]:
 
 
 if __name__ == "__main__":
-    chosen, source, release = sys.argv[1:]
-    json.dump(read(chosen, Path(source), release), sys.stdout, indent=1)
+    chosen, source, release, *others = sys.argv[1:]
+    apart = dict(other.split("=") for other in others)
+    json.dump(read(chosen, Path(source), release, apart), sys.stdout, indent=1)
     print()

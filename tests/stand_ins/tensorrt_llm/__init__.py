@@ -7,7 +7,7 @@ one token in plain decoding, and with drafts K + 1 tokens and one in turn. Its v
 from ._llm import LLM, Response
 from ._signatures import CLASSES, DATA
 
-__version__ = f"0.0.0+stand.in.of.{DATA['commit'][:12]}"
+__version__ = f"0.0.0+stand.in.of.{DATA['commits']['tensorrt_llm/llmapi/llm_args.py'][:12]}"
 
 SamplingParams = CLASSES["SamplingParams"]
 

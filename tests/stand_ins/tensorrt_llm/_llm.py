@@ -5,11 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .llmapi import llm_args
-
-
-class RequestError(RuntimeError):
-    """One request failed."""
+from .llmapi import RequestError, llm_args
 
 
 class Response(NamedTuple):
@@ -18,7 +14,8 @@ class Response(NamedTuple):
     token_ids: list[int]
     decoding_iter: int
     finish_reason: str | None = None
-    error: str | None = None
+    error: str | Exception | None = None
+    """A text fails the request, an exception shuts the executor down, as in GenerationExecutor."""
 
 
 @dataclass
@@ -46,6 +43,9 @@ class RequestOutput:
         if self.finished:
             raise StopAsyncIteration
         response = next(self._responses)
+        if isinstance(response.error, Exception):
+            self._llm.shutdown()
+            raise response.error
         if response.error is not None:
             raise RequestError(response.error)
         output = self.outputs[0]
@@ -64,14 +64,6 @@ class RequestOutput:
         self._llm.aborted.append(self)
 
 
-class _Executor:
-    def __init__(self) -> None:
-        self.is_down = False
-
-    def is_shutdown(self) -> bool:
-        return self.is_down
-
-
 class LLM:
     """Takes what the real one takes, and answers with a script."""
 
@@ -87,7 +79,7 @@ class LLM:
         self.requests: list[Any] = []
         """The sampling parameters of every request."""
         self.aborted: list[RequestOutput] = []
-        self._executor = _Executor()
+        self.is_shut_down = False
 
     def generate_async(self, inputs: list[int], sampling_params: Any, streaming: bool) -> RequestOutput:
         """Returns the request, under way."""
@@ -110,4 +102,4 @@ class LLM:
 
     def shutdown(self) -> None:
         """Ends the executor."""
-        self._executor.is_down = True
+        self.is_shut_down = True

@@ -140,7 +140,7 @@ def test_any_of_several_stops_ends_a_request_and_no_other() -> None:
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        ([([10], 1), ([], 1, None, "out of blocks")], "RequestError: out of blocks"),
+        ([([10], 1), ([], 1, None, "out of blocks")], "TensorRT-LLM: out of blocks"),
         ([([10], 1), ([11], 2, "cancelled")], "ended as 'cancelled'"),
         ([([10], 1), ([11], 3, "length")], "it counts steps in another way"),
     ],
@@ -174,15 +174,25 @@ def test_tokens_that_the_mean_knows_and_the_stream_lacks_are_refused(monkeypatch
     assert "avg_decoded_tokens_per_iter=2.0" in error.message
 
 
-def test_an_executor_that_is_down_ends_the_engine() -> None:
+def test_what_is_not_one_request_s_ends_the_engine() -> None:
+    from tensorrt_llm import Response
+
     adapter = started(NoSpec())
-    adapter._engine.script = []
-    adapter._engine.generate_async = lambda *_, **__: (_ for _ in ()).throw(RuntimeError("the executor is down"))
-    adapter._engine.shutdown()
+    adapter._engine.script = [Response([10], 1), Response([], 1, None, MemoryError("out of it"))]
     result, raised = asyncio.run(receive(adapter, request(), LiveCounts()))
     assert isinstance(raised, EngineDiedError)
+    assert result.token_ids == [10]
     assert result.error is not None
-    assert "run.log has its last words" in result.error.message
+    assert result.error.message == "TensorRT-LLM died: MemoryError: out of it; run.log has its last words"
+    assert adapter._engine.aborted == []
+
+
+def test_a_request_that_is_not_taken_fails_alone() -> None:
+    adapter = started(NoSpec())
+    adapter._engine.generate_async = lambda *_, **__: (_ for _ in ()).throw(ValueError("the prompt is too long"))
+    error = received(adapter, None).error
+    assert error is not None
+    assert error.message == "TensorRT-LLM: ValueError: the prompt is too long"
 
 
 def test_a_reader_that_leaves_early_cancels_its_request_and_one_that_stays_does_not() -> None:

@@ -1,10 +1,9 @@
 """What each method and setting is called in TensorRT-LLM, in the release that was read and in a later one."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
+from stand_ins.signatures import field_names, load
 
 from specdec_bench.config.schema import (
     AutoDeployEngine,
@@ -28,29 +27,17 @@ from specdec_bench.engines.base import check_support
 from specdec_bench.engines.tensorrt_llm_arguments import Release
 from specdec_bench.errors import ConfigError, EngineUnavailableError
 
-SIGNATURES = Path(__file__).resolve().parents[2] / "stand_ins" / "signatures"
 DRAFT = DraftCheckpoint(path="org/draft")
-
-
-def read(file: str) -> dict[str, Any]:
-    classes: dict[str, Any] = json.loads((SIGNATURES / file).read_text(encoding="utf-8"))["classes"]
-    return classes
-
-
-def fields(classes: dict[str, Any], name: str) -> set[str]:
-    """The fields of a class, those of its bases too."""
-    bases = [fields(classes, base) for base in classes[name]["bases"] if base in classes]
-    return set(classes[name]["fields"]).union(*bases)
 
 
 def release(llm_args: str = "TorchLlmArgs", decoding: str = "tensorrt_llm.json") -> Release:
     """The release that was read; `decoding` may give it the decoding configs of a later one."""
-    classes, drafters = read("tensorrt_llm.json"), read(decoding)
+    classes, drafters = load("tensorrt_llm.json"), load(decoding)
     found = {name: classes if "Decoding" not in name else drafters for name in arguments.CLASSES}
     return Release(
         version="R",
-        known=fields(classes, llm_args),
-        fields={name: fields(of, name) for name, of in found.items() if name in of},
+        known=field_names(classes, llm_args),
+        fields={name: field_names(of, name) for name, of in found.items() if name in of},
     )
 
 
@@ -181,7 +168,7 @@ def test_auto_deploy_has_names_of_its_own() -> None:
         "skip_tokenizer_init": True,
     }
     # Later releases have those of the PyTorch backend beside world_size.
-    known = fields(read("tensorrt_llm.json"), "TorchLlmArgs") | {"world_size"}
+    known = field_names(load("tensorrt_llm.json"), "TorchLlmArgs") | {"world_size"}
     later = Release(version="R", known=known, fields=NOW.fields)
     found = arguments.engine_arguments(experiment(NoSpec(), engine), later)
     assert found["cuda_graph_config"] == {"CudaGraphConfig": {"max_batch_size": 6, "enable_padding": True}}
@@ -291,7 +278,7 @@ def test_known_extra_arguments_are_passed() -> None:
 def test_sampling(request_: tuple[int, float, float, int, int, tuple[int, ...]], expected: dict[str, Any]) -> None:
     found = arguments.sampling_arguments(*request_)
     assert found == {"max_tokens": 16, "detokenize": False} | expected
-    assert found.keys() <= fields(read("tensorrt_llm.json"), "SamplingParams")
+    assert found.keys() <= field_names(load("tensorrt_llm.json"), "SamplingParams")
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """The script that reads signatures out of an engine's source, on a source made up here; and what it read."""
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from stand_ins import signatures
 
 STAND_INS = Path(__file__).resolve().parents[2] / "stand_ins"
 
@@ -73,29 +73,20 @@ EXPECTED: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def signatures() -> Any:
-    spec = importlib.util.spec_from_file_location("signatures", STAND_INS / "signatures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_fields_defaults_refusals_and_backends_are_read(signatures: Any, tmp_path: Path) -> None:
+def test_fields_defaults_refusals_and_backends_are_read(tmp_path: Path) -> None:
     file = "tensorrt_llm/llmapi/llm_args.py"
     (tmp_path / file).parent.mkdir(parents=True)
     (tmp_path / file).write_text(SOURCE, encoding="utf-8")
     found = signatures.read("tensorrt_llm", tmp_path, "abc")
-    assert (found["engine"], found["commit"]) == ("tensorrt_llm", "abc")
+    assert (found["engine"], found["commits"]) == ("tensorrt_llm", {file: "abc"})
+    assert signatures.read("tensorrt_llm", tmp_path, "abc", {file: "def"})["commits"] == {file: "def"}
     assert found["classes"] == {name: {"file": file} | facts for name, facts in EXPECTED.items()}
 
 
-def test_annotated_fields_and_members_of_an_enum(signatures: Any, tmp_path: Path) -> None:
+def test_annotated_fields_and_members_of_an_enum(tmp_path: Path) -> None:
     for file, source in {
         "sglang/srt/server_args.py": "class ServerArgs:\n    tp_size: A[int, Arg(help='x')] = 1\n    model_path: str\n",
-        "sglang/srt/speculative/spec_info.py": "class SpeculativeAlgorithm(Enum):\n    EAGLE = auto()\n    NONE = auto()",
+        "sglang/srt/speculative/spec_info.py": "class SpeculativeAlgorithm:\n    EAGLE = auto()\n    NONE = auto()",
     }.items():
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text(source, encoding="utf-8")
@@ -107,7 +98,7 @@ def test_annotated_fields_and_members_of_an_enum(signatures: Any, tmp_path: Path
     assert classes["SpeculativeAlgorithm"]["members"] == ["EAGLE", "NONE"]
 
 
-def test_a_backend_that_is_not_compared_with_is_not_guessed(signatures: Any, tmp_path: Path) -> None:
+def test_a_backend_that_is_not_compared_with_is_not_guessed(tmp_path: Path) -> None:
     file = tmp_path / "tensorrt_llm/llmapi/llm_args.py"
     file.parent.mkdir(parents=True)
     file.write_text("class KvCacheConfig:\n    def supports_backend(self, backend): return open(backend)\n")
@@ -116,8 +107,8 @@ def test_a_backend_that_is_not_compared_with_is_not_guessed(signatures: Any, tmp
 
 
 @pytest.mark.parametrize("path", sorted(STAND_INS.glob("signatures/*.json")), ids=lambda path: path.stem)
-def test_what_was_read_says_where_it_is_from_and_every_class_has_its_bases(signatures: Any, path: Path) -> None:
+def test_what_was_read_says_where_it_is_from_and_every_class_has_its_bases(path: Path) -> None:
     data = json.loads(path.read_text(encoding="utf-8"))
-    assert data["commit"]
     for name, facts in data["classes"].items():
+        assert data["commits"][facts["file"]]
         assert name in signatures.SOURCES[data["engine"]][facts["file"]]

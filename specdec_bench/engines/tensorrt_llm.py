@@ -23,7 +23,7 @@ from typing import Any
 from specdec_bench.config.schema import ExperimentConfig, LLMAPIEngine, NoSpec, TensorRTLLMEngine
 from specdec_bench.engines import tensorrt_llm_arguments
 from specdec_bench.engines.tensorrt_llm_arguments import Release
-from specdec_bench.errors import EngineDiedError, EngineError, EngineUnavailableError, SpecDecBenchError
+from specdec_bench.errors import EngineDiedError, EngineError, EngineUnavailableError, SpecDecBenchError, gist
 from specdec_bench.records import (
     AcceptanceCounters,
     Chunk,
@@ -96,7 +96,7 @@ class TensorRTLLMAdapter:
             raise
         except Exception as error:  # TensorRT-LLM raises what it likes, and what its workers raised stands in the log
             raise EngineError(
-                f"TensorRT-LLM {self._release} did not start: {type(error).__name__}: {_gist(error)}; "
+                f"TensorRT-LLM {self._release} did not start: {type(error).__name__}: {gist(error)}; "
                 "run.log has its own words"
             ) from error
 
@@ -158,7 +158,7 @@ class TensorRTLLMAdapter:
                 list(request.prompt_token_ids), sampling_params=_sampling(request.sampling), streaming=True
             )
         except Exception as error:  # whatever it does not take
-            raise EngineError(f"TensorRT-LLM: {type(error).__name__}: {_gist(error)}") from error
+            raise EngineError(f"TensorRT-LLM: {type(error).__name__}: {gist(error)}") from error
         is_over = False
         num_read = num_steps = 0  # tokens and engine steps that were yielded
         try:
@@ -187,11 +187,11 @@ class TensorRTLLMAdapter:
             raise
         except RequestError as error:
             is_over = True
-            raise EngineError(f"TensorRT-LLM: {_gist(error)}") from error
+            raise EngineError(f"TensorRT-LLM: {gist(error)}") from error
         except Exception as error:  # what is not one request's shuts TensorRT-LLM down (its _handle_background_error)
             is_over = True
             raise EngineDiedError(
-                f"TensorRT-LLM died: {type(error).__name__}: {_gist(error)}; run.log has its last words"
+                f"TensorRT-LLM died: {type(error).__name__}: {gist(error)}; run.log has its last words"
             ) from error
         finally:
             if not is_over:  # the reader left early
@@ -268,10 +268,6 @@ def _reason(completion: Any, sampling: RequestSampling) -> FinishReason:
             f"{list(sampling.stop_token_ids)}"
         )
     return "stop"
-
-
-def _gist(error: BaseException) -> str:
-    return (str(error).strip() or "no message").splitlines()[0]
 
 
 def _plain(arguments: Any) -> dict[str, Any]:

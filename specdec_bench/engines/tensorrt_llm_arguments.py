@@ -4,7 +4,6 @@ An object among the arguments stands here as `{"CLASS": {its own arguments}}`, p
 `built` makes the objects.
 """
 
-import difflib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from specdec_bench.config.schema import (
     NgramSpec,
     TensorRTLLMEngine,
 )
+from specdec_bench.engines.extra_arguments import checked
 from specdec_bench.errors import ConfigError, EngineUnavailableError
 
 SETTINGS: Mapping[str, str] = {
@@ -44,6 +44,7 @@ SETTINGS: Mapping[str, str] = {
     "pipeline_parallel_size": "engine.pipeline_parallel_size (engine.world_size of auto_deploy)",
     "moe_expert_parallel_size": "engine.expert_parallel_size (engine.world_size of auto_deploy)",
     "world_size": "engine.world_size",
+    "backend": "engine=tensorrt_llm or engine=auto_deploy",
 }
 """Arguments of LlmArgs that a setting decides."""
 
@@ -237,20 +238,14 @@ def extra_arguments(extra: Mapping[str, Any], release: Release) -> dict[str, Any
     Raises:
         ConfigError: a key that a setting of the project decides, or that the installed release lacks.
     """
-    for name in extra:
-        if name in SETTINGS:
-            raise ConfigError(f"engine.extra_args.{name}: the project sets this itself; use {SETTINGS[name]}")
-        if name in FIXED:
-            raise ConfigError(f"engine.extra_args.{name}: the project needs it as {FIXED[name]!r}; leave it out")
-        if name == "backend":
-            raise ConfigError("engine.extra_args.backend: use engine=tensorrt_llm or engine=auto_deploy")
-        if name not in release.known:
-            close = difflib.get_close_matches(name, release.known, n=3)
-            raise ConfigError(
-                f"engine.extra_args.{name}: TensorRT-LLM {release.version} has no such engine argument"
-                + (f"; did you mean {', '.join(close)}?" if close else "; see TensorRT-LLM's LlmArgs")
-            )
-    return dict(extra)
+    return checked(
+        extra,
+        release.known,
+        settings=SETTINGS,
+        fixed=FIXED,
+        engine=f"TensorRT-LLM {release.version}",
+        reference="TensorRT-LLM's LlmArgs",
+    )
 
 
 def built(arguments: Mapping[str, Any], make: Callable[[str, dict[str, Any]], Any]) -> dict[str, Any]:

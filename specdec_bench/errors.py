@@ -58,3 +58,8 @@ class RunInterrupted(SpecDecBenchError):  # noqa: N818  (an interruption, as Key
     """The user stopped the run; what was measured until then is kept."""
 
     exit_status = 130
+
+
+def gist(error: BaseException) -> str:
+    """Returns the first line of what an exception says."""
+    return (str(error).strip() or "no message").splitlines()[0]

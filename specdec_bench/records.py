@@ -76,8 +76,8 @@ class AcceptanceCounters(Record, frozen=True, kw_only=True):
     Counted before the last step is cut by end-of-sequence or the token limit.
     """
 
-    num_verify_steps: int
-    num_accepted: int
+    num_verify_steps: int | None
+    num_accepted: int | None
     num_proposed: int | None = None
     """`None` also where the engine pads its proposals, so that the count would be nominal."""
     num_decode_steps: int | None = None

@@ -15,6 +15,7 @@ from specdec_bench.config.schema import (
     ClosedLoad,
     DraftCheckpoint,
     ExperimentConfig,
+    LLMAPIEngine,
     SGLangEngine,
     SweepConfig,
     SyntheticEngine,
@@ -128,7 +129,7 @@ def _complete(config: ExperimentConfig, largest_concurrency: int) -> ExperimentC
         draft = draft_checkpoint(config)
         if draft is not None:
             config.spec.draft = DraftCheckpoint(path=_absolute(draft.path), revision=draft.revision)
-    if isinstance(config.engine, SGLangEngine | VLLMEngine) and config.engine.max_num_seqs is None:
+    if isinstance(config.engine, LLMAPIEngine | SGLangEngine | VLLMEngine) and config.engine.max_num_seqs is None:
         assert isinstance(config.load, ClosedLoad)
         config.engine.max_num_seqs = max(config.load.concurrency, largest_concurrency)
     config.model.path = _absolute(config.model.path)

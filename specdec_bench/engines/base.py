@@ -62,7 +62,7 @@ class EngineSupport:
     """What one engine can do, known without importing it."""
 
     package: str | None
-    """The module that must be installed; the extra of the same name installs it."""
+    """The module that must be installed; the extra of the same name installs it, where a registry has it."""
     methods: Mapping[str, Mapping[str, tuple[Any, ...]]]
     """Method -> parameter -> allowed values (ANY: all). A parameter that is not listed must be null or false."""
     max_concurrency: int | None = None
@@ -70,7 +70,14 @@ class EngineSupport:
     """Why a limit is there, by parameter or `concurrency`."""
     sampling: Mapping[tuple[str, ...], str] = field(default_factory=dict)
     """Sampling settings that it cannot have (together), and why."""
+    greedy: Mapping[str, str] = field(default_factory=dict)
+    """Methods that run at temperature 0 only, and why."""
 
+
+_LLM_API_SAMPLING = {
+    ("min_new_tokens",): "TensorRT-LLM holds back one end token only, and a model may have several",
+    ("ignore_eos", "stop_token_ids"): "TensorRT-LLM ignores all stops or none",
+}
 
 ENGINES: Mapping[str, EngineSupport] = {
     "transformers": EngineSupport(
@@ -123,6 +130,27 @@ ENGINES: Mapping[str, EngineSupport] = {
             ("ignore_eos", "stop_token_ids"): "SGLang ignores all stops or none",
         },
     ),
+    "tensorrt_llm": EngineSupport(
+        package="tensorrt_llm",
+        methods={
+            "none": {},
+            "ngram": {"draft_length": ANY, "ngram_min": (1,), "ngram_max": ANY},
+            "draft_model": {"draft_length": ANY, "draft": ANY, "parallel_drafting": ANY},
+            "eagle3": {"draft_length": ANY, "draft": ANY},
+            "mtp": {"draft_length": ANY, "draft": ANY},
+        },
+        reasons={"ngram_min": "its lookup falls back to single tokens"},
+        sampling=_LLM_API_SAMPLING,
+        greedy=dict.fromkeys(
+            ("draft_model", "eagle3", "mtp"),
+            "drafter and target are one model there, which samples only with engine.allow_advanced_sampling=true",
+        ),
+    ),
+    "auto_deploy": EngineSupport(
+        package="tensorrt_llm",
+        methods={"none": {}, "draft_model": {"draft_length": ANY, "draft": ANY}},
+        sampling=_LLM_API_SAMPLING,
+    ),
     "synthetic": EngineSupport(
         package=None,
         methods={
@@ -168,6 +196,12 @@ def check_support(config: ExperimentConfig) -> None:
         if all(values.values()):
             given = ", ".join(f"sampling.{name}={value}" for name, value in values.items())
             raise ConfigError(f"{given}: engine={engine} cannot do that ({reason}); leave one at its default")
+    temperature, samples = config.sampling.temperature, getattr(config.engine, "allow_advanced_sampling", False)
+    if spec.name in support.greedy and temperature > 0 and not samples:
+        raise ConfigError(
+            f"sampling.temperature={temperature}: engine={engine} takes only 0 for spec={spec.name} "
+            f"({support.greedy[spec.name]})"
+        )
     if (
         isinstance(load, ClosedLoad)
         and support.max_concurrency is not None

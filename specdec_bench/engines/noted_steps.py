@@ -72,6 +72,6 @@ class NotedSteps:
             accepted = [size - 1 for size in sizes]
             if is_first and sizes:  # the prefill
                 proposed[0] = accepted[0] = 0
-        if counters is not None and sizes and self.num_steps > 1:
+        if counters is not None and counters.num_accepted is not None and sizes and self.num_steps > 1:
             accepted[-1] = sizes[-1] - 1 + counters.num_accepted + self.num_steps - self.num_tokens
         return StepBatch(token_ids, sizes, times_ns, proposed, accepted, finish_reason, counters)

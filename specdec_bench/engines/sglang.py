@@ -16,7 +16,7 @@ from typing import Any
 from specdec_bench.config.schema import ExperimentConfig, NoSpec, SGLangEngine
 from specdec_bench.engines import sglang_arguments
 from specdec_bench.engines.noted_steps import NotedSteps
-from specdec_bench.errors import EngineDiedError, EngineError, EngineUnavailableError, SpecDecBenchError
+from specdec_bench.errors import EngineDiedError, EngineError, EngineUnavailableError, SpecDecBenchError, gist
 from specdec_bench.records import (
     AcceptanceCounters,
     Chunk,
@@ -78,7 +78,7 @@ class SGLangAdapter:
         except SpecDecBenchError:
             raise
         except Exception as error:  # SGLang raises what it likes, and what its scheduler raised stands in the log
-            raise EngineError(f"SGLang {release} did not start: {type(error).__name__}: {_gist(error)}") from error
+            raise EngineError(f"SGLang {release} did not start: {type(error).__name__}: {gist(error)}") from error
         manager, loop = self._engine.tokenizer_manager, asyncio.get_running_loop()
         manager.auto_create_handle_loop()
         # After the line above, which sets handlers that end this process.
@@ -173,7 +173,7 @@ class SGLangAdapter:
         except EngineError as error:
             failure = error
         except (ValueError, RuntimeError) as error:
-            failure = EngineError(f"SGLang: {type(error).__name__}: {_gist(error)}")
+            failure = EngineError(f"SGLang: {type(error).__name__}: {gist(error)}")
         finally:
             self._readers.discard(reader)
             self._noted.pop(rid, None)
@@ -272,10 +272,6 @@ def _reason(meta: Mapping[str, Any], sampling: RequestSampling) -> FinishReason 
             f"SGLang stopped at token {matched}, which is none of sampling's stops {list(sampling.stop_token_ids)}"
         )
     return "stop"
-
-
-def _gist(error: BaseException) -> str:
-    return (str(error).strip() or "no message").splitlines()[0]
 
 
 def _plain(arguments: Any) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The project's vocabulary in SGLang's spelling. Imports no SGLang."""
 
-import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -13,7 +12,8 @@ from specdec_bench.config.schema import (
     NgramSpec,
     SGLangEngine,
 )
-from specdec_bench.errors import ConfigError, EngineUnavailableError
+from specdec_bench.engines.extra_arguments import checked
+from specdec_bench.errors import EngineUnavailableError
 
 ALGORITHMS: Mapping[str, tuple[str, ...]] = {
     "ngram": ("NGRAM", "LOOKAHEAD"),
@@ -155,18 +155,9 @@ def extra_arguments(extra: Mapping[str, Any], known: Collection[str], release: s
     Raises:
         ConfigError: a key that a setting of the project decides, or that the installed release lacks.
     """
-    for name in extra:
-        if name in SETTINGS:
-            raise ConfigError(f"engine.extra_args.{name}: the project sets this itself; use {SETTINGS[name]}")
-        if name in FIXED:
-            raise ConfigError(f"engine.extra_args.{name}: the project needs it as {FIXED[name]!r}; leave it out")
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=3)
-            raise ConfigError(
-                f"engine.extra_args.{name}: SGLang {release} has no such engine argument"
-                + (f"; did you mean {', '.join(close)}?" if close else "; see SGLang's ServerArgs")
-            )
-    return dict(extra)
+    return checked(
+        extra, known, settings=SETTINGS, fixed=FIXED, engine=f"SGLang {release}", reference="SGLang's ServerArgs"
+    )
 
 
 def proposed_per_step(config: ExperimentConfig) -> int | None:

@@ -18,7 +18,7 @@ from typing import Any
 from specdec_bench.config.schema import ExperimentConfig, NgramSpec, NoSpec, SuffixSpec, VLLMEngine
 from specdec_bench.engines import vllm_arguments
 from specdec_bench.engines.noted_steps import NotedSteps
-from specdec_bench.errors import EngineDiedError, EngineError, EngineUnavailableError
+from specdec_bench.errors import EngineDiedError, EngineError, EngineUnavailableError, gist
 from specdec_bench.records import (
     AcceptanceCounters,
     Chunk,
@@ -89,7 +89,7 @@ class VLLMAdapter:
                 AsyncEngineArgs(**arguments), stat_loggers=[_stat_logger(self._totals)]
             )
         except Exception as error:  # vLLM raises what it likes, and what its engine core raised stands in the log
-            raise EngineError(f"vLLM {release} did not start: {type(error).__name__}: {_gist(error)}") from error
+            raise EngineError(f"vLLM {release} did not start: {type(error).__name__}: {gist(error)}") from error
         resolved = self._engine.vllm_config
         # vLLM's second model runner fills up what its n-gram lookup did not find.
         self._nominal_proposals = isinstance(self._config.spec, NgramSpec) and bool(
@@ -153,9 +153,9 @@ class VLLMAdapter:
                     continue
                 yield self._batch(steps, completion if output.finished else None)
         except self._dead_error as error:
-            failure = EngineDiedError(f"vLLM's engine core died: {_gist(error)}")
+            failure = EngineDiedError(f"vLLM's engine core died: {gist(error)}")
         except (ValueError, RuntimeError) as error:
-            failure = EngineError(f"vLLM: {type(error).__name__}: {_gist(error)}")
+            failure = EngineError(f"vLLM: {type(error).__name__}: {gist(error)}")
         finally:
             await outputs.aclose()  # where the reader left early, vLLM drops the request
         if failure is not None:
@@ -312,10 +312,6 @@ def _sampling(request: GenerationRequest) -> Any:
 def _reason(completion: Any) -> FinishReason | None:
     reason = completion.finish_reason
     return None if reason is None else "length" if reason == "length" else "stop"
-
-
-def _gist(error: BaseException) -> str:
-    return (str(error).strip() or "no message").splitlines()[0]
 
 
 def _plain(config: Any) -> dict[str, Any]:

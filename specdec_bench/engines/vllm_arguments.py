@@ -1,6 +1,5 @@
 """The project's vocabulary in vLLM's spelling. Imports no vLLM."""
 
-import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from specdec_bench.config.schema import (
     SuffixSpec,
     VLLMEngine,
 )
+from specdec_bench.engines.extra_arguments import checked
 from specdec_bench.errors import ConfigError, EngineUnavailableError
 
 SETTINGS: Mapping[str, str] = {
@@ -172,18 +172,9 @@ def extra_arguments(extra: Mapping[str, Any], known: Collection[str], release: s
     Raises:
         ConfigError: a key that a setting of the project decides, or that the installed release lacks.
     """
-    for name in extra:
-        if name in SETTINGS:
-            raise ConfigError(f"engine.extra_args.{name}: the project sets this itself; use {SETTINGS[name]}")
-        if name in FIXED:
-            raise ConfigError(f"engine.extra_args.{name}: the project needs it as {FIXED[name]!r}; leave it out")
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=3)
-            raise ConfigError(
-                f"engine.extra_args.{name}: vLLM {release} has no such engine argument"
-                + (f"; did you mean {', '.join(close)}?" if close else "; see vLLM's AsyncEngineArgs")
-            )
-    return dict(extra)
+    return checked(
+        extra, known, settings=SETTINGS, fixed=FIXED, engine=f"vLLM {release}", reference="vLLM's AsyncEngineArgs"
+    )
 
 
 def check_method(method: str, known: Collection[str], fields: Collection[str], arguments: Mapping[str, Any]) -> None:

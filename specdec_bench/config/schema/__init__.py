@@ -18,9 +18,12 @@ from specdec_bench.config.schema.dataset import (
     SpeedBenchDataset,
 )
 from specdec_bench.config.schema.engine import (
+    AutoDeployEngine,
     EngineConfig,
+    LLMAPIEngine,
     SGLangEngine,
     SyntheticEngine,
+    TensorRTLLMEngine,
     TransformersEngine,
     VLLMEngine,
 )
@@ -55,6 +58,7 @@ __all__ = [
     "AUTO",
     "NO_BASELINE",
     "OPTIONS",
+    "AutoDeployEngine",
     "CheckpointSpec",
     "ClosedLoad",
     "DFlashSpec",
@@ -70,6 +74,7 @@ __all__ = [
     "ExperimentConfig",
     "HFDataset",
     "JsonlDataset",
+    "LLMAPIEngine",
     "LoadConfig",
     "MTBenchDataset",
     "MTPSpec",
@@ -88,6 +93,7 @@ __all__ = [
     "SuffixSpec",
     "SweepConfig",
     "SyntheticEngine",
+    "TensorRTLLMEngine",
     "TransformersEngine",
     "VLLMEngine",
     "draft_length",

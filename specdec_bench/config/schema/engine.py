@@ -157,3 +157,65 @@ class SGLangEngine(EngineConfig):
         share = self.gpu_memory_utilization
         if share is not None:
             require(0 < share < 1, "engine.gpu_memory_utilization", share, "must lie in (0, 1)")
+
+
+@dataclass(kw_only=True)
+class LLMAPIEngine(EngineConfig):
+    """What the two engines of TensorRT-LLM's LLM API share. A null leaves the choice to TensorRT-LLM."""
+
+    max_num_seqs: int | None = None
+    """Requests in one batch (max_batch_size) and the largest CUDA graph; null takes the largest concurrency of the
+    sweep (of the run, if it is none), so that every cell runs on the same engine, baseline included."""
+    max_num_batched_tokens: int | None = None
+    """Tokens in one batch (max_num_tokens)."""
+    enable_prefix_caching: bool = False
+    """Reuse of KV cache blocks."""
+    gpu_memory_utilization: float | None = None
+    """Share of the memory that is free once the weights are loaded, for the KV cache."""
+    attention_backend: str | None = None
+    disable_overlap_scheduler: bool | None = None
+    """null switches the overlap scheduler off for spec=ngram and spec=draft_model, which do not run with it, and
+    leaves it on otherwise; true takes it from every cell alike, the baseline too."""
+
+    def __post_init__(self) -> None:
+        at_least(1, engine__max_num_seqs=self.max_num_seqs, engine__max_num_batched_tokens=self.max_num_batched_tokens)
+        share = self.gpu_memory_utilization
+        if share is not None:
+            require(0 < share < 1, "engine.gpu_memory_utilization", share, "must lie in (0, 1)")
+
+
+@dataclass(kw_only=True)
+class TensorRTLLMEngine(LLMAPIEngine):
+    """TensorRT-LLM's LLM API on its PyTorch backend, in process; whatever release is installed."""
+
+    name: str = "tensorrt_llm"
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    expert_parallel_size: int = 1
+    enforce_eager: bool = False
+    """No CUDA graphs."""
+    allow_advanced_sampling: bool = False
+    """Lets the methods whose drafter is part of the target's model sample at a temperature above 0. A prototype of
+    TensorRT-LLM, and in its later releases only."""
+
+    def __post_init__(self) -> None:
+        LLMAPIEngine.__post_init__(self)
+        at_least(
+            1,
+            engine__tensor_parallel_size=self.tensor_parallel_size,
+            engine__pipeline_parallel_size=self.pipeline_parallel_size,
+            engine__expert_parallel_size=self.expert_parallel_size,
+        )
+
+
+@dataclass(kw_only=True)
+class AutoDeployEngine(LLMAPIEngine):
+    """TensorRT-LLM's AutoDeploy, in process: the model is taken as transformers has it, compiled and sharded."""
+
+    name: str = "auto_deploy"
+    world_size: int = 1
+    """GPUs; AutoDeploy shards over them by itself."""
+
+    def __post_init__(self) -> None:
+        LLMAPIEngine.__post_init__(self)
+        at_least(1, engine__world_size=self.world_size)

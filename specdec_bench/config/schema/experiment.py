@@ -17,9 +17,11 @@ from specdec_bench.config.schema.dataset import (
     SpeedBenchDataset,
 )
 from specdec_bench.config.schema.engine import (
+    AutoDeployEngine,
     EngineConfig,
     SGLangEngine,
     SyntheticEngine,
+    TensorRTLLMEngine,
     TransformersEngine,
     VLLMEngine,
 )
@@ -105,6 +107,8 @@ OPTIONS: dict[str, dict[str, type]] = {
         "transformers": TransformersEngine,
         "vllm": VLLMEngine,
         "sglang": SGLangEngine,
+        "tensorrt_llm": TensorRTLLMEngine,
+        "auto_deploy": AutoDeployEngine,
         "synthetic": SyntheticEngine,
     },
     "model": {"checkpoint": ModelConfig},

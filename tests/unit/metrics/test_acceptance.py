@@ -395,3 +395,26 @@ def test_counters_and_steps_of_the_same_request_agree() -> None:
         counted = pooled(request(*merged, prefill=(1, None, None), counters=counters), k=k)
         for name in set(from_steps) - {"truncated_steps"}:
             assert_close(counted[name], from_steps[name], f"seed {seed} {name}")
+
+
+def test_decode_steps_alone_are_a_source_and_what_is_not_told_is_null() -> None:
+    """TensorRT-LLM: 10 tokens, of which the prefill gave one, in 3 decode steps; and 5 in 2."""
+    counted = [
+        from_counters(AcceptanceCounters(num_verify_steps=None, num_accepted=None, num_decode_steps=steps), tokens)
+        for tokens, steps in ((10, 3), (5, 2))
+    ]
+    pooled = figures(counted, 3)
+    assert pooled["acceptance_length"] == (9 + 4) / 5
+    assert macro(counted, 3)["acceptance_length"] == (9 / 3 + 4 / 2) / 2
+    untold = {
+        "verify_steps",
+        "proposed",
+        "accepted",
+        "acceptance_length_drafted",
+        "draft_acceptance_rate",
+        "acceptance_joint",
+        "acceptance_conditional",
+        "acceptance_histogram",
+    }
+    assert {name: pooled[name] for name in untold} == dict.fromkeys(untold)
+    assert {name: value for name, value in macro(counted, 3).items() if value is not None} == {"acceptance_length": 2.5}

@@ -1,0 +1,6 @@
+"""The classes of arguments."""
+
+from .._signatures import CLASSES
+
+globals().update(CLASSES)
+__all__ = list(CLASSES)

@@ -1,6 +1,10 @@
-"""Files of the Hugging Face hub, and a quick word where it cannot be reached."""
+"""Files of the Hugging Face hub and of other addresses, and a quick word where they cannot be reached."""
 
 import contextlib
+import functools
+import hashlib
+import secrets
+import shutil
 import threading
 import urllib.error
 import urllib.request
@@ -11,6 +15,8 @@ from specdec_bench.errors import DatasetError
 
 REACH_TIMEOUT_S = 1.25
 """Within which the hub has to answer at all. Looking up a name has no timeout of its own, hence the thread."""
+_FETCH_TIMEOUT_S = 60
+"""Of silence while a file is fetched."""
 
 
 def fetch(repository: str, revision: str, filename: str, instead: str) -> Path:
@@ -38,6 +44,42 @@ def fetch(repository: str, revision: str, filename: str, instead: str) -> Path:
         raise DatasetError(f"{what}: cannot be fetched: {str(error).strip().splitlines()[0]}; {instead}") from None
 
 
+def fetch_url(url: str, instead: str) -> Path:
+    """Returns a file of the web from the cache below HF_HOME, else from its address; never a part of it.
+
+    Args:
+        url: of http or https.
+        instead: as for `fetch`.
+
+    Raises:
+        DatasetError: it is not in the cache, and cannot be fetched.
+    """
+    import_hub(url)
+    from huggingface_hub import constants
+
+    if not url.startswith(("https://", "http://")):
+        raise DatasetError(f"{url}: not an address of http or https")
+    path = Path(constants.HF_HOME) / "specdec_bench" / hashlib.sha256(url.encode()).hexdigest()[:16] / Path(url).name
+    if path.is_file():
+        return path
+    if not is_reachable():
+        raise DatasetError(f"{url}: not in the cache, and the hub cannot be reached from here; {instead}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with urllib.request.urlopen(url, timeout=_FETCH_TIMEOUT_S) as answer, temporary.open("wb") as file:
+            shutil.copyfileobj(answer, file)
+            length = answer.headers.get("Content-Length")
+        if length is not None and temporary.stat().st_size != int(length):
+            raise OSError(f"{temporary.stat().st_size} of {length} bytes came")
+        temporary.replace(path)
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{url}: cannot be fetched: {error}; {instead}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
 def import_hub(what: str) -> Any:
     """Returns huggingface_hub.
 
@@ -62,13 +104,16 @@ def is_reachable() -> bool:
     """Whether the hub answers within REACH_TIMEOUT_S, through proxies as they are set; False where one may not ask."""
     from huggingface_hub import constants
 
-    if is_offline_by_choice():
-        return False
+    return not is_offline_by_choice() and _answers(constants.ENDPOINT)
+
+
+@functools.cache  # one that has to be waited for is waited for once
+def _answers(address: str) -> bool:
     answers: list[bool] = []
 
     def ask() -> None:
         try:
-            urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=REACH_TIMEOUT_S)
+            urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=REACH_TIMEOUT_S)
             answers.append(True)
         except urllib.error.HTTPError:
             answers.append(True)  # it answers; what it has to say about this address does not matter

@@ -10,6 +10,8 @@ SpecDecBenchError
 └── RunInterrupted            the user stopped the run                           exit status 130
 """
 
+from collections.abc import Sequence
+
 
 class SpecDecBenchError(Exception):
     """Any failure that is reported to the user as one line, without a traceback."""
@@ -51,3 +53,8 @@ class RunInterrupted(SpecDecBenchError):  # noqa: N818  (an interruption, as Key
     """The user stopped the run; what was measured until then is kept."""
 
     exit_status = 130
+
+
+def listed(ids: Sequence[str], most: int = 5) -> str:
+    """Returns ids as a message can list them: the first few."""
+    return ", ".join(ids[:most]) + (", ..." if len(ids) > most else "")

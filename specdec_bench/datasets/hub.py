@@ -19,37 +19,37 @@ _FETCH_TIMEOUT_S = 60
 """Of silence while a file is fetched."""
 
 
-def fetch(repository: str, revision: str, filename: str, instead: str) -> Path:
+def fetch(repository: str, revision: str, filename: str, instead: str | None = None) -> Path:
     """Returns a dataset's file from the local cache, else from the hub.
 
     Args:
         repository: owner/name of the dataset.
         revision: the pinned commit.
         filename: within the repository.
-        instead: what a user without the hub can do, for the message.
+        instead: what a user without the hub can do, for the message; None where the caller says it.
 
     Raises:
         DatasetError: it is not in the cache, and the hub cannot be reached or does not have it.
     """
     what = f"{filename} of the hub's {repository}"
     hub = import_hub(what)
+    then = "" if instead is None else f"; {instead}"
     which = {"repo_id": repository, "filename": filename, "repo_type": "dataset", "revision": revision}
     with contextlib.suppress(OSError, ValueError):  # not in the cache
         return Path(hub.hf_hub_download(**which, local_files_only=True))
     if not is_reachable():
-        raise DatasetError(f"{what}: not in the cache, and the hub cannot be reached from here; {instead}")
+        raise DatasetError(f"{what}: not in the cache, and the hub cannot be reached from here{then}")
     try:
         return Path(hub.hf_hub_download(**which))
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{what}: cannot be fetched: {str(error).strip().splitlines()[0]}; {instead}") from None
+        raise DatasetError(f"{what}: cannot be fetched: {str(error).strip().splitlines()[0]}{then}") from None
 
 
-def fetch_url(url: str, instead: str) -> Path:
+def fetch_url(url: str) -> Path:
     """Returns a file of the web from the cache below HF_HOME, else from its address; never a part of it.
 
     Args:
         url: of http or https.
-        instead: as for `fetch`.
 
     Raises:
         DatasetError: it is not in the cache, and cannot be fetched.
@@ -63,7 +63,7 @@ def fetch_url(url: str, instead: str) -> Path:
     if path.is_file():
         return path
     if not is_reachable():
-        raise DatasetError(f"{url}: not in the cache, and the hub cannot be reached from here; {instead}")
+        raise DatasetError(f"{url}: not in the cache, and the hub cannot be reached from here")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -74,7 +74,7 @@ def fetch_url(url: str, instead: str) -> Path:
             raise OSError(f"{temporary.stat().st_size} of {length} bytes came")
         temporary.replace(path)
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{url}: cannot be fetched: {error}; {instead}") from None
+        raise DatasetError(f"{url}: cannot be fetched: {error}") from None
     finally:
         temporary.unlink(missing_ok=True)
     return path

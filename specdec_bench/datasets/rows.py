@@ -2,7 +2,7 @@
 
 import codecs
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -179,8 +179,3 @@ def shown(value: object) -> str:
     """Returns a value as a message can quote it: in one line, not at the length of a book."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}..."
-
-
-def listed(ids: Sequence[str], most: int = 5) -> str:
-    """Returns ids as a message can list them: the first few."""
-    return ", ".join(ids[:most]) + (", ..." if len(ids) > most else "")

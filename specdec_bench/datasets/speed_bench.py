@@ -17,8 +17,8 @@ from typing import Any
 from specdec_bench.config.schema import DatasetConfig, SpeedBenchDataset
 from specdec_bench.datasets import hub
 from specdec_bench.datasets.placeholders import Resolver, is_placeholder
-from specdec_bench.datasets.rows import label, listed, read_prompts, read_rows, text_list
-from specdec_bench.errors import DatasetError
+from specdec_bench.datasets.rows import label, read_prompts, read_rows, text_list
+from specdec_bench.errors import DatasetError, listed
 from specdec_bench.records import Prompt
 
 HUB_REPOSITORY = "nvidia/SPEED-Bench"

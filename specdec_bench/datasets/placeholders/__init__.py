@@ -12,8 +12,8 @@ from typing import Any
 from specdec_bench.datasets.placeholders.rules import RULES, Rule
 from specdec_bench.datasets.placeholders.sources import Need
 from specdec_bench.datasets.placeholders.turns import PLACEHOLDER
-from specdec_bench.datasets.rows import listed, shown
-from specdec_bench.errors import DatasetError
+from specdec_bench.datasets.rows import shown
+from specdec_bench.errors import DatasetError, listed
 
 
 def is_placeholder(row: dict[str, Any]) -> bool:
@@ -68,7 +68,10 @@ class Resolver:
             except DatasetError as error:
                 missing.append(f"{error} (for {num_rows} prompts)")
         if missing:
-            raise DatasetError(f"{len(missing)} of {len(needed)} sources are missing: {'; '.join(missing)}")
+            raise DatasetError(
+                f"{len(missing)} of the {len(needed)} sources of the placeholders are missing: {'; '.join(missing)}; "
+                "run prepare where they can be had, and copy the file that it writes"
+            )
 
     def versions(self) -> dict[str, str]:
         """Returns what the prompts are made of: each source's name, and its revision or sha256."""

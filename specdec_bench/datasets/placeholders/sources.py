@@ -14,7 +14,6 @@ from specdec_bench.datasets.placeholders.turns import Encoding, HLEExamples, Tab
 from specdec_bench.datasets.rows import read_rows
 from specdec_bench.errors import DatasetError
 
-INSTEAD = "prepare the set where it can be reached, and copy what is written"
 EXTRA = "install specdec-bench[speed_bench]"
 
 
@@ -59,7 +58,7 @@ class HubRows:
         if importlib.util.find_spec("datasets") is None:
             raise DatasetError(f"{self.name}: needs the datasets library; {EXTRA}")
         if not hub.is_offline_by_choice() and not hub.is_reachable():
-            raise DatasetError(f"{self.name}: the hub cannot be reached from here; {INSTEAD}")
+            raise DatasetError(f"{self.name}: the hub cannot be reached from here")
         import datasets
 
         def rows() -> Iterator[Mapping[str, Any]]:
@@ -97,7 +96,7 @@ class HubFiles:
 
         def rows() -> Iterator[Mapping[str, Any]]:
             for file in self.files:
-                for row in json_rows(hub.fetch(self.repository, self.revision, file, INSTEAD)):
+                for row in json_rows(hub.fetch(self.repository, self.revision, file)):
                     yield row if self.columns is None else {name: row[name] for name in self.columns if name in row}
 
         return Table(rows())
@@ -116,11 +115,11 @@ class WebFile:
 
     def version(self) -> str:
         """Returns the file's sha256."""
-        return sha256(hub.fetch_url(self.url, INSTEAD))
+        return sha256(hub.fetch_url(self.url))
 
     def load(self) -> Table:
         """Returns the rows."""
-        return Table(json_rows(hub.fetch_url(self.url, INSTEAD)))
+        return Table(json_rows(hub.fetch_url(self.url)))
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ class Words:
 
     def load(self) -> Wording:
         """Returns the sentences."""
-        path = hub.fetch_url(wording.URL, INSTEAD)
+        path = hub.fetch_url(wording.URL)
         if sha256(path) != wording.SHA256:
             raise DatasetError(f"{path}: is not {wording.URL}; remove it and try again")
         return wording.parsed(path)
@@ -163,7 +162,7 @@ class Tokens:
             encoding: Encoding = tiktoken.get_encoding(self.name)
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise DatasetError(f"tiktoken's {self.name}: cannot be fetched: {reason}; {INSTEAD}") from None
+            raise DatasetError(f"tiktoken's {self.name}: cannot be fetched: {reason}") from None
         return encoding
 
 

@@ -53,7 +53,7 @@ def test_a_set_that_the_hub_does_not_give_is_named_in_one_line(monkeypatch: pyte
 def test_without_a_hub_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "is_offline_by_choice", lambda: False)
     monkeypatch.setattr(hub, "is_reachable", lambda: False)
-    with pytest.raises(DatasetError, match=r"^a/b c: the hub cannot be reached from here; prepare the set where"):
+    with pytest.raises(DatasetError, match=r"^a/b c: the hub cannot be reached from here$"):
         HubRows("a/b", "c0ffee", ("id",), ("c",)).load()
 
 
@@ -67,7 +67,7 @@ def test_the_hub_s_files_come_one_after_another(tmp_path: Path, monkeypatch: pyt
     """Of LiveCodeBench three columns of its six files are kept, which hold gigabytes of test cases."""
     asked: list[Any] = []
 
-    def fetch(repository: str, revision: str, filename: str, instead: str) -> Path:
+    def fetch(repository: str, revision: str, filename: str) -> Path:
         asked.append((repository, revision, filename))
         path = tmp_path / filename
         row = {"question_id": filename, "question_content": "Q", "starter_code": "", "private_test_cases": "x"}
@@ -122,9 +122,7 @@ def test_the_vocabulary_that_cannot_be_fetched_is_named(monkeypatch: pytest.Monk
         raise OSError("no route\nto anywhere")
 
     monkeypatch.setattr(tiktoken, "get_encoding", get_encoding)
-    with pytest.raises(
-        DatasetError, match=r"^tiktoken's o200k_base: cannot be fetched: no route; prepare the set where"
-    ):
+    with pytest.raises(DatasetError, match=r"^tiktoken's o200k_base: cannot be fetched: no route$"):
         Tokens().load()
 
 
@@ -196,7 +194,7 @@ def test_a_file_that_is_not_the_pinned_one_is_refused(tmp_path: Path, monkeypatc
     path.write_text(FILE, encoding="utf-8")
     asked: list[str] = []
 
-    def fetch_url(url: str, _: str) -> Path:
+    def fetch_url(url: str) -> Path:
         asked.append(url)
         return path
 

@@ -304,8 +304,9 @@ def test_all_that_is_missing_is_named_at_once() -> None:
         Resolver(tasks, None, told.append, load)
     words = "NVIDIA/Model-Optimizer datasets/speed.py"
     assert str(caught.value) == (
-        "3 of 4 sources are missing: cais/hle: gone (for 2 prompts); Neph0s/CoSER test/test_set.json: gone "
-        f"(for 1 prompts); {words}: gone (for 1 prompts)"
+        "3 of the 4 sources of the placeholders are missing: cais/hle: gone (for 2 prompts); Neph0s/CoSER "
+        f"test/test_set.json: gone (for 1 prompts); {words}: gone (for 1 prompts); run prepare where they "
+        "can be had, and copy the file that it writes"
     )
     assert told == ["cais/hle", "Neph0s/CoSER test/test_set.json", words, "abisee/cnn_dailymail 3.0.0"]
 

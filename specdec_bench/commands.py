@@ -227,7 +227,8 @@ def prepare(arguments: list[str]) -> int:
             output,
             options.licence,
             options.accept_license,
-            lambda count: status.update(f"{count:,} prompts") if count % 1000 == 0 else None,
+            lambda count: status.update(f"{count:,} prompts") if count % 100 == 0 else None,
+            lambda name: status.update(f"loading {name}"),
         )
     state = "written" if changed else "unchanged"
     lines = [
@@ -235,6 +236,7 @@ def prepare(arguments: list[str]) -> int:
         f"  source    {made['source']}" + (f" at {made['revision']}" if made["revision"] else ", no known revision"),
         f"  licence   {made['licence'] or 'not stated'}",
         f"  sha256    {made['sha256']}",
+        *(f"  made of   {name} at {version}" for name, version in made.get("made_of", {}).items()),
         *(f"  {count:7,}  {category}" for category, count in made["categories"].items()),
     ]
     _console().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)

@@ -11,6 +11,8 @@ SpecDecBenchError
 └── RunInterrupted            the user stopped the run                           exit status 130
 """
 
+from collections.abc import Sequence
+
 
 class SpecDecBenchError(Exception):
     """Any failure that is reported to the user as one line, without a traceback."""
@@ -63,3 +65,8 @@ class RunInterrupted(SpecDecBenchError):  # noqa: N818  (an interruption, as Key
 def gist(error: BaseException) -> str:
     """Returns the first line of what an exception says."""
     return (str(error).strip() or "no message").splitlines()[0]
+
+
+def listed(ids: Sequence[str], most: int = 5) -> str:
+    """Returns ids as a message can list them: the first few."""
+    return ", ".join(ids[:most]) + (", ..." if len(ids) > most else "")

@@ -223,7 +223,8 @@ class Manifest(Record, frozen=True, kw_only=True):
     checkpoints: dict[str, Any] = {}
     """Fingerprints by role: target, draft, tokenizer."""
     dataset: dict[str, Any] = {}
-    """Name, sha256 of the selected prompts, counts by category."""
+    """Name, sha256 of the selected prompts, counts by category; once the engine is up also `dropped`: the conversations
+    that do not fit the model's context from the first, by id, with the tokens that they need."""
     engine: dict[str, Any] = {}
     """Arguments really passed, resolved configuration, max_seq_len, num_accelerators, start_s."""
     clock: dict[str, Any] = {}

@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -67,8 +67,16 @@ def read(config: DatasetConfig) -> Iterator[Prompt]:
         DatasetError: as `load`.
     """
     source = importlib.import_module(f"specdec_bench.datasets.{config.name}")
+    return checked(source.load(config), config)
+
+
+def checked(prompts: Iterable[Prompt], config: DatasetConfig) -> Iterator[Prompt]:
+    """Yields a source's prompts, at least one, their ids checked and `num_turns` applied.
+
+    Raises:
+        DatasetError: two share an id, or there are none.
+    """
     seen: set[str] = set()
-    prompts: Iterator[Prompt] = iter(source.load(config))
     for prompt in prompts:
         if prompt.prompt_id in seen:
             raise DatasetError(f"dataset={config.name}: the id {prompt.prompt_id!r} stands twice; ids must be unique")

@@ -2,7 +2,8 @@
 
 The file holds every prompt as the runs get it, and in its metadata, under `specdec_bench`, a JSON object: format,
 dataset, options, source, revision, licence, source_files (name -> sha256), sha256 (of the prompts, as the manifest of a
-run over all of them has it), num_prompts, num_turns, categories. It holds no time and no path, so that the same source
+run over all of them has it), num_prompts, num_turns, categories, and made_of (of SPEED-Bench: the sets that its
+placeholders were made of, and their versions). It holds no time and no path, so that the same source
 gives the same bytes with the same pyarrow. `dataset=prepared dataset.path=FILE` reads it.
 """
 
@@ -100,6 +101,7 @@ def prepare(
     licence: str | None = None,
     accepted: bool = False,
     on_prompt: Callable[[int], None] = lambda _: None,
+    on_load: Callable[[str], None] = lambda _: None,
 ) -> tuple[dict[str, Any], bool]:
     """Writes all prompts of a dataset into one parquet file, whole or not at all.
 
@@ -109,6 +111,7 @@ def prepare(
         licence: of a dataset that does not have one here.
         accepted: whether the user accepts the licence, where that is asked for.
         on_prompt: is told how many prompts have been written.
+        on_load: is told what is being loaded, of a dataset that is made of others.
 
     Returns:
         The metadata, and whether the file changed.
@@ -120,10 +123,15 @@ def prepare(
     if config.name in TO_BE_ACCEPTED and not accepted:
         raise ConfigError(f"{config.name}: {LICENCES[config.name]}: read it; --accept-license says that you accept it")
     metadata = _provenance(config, licence)
+    if isinstance(config, SpeedBenchDataset):
+        resolved, metadata["made_of"] = speed_bench.resolved(config, on_load)
+        prompts = datasets.checked(resolved, config)
+    else:
+        prompts = datasets.read(config)
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
     try:
-        _write(temporary, datasets.read(config), metadata, on_prompt)
+        _write(temporary, prompts, metadata, on_prompt)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         changed = not output.is_file() or _sha256(output) != _sha256(temporary)
@@ -189,6 +197,9 @@ def _provenance(config: DatasetConfig, licence: str | None) -> dict[str, Any]:
         original = Original(", ".join(files), "")
         if isinstance(config, MTBenchDataset) and config.path is None:
             original = Original(f"{mt_bench.HUB_REPOSITORY}, {mt_bench.HUB_FILE}", mt_bench.HUB_REVISION)
+        elif isinstance(config, SpeedBenchDataset) and config.path is None:
+            hub_name = speed_bench.hub_name(config.split)
+            original = Original(f"{speed_bench.HUB_REPOSITORY}, {hub_name}", speed_bench.HUB_REVISION)
         elif len(files) == 1:
             original = ORIGINALS.get(next(iter(files.values())), original)
     left_out = (*_SELECTION, "name", "path")
@@ -210,7 +221,7 @@ def _source_files(config: DatasetConfig) -> list[Path]:
             raise DatasetError("dataset=hf: give one of dataset.id=OWNER/NAME and dataset.path=FILE_OR_FOLDER")
         return hf.local_files(config.path)
     if isinstance(config, SpeedBenchDataset):
-        return [speed_bench.split_file(config)]
+        return [speed_bench.source_file(config)]
     if isinstance(config, MTBenchDataset) and config.path is None:
         return [mt_bench.hub_file()]
     if isinstance(config, DemoDataset):

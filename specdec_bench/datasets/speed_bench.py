@@ -4,29 +4,31 @@ Reads the files of nvidia/SPEED-Bench and those that NVIDIA's prepare_data.py wr
 `sub_category`, `turns`, `source`, `src_id`, `difficulty`, `multiturn`. In the throughput splits the category is the
 entropy tier; "k" is thousands of o200k_base tokens, so that the input length depends on the tokenizer.
 
-On the hub many prompts are placeholders, to be filled in from the sets that they were taken from. Nothing here does
-that, and no placeholder is ever sent to a model: a file that holds one is refused by the prompts' ids.
+On the hub many prompts are placeholders, to be made of the sets that they were taken from: `resolved` does that, for
+`specdec-bench prepare`. No placeholder is ever sent to a model: a file that holds one is refused by the prompts' ids.
 
 Source: arXiv 2604.09557; the format is that of NVIDIA/Model-Optimizer, examples/specdec_bench (datasets/speed.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from specdec_bench.config.schema import DatasetConfig, SpeedBenchDataset
-from specdec_bench.datasets.rows import label, read_prompts, text_list
-from specdec_bench.errors import DatasetError
+from specdec_bench.datasets import hub
+from specdec_bench.datasets.placeholders import Resolver, is_placeholder
+from specdec_bench.datasets.rows import label, read_prompts, read_rows, text_list
+from specdec_bench.errors import DatasetError, listed
 from specdec_bench.records import Prompt
 
-PLACEHOLDER = "FULL BENCHMARK DATA SHOULD BE FETCHED FROM THE SOURCE USING SPECDEC_BENCH"
+HUB_REPOSITORY = "nvidia/SPEED-Bench"
+HUB_REVISION = "487aa718444e816458d1a0a52bfce7a454285cf4"
 QUALITATIVE = (
     *("coding", "humanities", "math", "multilingual", "qa", "rag", "reasoning", "roleplay", "stem", "summarization"),
     "writing",
 )
 ENTROPY_TIERS = ("low_entropy", "mixed", "high_entropy")
 _KEPT = ("sub_category", "difficulty", "source", "src_id")
-_MAX_LISTED = 5
 
 
 def load(config: DatasetConfig) -> Iterator[Prompt]:
@@ -37,22 +39,86 @@ def load(config: DatasetConfig) -> Iterator[Prompt]:
     """
     assert isinstance(config, SpeedBenchDataset)
     path = split_file(config)
-    categories = QUALITATIVE if config.split == "qualitative" else ENTROPY_TIERS
     unresolved: list[str] = []
-    num_prompts = 0
-    for prompt in read_prompts(path, lambda row, _: _prompt(row, config.split, categories)):
-        num_prompts += 1
-        if any(PLACEHOLDER in turn for turn in prompt.turns):
-            unresolved.append(prompt.prompt_id)
-        elif not unresolved:  # after one, the rest is read for its ids only
-            yield prompt
+
+    def convert(row: dict[str, Any], _: int) -> Prompt:
+        if is_placeholder(row):
+            unresolved.append(str(row.get("question_id")))
+        return _prompt(row, config.split)
+
+    yield from _until_one_is_refused(read_prompts(path, convert), unresolved)
     if unresolved:
-        more = ", ..." if len(unresolved) > _MAX_LISTED else ""
         raise DatasetError(
-            f"{path}: {len(unresolved)} of {num_prompts} prompts are placeholders, not prompts: "
-            f"{', '.join(unresolved[:_MAX_LISTED])}{more}; fill them in with NVIDIA's prepare_data.py "
-            "(NVIDIA/Model-Optimizer, examples/specdec_bench) and pass what it writes"
+            f"{path}: {len(unresolved)} prompts are placeholders, not prompts: {listed(unresolved)}; make them with "
+            f"specdec-bench prepare speed_bench dataset.path={config.path} dataset.split={config.split} "
+            "--accept-license, and run dataset=prepared"
         )
+
+
+def resolved(
+    config: SpeedBenchDataset, on_load: Callable[[str], None] = lambda _: None
+) -> tuple[Iterator[Prompt], dict[str, str]]:
+    """Returns the split's prompts with the placeholders made good, and what they are made of, with its version.
+
+    Args:
+        config: without a path the split is fetched from the hub, at a pinned revision.
+        on_load: is told what is being loaded.
+
+    Raises:
+        DatasetError: naming what cannot be had; or, as the prompts are read, file and row, or the ids of those that
+            could not be made.
+    """
+    path = source_file(config)
+    num_tokens = None if config.split == "qualitative" else 1000 * int(config.split.removeprefix("throughput_")[:-1])
+    resolver = Resolver((row for _, row in read_rows(path)), num_tokens, on_load)
+    return _resolved(path, config.split, resolver), resolver.versions()
+
+
+def _resolved(path: Path, split: str, resolver: Resolver) -> Iterator[Prompt]:
+    unresolved: list[str] = []
+    reasons: list[str] = []
+
+    def convert(row: dict[str, Any], _: int) -> Prompt:
+        if is_placeholder(row):
+            try:
+                made = row | {"turns": resolver.turns(row)}
+                text_list(made, "turns")
+                if is_placeholder(made):
+                    raise ValueError(f"src_id={row.get('src_id')}: is a placeholder still")
+                row = made
+            except ValueError as error:
+                unresolved.append(str(row.get("question_id")))
+                reasons.append(str(error))
+        return _prompt(row, split)
+
+    yield from _until_one_is_refused(read_prompts(path, convert), unresolved)
+    if unresolved:
+        raise DatasetError(
+            f"{path}: {len(unresolved)} prompts cannot be made: {listed(unresolved)}; the first because {reasons[0]}"
+        )
+
+
+def _until_one_is_refused(prompts: Iterator[Prompt], refused: list[str]) -> Iterator[Prompt]:
+    """Yields prompts until `refused` is not empty; the rest is read for its ids only."""
+    for prompt in prompts:
+        if not refused:
+            yield prompt
+
+
+def source_file(config: SpeedBenchDataset) -> Path:
+    """Returns the split's file: that of `config.path`, or the hub's at the pinned revision.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    if config.path is not None:
+        return split_file(config)
+    return hub.fetch(HUB_REPOSITORY, HUB_REVISION, hub_name(config.split), "pass dataset.path=FILE or its folder")
+
+
+def hub_name(split: str) -> str:
+    """Returns the name of a split's file in the hub's repository."""
+    return f"{split}/test-00000-of-00001.parquet"
 
 
 def split_file(config: SpeedBenchDataset) -> Path:
@@ -64,7 +130,8 @@ def split_file(config: SpeedBenchDataset) -> Path:
     folder = f"{config.split}/*.parquet, {config.split}.parquet or {config.split}.jsonl"
     if config.path is None:
         raise DatasetError(
-            f"dataset=speed_bench: needs its file; pass dataset.path=FILE, or a folder that holds {folder}"
+            f"dataset=speed_bench: needs its file; pass dataset.path=FILE, or a folder that holds {folder}; or let "
+            "specdec-bench prepare speed_bench fetch it and run dataset=prepared"
         )
     place = Path(config.path).expanduser()
     if place.is_file():
@@ -79,7 +146,8 @@ def split_file(config: SpeedBenchDataset) -> Path:
     return found[0]
 
 
-def _prompt(row: dict[str, Any], split: str, categories: tuple[str, ...]) -> Prompt:
+def _prompt(row: dict[str, Any], split: str) -> Prompt:
+    categories = QUALITATIVE if split == "qualitative" else ENTROPY_TIERS
     missing = [key for key in ("question_id", "category", "turns") if row.get(key) is None]
     if missing:
         raise ValueError(f"no SPEED-Bench prompt: lacks {', '.join(missing)} (has {', '.join(row) or 'nothing'})")

@@ -1,11 +1,13 @@
 """summary.json: every figure of a run, a function of its requests and its manifest alone.
 
-Shape: `requests` (finished, failed, skipped, interrupted, warmup, conversations), `acceptance` (source, cross_check,
-pooled, macro, macro_by_conversation, by_category), `latency`, `latency_by_category`, `throughput`,
+Shape: `warnings` (of what was asked for, where it bends the figures), `requests` (finished, failed, skipped,
+interrupted, warmup, conversations, skipped_prompts), `prompt_tokens` (their distribution), `acceptance` (source,
+cross_check, pooled, macro, macro_by_conversation, by_category), `latency`, `latency_by_category`, `throughput`,
 `merged_chunks`, `merged_share`, `client` (lateness_ms, saturated), `definitions`. Undefined is null.
 """
 
 import json
+from array import array
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
@@ -21,6 +23,7 @@ from specdec_bench.metrics.acceptance import (
     request_acceptance,
 )
 from specdec_bench.metrics.definitions import DEFINITIONS
+from specdec_bench.metrics.distribution import describe
 from specdec_bench.metrics.timing import Timings
 from specdec_bench.records import SCHEMA_VERSION, Lateness, Manifest, RequestRecord, Summary
 
@@ -39,6 +42,9 @@ class Samples:
         self.acceptance: list[RequestAcceptance] = []
         self.categories: list[str] = []
         self.conversations: list[Hashable] = []
+        self.prompt_tokens = array("q")
+        self.skipped_prompts: dict[str, None] = {}
+        """The ids of conversations that outgrew the model's context, each once, in the order of the requests."""
         self.sources: set[str | None] = set()
         self.timings = Timings()
         self.timed_categories: list[str] = []
@@ -49,10 +55,13 @@ class Samples:
     def _add(self, record: RequestRecord) -> None:
         outcome = _outcome(record)
         self.outcomes[outcome] += 1
+        if outcome == "skipped":
+            self.skipped_prompts[record.prompt_id] = None
         if outcome != "finished":
             return
         self.acceptance.append(request_acceptance(record))
         self.categories.append(record.category)
+        self.prompt_tokens.append(len(record.prompt_token_ids))
         self.conversations.append((record.prompt_id, record.repeat))
         if record.steps:  # one that ended before its first token tells nothing of where counts come from
             self.sources.add(record.acceptance_source)
@@ -77,7 +86,13 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
         "status": manifest.status,
         "partial": manifest.status != "finished",
         "synthetic": manifest.synthetic,
-        "requests": {**samples.outcomes, "conversations": len(set(samples.conversations))},
+        "warnings": _warnings(manifest.config),
+        "requests": {
+            **samples.outcomes,
+            "conversations": len(set(samples.conversations)),
+            "skipped_prompts": list(samples.skipped_prompts),
+        },
+        "prompt_tokens": describe(samples.prompt_tokens),
         "acceptance": _acceptance(samples, manifest),
         "latency": timings.latency(),
         "latency_by_category": {
@@ -91,6 +106,23 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
         "client": _client(manifest.client_lateness),
         "definitions": DEFINITIONS,
     }
+
+
+def _warnings(config: dict[str, Any]) -> list[str]:
+    """Returns what was asked for that bends acceptance."""
+    sampling, warnings = config.get("sampling", {}), []
+    if sampling.get("ignore_eos"):
+        warnings.append(
+            "sampling.ignore_eos=true: replies go on after their end, and text beyond it distorts acceptance"
+        )
+    if sampling.get("min_new_tokens"):
+        warnings.append(
+            f"sampling.min_new_tokens={sampling['min_new_tokens']}: replies that would have ended sooner go on, and "
+            "text beyond their end distorts acceptance"
+        )
+    if config.get("dataset", {}).get("name") == "random":
+        warnings.append("dataset=random: acceptance on random text says little of real use")
+    return warnings
 
 
 def _cross_check(pooled: dict[str, Any], source: str | None, manifest: Manifest) -> dict[str, Any] | None:

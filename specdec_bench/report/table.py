@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from specdec_bench.errors import listed
 from specdec_bench.records import Summary
 from specdec_bench.report.text import literal
 
@@ -58,7 +59,7 @@ def _warnings(summary: Summary) -> list[str]:
         f"{requests[outcome]} of {total} requests {words}; they are in no figure"
         for outcome, words in (
             ("failed", "FAILED"),
-            ("skipped", "SKIPPED: longer than the model's context"),
+            ("skipped", f"SKIPPED: longer than the model's context ({listed(requests['skipped_prompts'])})"),
             ("interrupted", "CUT OFF by the end of the run"),
         )
         if requests[outcome]
@@ -71,6 +72,7 @@ def _warnings(summary: Summary) -> list[str]:
             f"SATURATED CLIENT: the measuring loop was {late['p50']:.1f} ms late at the median ({late['max']:.0f} at "
             "most); times are its own as much as the engine's, acceptance is not touched"
         )
+    warnings += summary["warnings"]
     if summary["synthetic"]:
         warnings.append(f"SYNTHETIC: {summary['synthetic']}")
     return warnings

@@ -128,9 +128,18 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
             engine=redact(msgspec.to_builtins(description), secrets)
             | {"start_s": started.engine_start_s, "reused": started.engine_reused},
             clock=started.clock,
+            dataset=manifest.dataset | {"dropped": started.dropped},
             synthetic=description.synthetic,
         )
         run.write_manifest(manifest)
+        if started.dropped:
+            logger.warning(
+                "%d of %d conversations do not fit max_seq_len=%s and are dropped: %s",
+                len(started.dropped),
+                len(cell.prompts),
+                description.max_seq_len,
+                ", ".join(f"{name} ({num_tokens} tokens)" for name, num_tokens in started.dropped.items()),
+            )
         logger.info("engine %s after %.1f s", "reused" if started.engine_reused else "started", started.engine_start_s)
 
     def end(status: RunStatus, error: str | None = None, **changes: Any) -> None:

@@ -6,10 +6,11 @@ between two turns the reply is decoded and the next prompt encoded in a thread o
 
 import asyncio
 import contextlib
+import functools
 import gc
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
@@ -73,24 +74,44 @@ class Measurement:
         """Requests of the measured window, if every conversation reaches its last turn."""
         return self._config.load.repeats * sum(len(prompt.turns) for prompt in self._prompts)
 
+    @functools.cached_property
+    def encoded(self) -> list[tuple[int, ...]]:
+        """The token ids of every conversation's first request."""
+        return first_requests(self._prompter, self._prompts)
+
+    @functools.cached_property
+    def dropped(self) -> dict[str, int]:
+        """The conversations of which the first request does not fit the model's context, by id.
+
+        Each is recorded as skipped. The number is that of the tokens which the request and its reply need. Later turns
+        are known when they are reached.
+        """
+        if self._max_seq_len is None:
+            return {}
+        needed = (
+            (prompt.prompt_id, len(token_ids) + self._max_new_tokens(prompt))
+            for prompt, token_ids in zip(self._prompts, self.encoded, strict=True)
+        )
+        return {prompt_id: num_tokens for prompt_id, num_tokens in needed if num_tokens > self._max_seq_len}
+
     async def run(self) -> None:
         """Warms up, forgets it, and measures. Every request ends as a record, cancelled ones too."""
         assert isinstance(self._config.load, ClosedLoad)
         load = self._config.load
-        encoded = first_requests(self._prompter, self._prompts)
-        warmup = itertools.islice(itertools.cycle(self._conversations(0, encoded)), load.num_warmup)
+        fitting = [held for held in self._conversations(0) if held.prompt.prompt_id not in self.dropped]
+        warmup = itertools.islice(itertools.cycle(fitting), load.num_warmup)
         try:
             await closed.offer(warmup, load.concurrency, self._warm_up)
             await self._engine.reset()
             self.phase, self.phase_began_s, self.live = "measure", time.perf_counter(), LiveCounts()
-            repeats = (self._conversations(repeat, encoded) for repeat in range(load.repeats))
+            repeats = (self._conversations(repeat) for repeat in range(load.repeats))
             with no_garbage_collection(), self.lateness:
                 await closed.offer(itertools.chain.from_iterable(repeats), load.concurrency, self._hold)
         finally:
             self._encoding.shutdown(wait=False, cancel_futures=True)
 
-    def _conversations(self, repeat: int, encoded: Iterable[tuple[int, ...]]) -> Iterator[Conversation]:
-        return (Conversation(p, repeat, ids) for p, ids in zip(self._prompts, encoded, strict=True))
+    def _conversations(self, repeat: int) -> Iterator[Conversation]:
+        return (Conversation(p, repeat, ids) for p, ids in zip(self._prompts, self.encoded, strict=True))
 
     async def _warm_up(self, conversation: Conversation) -> None:
         """Sends the first turn only."""
@@ -127,7 +148,7 @@ class Measurement:
             request_id=request_id if self.phase == "measure" else f"warmup/{request_id}",
             prompt_token_ids=token_ids,
             sampling=RequestSampling(
-                max_new_tokens=min(sampling.max_new_tokens, prompt.max_new_tokens or sampling.max_new_tokens),
+                max_new_tokens=self._max_new_tokens(prompt),
                 min_new_tokens=sampling.min_new_tokens,
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
@@ -175,6 +196,10 @@ class Measurement:
         if cancellation is not None:
             raise cancellation
         return record
+
+    def _max_new_tokens(self, prompt: Prompt) -> int:
+        limit = self._config.sampling.max_new_tokens
+        return min(limit, prompt.max_new_tokens or limit)
 
     def _source(self, received: Received | None) -> AcceptanceSource | None:
         """Returns the best source of acceptance at hand for one request (METRICS: "Where the counts come from")."""

@@ -31,7 +31,7 @@ class Shutdown:
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """From the child: the engine is up."""
+    """From the child: the engine is up, and the prompts are encoded."""
 
     description: EngineDescription
     environment: dict[str, Any]
@@ -40,6 +40,8 @@ class Started:
     engine_start_s: float
     """Seconds that starting took; of the first start where the engine is reused."""
     engine_reused: bool
+    dropped: dict[str, int]
+    """Conversations that do not fit the model's context from the first, by id: the tokens that they need."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,20 +100,21 @@ class Worker:
         engine = self._engine
         checkpoints |= _hub_fingerprints(config)
         _check_fingerprints(cell.expected_checkpoints, checkpoints)
-        self._send(
-            Started(
-                description=_describe(engine),
-                environment=provenance.environment(),
-                checkpoints=checkpoints,
-                clock=provenance.clock(),
-                engine_start_s=self._engine_start_s,
-                engine_reused=reused,
-            )
-        )
         run = RunDirectory.open(cell.run_dir)
         interrupted = False
         with RequestWriter(run.requests_path) as writer:
             measurement = Measurement(config, cell.prompts, engine, prompter, writer)
+            self._send(
+                Started(
+                    description=_describe(engine),
+                    environment=provenance.environment(),
+                    checkpoints=checkpoints,
+                    clock=provenance.clock(),
+                    engine_start_s=self._engine_start_s,
+                    engine_reused=reused,
+                    dropped=measurement.dropped,
+                )
+            )
             with self._progress(measurement):
                 self._measuring = asyncio.create_task(measurement.run())
                 try:

@@ -28,7 +28,7 @@ class Show:
 
 def test_help_shows_groups_overrides_and_examples(show: "Show") -> None:
     text = show("--help")
-    assert "engine: synthetic, transformers, vllm" in text
+    assert "engine: auto_deploy, sglang, synthetic, tensorrt_llm, transformers, vllm" in text
     assert "spec: dflash, draft_model, eagle, eagle3, medusa, mtp, ngram, none, suffix" in text
     for override in ("spec.draft_length", "load.concurrency", "sampling.max_new_tokens", "dataset.path", "seed"):
         assert f"\n{override}=" in text
@@ -44,7 +44,8 @@ OTHERS = ["replicate", "expected", "baseline", "control"]
 def test_the_composed_experiment_is_shown_without_running_it(show: "Show") -> None:
     shown = yaml.safe_load(show("--cfg", "job", "spec=ngram", "load.concurrency=4"))
     assert list(shown) == ["engine", "model", "dataset", "spec", "load", "sampling", "seed", *OTHERS]
-    assert shown["spec"] == {"name": "ngram", "draft_length": 3, "ngram_min": 1, "ngram_max": 3}
+    chain = {"topk": None, "num_draft_tokens": None}
+    assert shown["spec"] == {"name": "ngram", "draft_length": 3, "ngram_min": 1, "ngram_max": 3, **chain}
     assert shown["load"]["concurrency"] == 4
 
 

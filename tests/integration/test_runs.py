@@ -48,7 +48,8 @@ def test_the_summary_is_what_the_requests_say(finished_run: Path) -> None:
 
     summary = read_json(finished_run / "summary.json")
     assert summary["requests"] == {
-        "finished": 3, "failed": 0, "skipped": 0, "interrupted": 0, "warmup": 1, "conversations": 2
+        "finished": 3, "failed": 0, "skipped": 0, "interrupted": 0, "warmup": 1, "conversations": 2,
+        "skipped_prompts": [],
     }  # fmt: skip
     pooled, macro = summary["acceptance"]["pooled"], summary["acceptance"]["macro"]
     assert pooled["acceptance_length"] == sum(decoded) / sum(decode_steps)

@@ -56,6 +56,7 @@ def hub_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], N
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}"
         )
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -114,3 +115,42 @@ def test_offline_by_choice_is_never_asked(served: type[Hub], monkeypatch: pytest
     with pytest.raises(DatasetError, match="the hub cannot be reached"):
         datasets.load(MTBenchDataset(), seed=0)
     assert served.requested == []
+
+
+# ---------------------------------------------------------------- any other address
+
+
+def test_a_file_of_the_web_is_fetched_once(served: type[Hub], tmp_path: Path) -> None:
+    served.files["/a/f.json"] = b"[1]"
+    url = f"{constants.ENDPOINT}/a/f.json"
+    path = hub.fetch_url(url)
+    assert (path.name, path.read_bytes()) == ("f.json", b"[1]")
+    assert [other.name for other in path.parent.iterdir()] == ["f.json"], "nothing unfinished is left"
+    served.requested.clear()
+    assert hub.fetch_url(url) == path
+    assert served.requested == []
+
+
+def test_a_file_that_was_cut_off_is_not_kept(
+    served: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.files["/a/f.json"] = b"[1, 2, 3]"
+    monkeypatch.setattr(hub.shutil, "copyfileobj", lambda source, target: target.write(source.read(4)))
+    with pytest.raises(DatasetError, match=r"/a/f\.json: cannot be fetched: 4 of 9 bytes came"):
+        hub.fetch_url(f"{constants.ENDPOINT}/a/f.json")
+    assert list((tmp_path / "home").rglob("*.*")) == []
+
+
+@pytest.mark.parametrize("address", ["{hub}/gone", "file:///etc/hostname", "hub"])
+def test_an_address_without_a_file_is_named(served: type[Hub], address: str) -> None:
+    url = address.format(hub=constants.ENDPOINT)
+    with pytest.raises(DatasetError, match=rf"{url}: (cannot be fetched: .*404|not an address of http)"):
+        hub.fetch_url(url)
+
+
+def test_the_web_out_of_reach_is_said_in_one_line(hub_at: Callable[[str], None]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    hub_at(f"http://127.0.0.1:{port}")
+    with pytest.raises(DatasetError, match=r"x\.json: not in the cache, and the hub cannot be reached from here$"):
+        hub.fetch_url("https://example.org/x.json")

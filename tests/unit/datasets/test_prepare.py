@@ -19,8 +19,9 @@ from specdec_bench.config.schema import (
     SpecBenchDataset,
     SpeedBenchDataset,
 )
+from specdec_bench.datasets import hub
+from specdec_bench.datasets.placeholders import PLACEHOLDER
 from specdec_bench.datasets.prepare import dataset_config, prepare, read_metadata
-from specdec_bench.datasets.speed_bench import PLACEHOLDER
 from specdec_bench.errors import ConfigError, DatasetError
 
 QUESTIONS = [
@@ -131,7 +132,7 @@ def test_a_licence_that_has_to_be_accepted_is_shown(tmp_path: Path) -> None:
     assert made["options"] == {"split": "qualitative"}
     assert datasets.load(PreparedDataset(path=str(output)), seed=0) == datasets.load(config, seed=0)
     write(tmp_path / "q.jsonl", [row, row | {"question_id": "p", "turns": [PLACEHOLDER]}])
-    with pytest.raises(DatasetError, match="1 of 2 prompts are placeholders, not prompts: p;"):
+    with pytest.raises(DatasetError, match=r"1 placeholders are of no set that can be resolved, .*: p;"):
         prepare(config, output, accepted=True)
 
 
@@ -174,3 +175,79 @@ def test_overrides_are_those_of_a_run() -> None:
 def test_what_cannot_be_prepared_is_refused(name: str, overrides: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         dataset_config(name, overrides)
+
+
+# ---------------------------------------------------------------- SPEED-Bench's placeholders
+
+PLACED = {
+    "question_id": "c3",
+    "category": "reasoning",
+    "sub_category": "general",
+    "turns": [PLACEHOLDER],
+    "source": "https://raw.example/mtbench101/mt-bench-101/c0ffee/mtbench101.jsonl",
+    "src_id": "mtbench_101_1",
+    "difficulty": "hard",
+    "multiturn": True,
+}
+WHOLE = {"question_id": "a", "category": "math", "turns": ["One?"]}
+
+
+@pytest.fixture
+def conversations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """MT-Bench-101's file, as if it had been fetched."""
+    rows = [{"history": [{"user": "Hi.", "bot": "Hello."}]}, {"history": [{"user": "A?", "bot": "."}, {"user": "B?"}]}]
+    path = Path(write(tmp_path / "mtbench101.jsonl", rows))
+    monkeypatch.setattr(hub, "fetch_url", lambda _: path)
+    return path
+
+
+def test_placeholders_are_made_good_and_what_of_is_kept(tmp_path: Path, conversations: Path) -> None:
+    config = SpeedBenchDataset(path=write(tmp_path / "q.jsonl", [PLACED, WHOLE]))
+    told: list[str] = []
+    made, _ = prepare(config, tmp_path / "p.parquet", accepted=True, on_load=told.append)
+    found = datasets.load(PreparedDataset(path=str(tmp_path / "p.parquet")), seed=0)
+    assert [(prompt.prompt_id, prompt.turns) for prompt in found] == [("c3", ("A?", "B?")), ("a", ("One?",))]
+    kept = ("sub_category", "difficulty", "source", "src_id")
+    assert found[0].labels == {key: PLACED[key] for key in kept}
+    assert made["made_of"] == {PLACED["source"]: hashlib.sha256(conversations.read_bytes()).hexdigest()}
+    assert told == [PLACED["source"]]
+    assert read_metadata(tmp_path / "p.parquet") == made
+
+
+def test_what_cannot_be_made_is_refused_by_id_and_nothing_is_written(tmp_path: Path, conversations: Path) -> None:
+    gone = [PLACED | {"question_id": f"g{i}", "src_id": f"mtbench_101_{i}"} for i in (7, 8)]
+    config = SpeedBenchDataset(path=write(tmp_path / "q.jsonl", [gone[0], PLACED, WHOLE, gone[1]]))
+    with pytest.raises(DatasetError, match="2 prompts cannot be made: g7, g8; the first because src_id='mtbench_101"):
+        prepare(config, tmp_path / "p.parquet", accepted=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mtbench101.jsonl", "q.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "made", [[], [{"user": ""}], [{"user": f"{PLACEHOLDER} again"}]], ids=["none", "empty", "again"]
+)
+def test_what_is_made_must_be_a_prompt(tmp_path: Path, conversations: Path, made: list[dict[str, str]]) -> None:
+    write(conversations, [{"history": []}, {"history": made}])
+    config = SpeedBenchDataset(path=write(tmp_path / "q.jsonl", [PLACED]))
+    with pytest.raises(DatasetError, match="1 prompts cannot be made: c3;"):
+        prepare(config, tmp_path / "p.parquet", accepted=True)
+
+
+@pytest.mark.parametrize("split", ["qualitative", "throughput_8k"])
+def test_without_a_path_the_split_comes_from_the_hub_at_a_pinned_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    asked: list[Any] = []
+    row = WHOLE | ({} if split == "qualitative" else {"category": "mixed"})
+
+    def fetch(repository: str, revision: str, filename: str, instead: str | None = None) -> Path:
+        asked.append((repository, revision, filename))
+        parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "f.parquet")
+        return tmp_path / "f.parquet"
+
+    monkeypatch.setattr(hub, "fetch", fetch)
+    made, _ = prepare(SpeedBenchDataset(split=split), tmp_path / "p.parquet", accepted=True)
+    file = f"{split}/test-00000-of-00001.parquet"
+    revision = "487aa718444e816458d1a0a52bfce7a454285cf4"
+    assert set(asked) == {("nvidia/SPEED-Bench", revision, file)}
+    assert (made["source"], made["revision"], made["made_of"]) == (f"nvidia/SPEED-Bench, {file}", revision, {})
+    assert made["licence"].startswith("NVIDIA Evaluation Dataset License")

@@ -183,7 +183,7 @@ def test_what_is_not_one_request_s_ends_the_engine() -> None:
     assert isinstance(raised, EngineDiedError)
     assert result.token_ids == [10]
     assert result.error is not None
-    assert result.error.message == "TensorRT-LLM died: MemoryError: out of it; run.log has its last words"
+    assert result.error.message == "TensorRT-LLM died: MemoryError: out of it"
     assert adapter._engine.aborted == []
 
 

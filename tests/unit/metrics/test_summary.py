@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,10 @@ def test_a_run_of_two_requests_by_hand() -> None:
         "interrupted": 0,
         "warmup": 0,
         "conversations": 2,
+        "skipped_prompts": [],
     }
+    assert found["warnings"] == []
+    assert (found["prompt_tokens"]["count"], found["prompt_tokens"]["max"]) == (2, 1.0)
     assert found["acceptance"]["source"] == "engine_request"
     assert found["acceptance"]["pooled"]["acceptance_length"] == 7 / 3
     assert found["acceptance"]["macro"]["acceptance_length"] == (3 + 1) / 2
@@ -124,6 +128,34 @@ def test_what_did_not_finish_is_counted_and_in_no_other_figure(outcome: str, cha
     assert found["requests"]["finished"] == 2
     assert found["requests"]["conversations"] == 2
     assert figures(found) == figures(summarize(TWO, manifest()))
+
+
+def test_what_outgrew_the_context_is_named_once() -> None:
+    """In two repeats, and one of the conversations at its second turn."""
+    skipped = {"error": failure("context_overflow"), "sent_ns": None, "steps": (), "output_token_ids": ()}
+    records = [request(n, prompt_id=name, turn=turn, **skipped) for n, (name, turn) in enumerate([("b", 0), ("a", 1)])]
+    found = summarize([*records, *TWO, records[0]], manifest())["requests"]
+    assert (found["skipped"], found["skipped_prompts"]) == (3, ["b", "a"])
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"sampling": {"ignore_eos": True}}, ["sampling.ignore_eos=true: .* distorts acceptance"]),
+        ({"sampling": {"min_new_tokens": 8}}, ["sampling.min_new_tokens=8: .* distorts acceptance"]),
+        ({"dataset": {"name": "random"}}, ["dataset=random: acceptance on random text says little of real use"]),
+        (
+            {"sampling": {"ignore_eos": True, "min_new_tokens": 8}, "dataset": {"name": "random"}},
+            ["sampling.ignore_eos", "sampling.min_new_tokens", "dataset=random"],
+        ),
+        ({"sampling": {"ignore_eos": False, "min_new_tokens": 0}, "dataset": {"name": "demo"}}, []),
+    ],
+)
+def test_what_bends_acceptance_is_said(config: dict[str, Any], words: list[str]) -> None:
+    found = summarize(TWO, manifest(config={"spec": {"draft_length": 3}, "load": {"concurrency": 1}} | config))
+    assert len(found["warnings"]) == len(words)
+    for warning, pattern in zip(found["warnings"], words, strict=True):
+        assert re.match(pattern, warning)
 
 
 def test_a_run_without_a_finished_request_is_all_null() -> None:

@@ -118,7 +118,7 @@ def test_the_first_line_says_how_many_failed() -> None:
     lines = printed(summary(*records, failed(4, "interrupted"), request(5, phase="warmup"))).splitlines()
     assert lines[:4] == [
         "2 of 5 requests FAILED; they are in no figure",
-        "1 of 5 requests SKIPPED: longer than the model's context; they are in no figure",
+        "1 of 5 requests SKIPPED: longer than the model's context (p3); they are in no figure",
         "1 of 5 requests CUT OFF by the end of the run; they are in no figure",
         "the run",
     ]
@@ -132,6 +132,13 @@ def test_a_partial_and_a_synthetic_run_say_so_before_any_number() -> None:
         "SYNTHETIC: no model was run",
         "the run",
     ]
+
+
+def test_what_bends_acceptance_comes_before_any_number() -> None:
+    config = {"spec": {"draft_length": 3}, "load": {"concurrency": 1}, "sampling": {"ignore_eos": True}}
+    lines = printed(summary(request(0, 1), config=config)).splitlines()
+    assert lines[0].startswith("sampling.ignore_eos=true: replies go on after their end")
+    assert lines[1] == "the run"
 
 
 def test_a_saturated_client_is_named_with_its_lateness() -> None:

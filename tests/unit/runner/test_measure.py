@@ -291,6 +291,18 @@ def test_a_prompt_that_does_not_fit_is_recorded_and_the_run_goes_on(measure: Mea
     assert records[1].error is None
     live = watched[0].live
     assert (live.finished, live.failed, live.skipped) == (1, 0, 1)
+    assert watched[0].dropped == {"a": 19}, "11 + 8, known before anything is sent"
+
+
+def test_what_does_not_fit_warms_nothing_up(measure: Measure) -> None:
+    prompts = [prompt("a", 1, turns=("long prompt",)), prompt("b", 1)]
+    records = measure(experiment(max_seq_len=12, num_warmup=2), prompts)
+    assert [r.request_id for r in records if r.phase == "warmup"] == ["warmup/b/0/0", "warmup/b/0/0"]
+    records = measure(experiment(max_seq_len=9, num_warmup=2), prompts)
+    assert [(r.request_id, r.error and r.error.kind) for r in records] == [
+        ("a/0/0", "context_overflow"),
+        ("b/0/0", "context_overflow"),
+    ]
 
 
 def test_a_conversation_that_outgrows_the_context_ends_there(measure: Measure) -> None:

@@ -100,6 +100,7 @@ def launch(
             )
             configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)
     elif cells:
+        configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=run_composed, config=composed
         )

@@ -35,11 +35,12 @@ def explain(error: Exception) -> str:
     text, cause = str(error), error.__cause__
     if unknown := re.search(r"Could not override '(.*)'.*\n.* use \+(.*)", text):
         return _explain_unknown(getattr(cause, "full_key", None) or unknown[1], unknown[2])
+    plugin = re.search(r"Could not (?:load|find) '([^']+)/([^'/]+)'", text)
+    if plugin and (extra := _EXTRAS.get((plugin[1], plugin[2]))):
+        return f"{plugin[1]}: its plugin is not installed; pip install 'specdec-bench[{extra}]'"
     if option := re.search(r"Could not find '([^']+)/([^'/]+)'\s*Available options in '[^']+':\s*(.*)", text, re.S):
         choices = option[3].partition("Config search path")[0].split()
         group, name = option[1], option[2]
-        if (extra := _EXTRAS.get((group, name))) is not None:
-            return f"{group}: its plugin is not installed; pip install 'specdec-bench[{extra}]'"
         return f"{group}={name}: no such option; choose one of {', '.join(choices)}{_suggest(name, choices)}"
     if several := re.search(r"(?:argument|parameters) '(.*)'", text):
         return f"{several[1]}: several values; pass -m to run each of them, or write a list as [a,b]"

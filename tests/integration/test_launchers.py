@@ -113,14 +113,15 @@ def test_slurm_runs_cells_as_jobs(command_line: CommandLine, run_here: Path) -> 
 @pytest.mark.usefixtures("slurm")
 def test_jobs_that_slurm_kills_are_shown_and_done_again(command_line: CommandLine, tmp_path: Path) -> None:
     sweep, name = command_line.folder / "sweep", tmp_path.parent.name + tmp_path.name
-    steps = "engine.step_time_ms=1,500,501"  # 9 tokens of the last two take 4 seconds a request
+    steps = "engine.step_time_ms=1,250,251"  # 9 tokens of the last two take 2 seconds a request
     arguments = ["-m", *command_line.experiment, steps, "spec=none", "sampling.max_new_tokens=9"]
     launcher = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", f"hydra.launcher.name={name}"]
     with command_line.started(*arguments, *launcher, "hydra.sweep.dir=sweep") as running:
-        wait_until(lambda: all((sweep / str(job) / "requests.jsonl").is_file() for job in range(3)))
+        wait_until((sweep / "1" / "requests.jsonl").is_file)
         queue = subprocess.check_output(["squeue", f"--name={name}", "--array", "--noheader", "--format=%i"], text=True)
         (cancelled,) = (job for job in queue.split() if job.endswith("_1"))
         subprocess.run(["scancel", cancelled], check=True)
+        wait_until((sweep / "2" / "requests.jsonl").is_file)
         os.kill(process_of_job(name, 2), signal.SIGKILL)  # as when memory is short
         outcome = running.end()
     assert outcome.status == 130

@@ -223,6 +223,9 @@ def _run_grid(
             if not job.runs_here:
                 commands.close_abandoned([planned.run_dir for planned in to_run])
             commands.show_sweep(sweep, archived)
+            unbegun = [str(planned.number) for planned in cells if not RunDirectory.is_run(planned.run_dir)]
+            if not job.runs_here and unbegun:
+                print_error(f"never begun: job {', '.join(unbegun)}; resume={sweep.path} runs what is not finished")
     _raise_first_failure(results)
 
 

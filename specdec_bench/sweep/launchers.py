@@ -104,11 +104,19 @@ def _waiting_for_submitit() -> Iterator[None]:
     included: only their owner may read them, and they go when the jobs have ended.
     """
     import submitit
+    from submitit.core.utils import JobPaths
 
     map_array = submitit.AutoExecutor.map_array
 
     def map_and_wait(executor: Any, *arguments: Any) -> list[_Ended]:
-        jobs = map_array(executor, *arguments)
+        folder = JobPaths.get_first_id_independent_folder(executor.folder)
+        before = set(folder.glob("*.pkl"))
+        try:
+            jobs = map_array(executor, *arguments)
+        except BaseException:
+            for path in set(folder.glob("*.pkl")) - before:
+                path.unlink(missing_ok=True)
+            raise
         try:
             for job in jobs:
                 with contextlib.suppress(FileNotFoundError):

@@ -7,9 +7,8 @@ compose and refuse an experiment is imported here; engines, numpy and plots come
 import contextlib
 import functools
 import os
-import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -24,40 +23,30 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from specdec_bench.archive import files
-from specdec_bench.archive.layout import HYDRA, LOG, RunDirectory
+from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.redact import REDACTED, redact_hydra_folder, redacted_yaml
 from specdec_bench.config import compose
 from specdec_bench.config.compose import CONF
 from specdec_bench.config.schema import NO_BASELINE
 from specdec_bench.errors import ConfigError, RunInterrupted, SpecDecBenchError
 from specdec_bench.explain import explain, first_line, is_hydras_own
-from specdec_bench.sweep import directory
-from specdec_bench.sweep.jobs import is_grid, launch, runs_here, sweep_overrides, task_overrides
+from specdec_bench.job import MULTIRUN, Job, JobFailed, cell_of, print_error, remove_unused
+from specdec_bench.sweep import directory, jobs
+from specdec_bench.sweep.launchers import JobLost, patiently
+from specdec_bench.sweep.objective import FIGURES, check_objective
 from specdec_bench.sweep.plan import PlannedCell, Planner, without_hydra
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
     from hydra.core.utils import JobReturn
 
-    from specdec_bench.records import Prompt
     from specdec_bench.runner.cell import Cell
 
 CONFIG = "config"
-MULTIRUN = "multirun.yaml"
-"""What Hydra saves of a sweep, beside its cells."""
-
 DRY_RUN = "--dry-run"
 
 FAILED = 1
 BAD_INPUT = 2
-
-
-class JobFailed(Exception):  # noqa: N818  (it is no error any more: its job's error has been printed)
-    """A job of a sweep failed. Hydra goes on with the next one, and raises the first of these at the end."""
-
-    def __init__(self, exit_status: int) -> None:
-        super().__init__(exit_status)
-        self.exit_status = exit_status
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -108,7 +97,7 @@ def _compose_and_run(arguments: list[str]) -> None:
     ours = ("-m", "--multirun", "-r", "--run", DRY_RUN)
     overrides = [argument for argument in arguments if argument not in ours and not argument.startswith("resume=")]
     if any(override.startswith("-") for override in overrides):
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG)(run_job)()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG)(lambda _: None)()
         return
     with initialize_config_dir(str(CONF), version_base="1.3"):
         app = GlobalHydra.instance().hydra
@@ -119,22 +108,9 @@ def _compose_and_run(arguments: list[str]) -> None:
             overrides = _resumed(overrides, resume[-1])
         composed = _composed(app, overrides)
         app.compose_config = lambda **_: composed  # type: ignore[method-assign]
+        check_objective(composed.objective)
         if composed.hydra.mode == RunMode.MULTIRUN:
-            swept = sweep_overrides(app.config_loader, composed)
-            largest_concurrency = _largest_concurrency(swept)
-            run_cell = functools.partial(run_job, largest_concurrency=largest_concurrency)
-            with _removing_unused(Path(composed.hydra.sweep.dir)):
-                if is_grid(composed):
-                    prepare = functools.partial(_cell, largest_concurrency=largest_concurrency, prompts={})
-                    cells = Planner(app.config_loader, composed, prepare).plan(swept)
-                    _run_grid(app, composed, cells, run_cell, is_resumed=bool(resume), is_dry_run=is_dry_run)
-                elif resume or is_dry_run or composed.baseline != NO_BASELINE or composed.control:
-                    raise ConfigError(
-                        f"hydra/sweeper={composed.hydra.sweeper._target_}: chooses its cells as it goes; resume, "
-                        f"{DRY_RUN}, baseline and control need Hydra's basic sweeper"
-                    )
-                else:
-                    app.multirun(CONFIG, run_cell, overrides)
+            _run_sweep(app, composed, overrides, is_resumed=bool(resume), is_dry_run=is_dry_run)
         else:
             for name in ("baseline", "control"):
                 if composed[name] not in (NO_BASELINE, False):
@@ -161,21 +137,55 @@ def _resumed(overrides: list[str], resume: str) -> list[str]:
     folder = directory.find(resume, Path("outputs"))
     if given := [override for override in overrides if override.startswith("hydra.sweep.dir=")]:
         raise ConfigError(f"{given[0]}: resume={resume} goes on in {folder}; leave one of them out")
-    if overrides == ["hydra.mode=MULTIRUN"]:
+    given = [override for override in overrides if override != "hydra.mode=MULTIRUN"]
+    if all(override.startswith(("hydra.", "hydra/")) for override in given):
         plan = directory.SweepDirectory(folder).plan()
         assert plan is not None
-        if any(REDACTED in override for override in plan.overrides):
+        began_with = [*plan.overrides, *(plan.hydra_overrides if not given else ())]
+        if any(REDACTED in override for override in began_with):
             raise ConfigError(f"resume={resume}: it began with a secret, which no archive keeps; give its overrides")
-        overrides = [*plan.overrides, *overrides]
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    return [*overrides, f"hydra.sweep.dir='{quoted}'"]
+        overrides = [*began_with, *overrides]
+    return [*overrides, f"hydra.sweep.dir={jobs.quoted(folder)}"]
+
+
+def _run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_resumed: bool, is_dry_run: bool) -> None:
+    """Runs the cells of a grid, or those that another sweeper chooses."""
+    swept = jobs.sweep_overrides(app.config_loader, composed)
+    runs_here, is_grid = jobs.runs_here(composed), jobs.is_grid(composed)
+    job = Job(
+        largest_concurrency=_largest_concurrency(swept),
+        command=tuple(sys.argv),
+        working_dir=str(Path.cwd()),
+        runs_here=runs_here,
+        returns_objective=not is_grid,
+    )
+    given = jobs.hydra_overrides(composed.hydra)
+    folder = Path(composed.hydra.sweep.dir)
+    if not runs_here:
+        jobs.make_absolute(composed)
+    with _removing_unused(folder):
+        if is_grid:
+            prepare = functools.partial(
+                cell_of, command=job.command, largest_concurrency=job.largest_concurrency, prompts={}
+            )
+            cells = Planner(app.config_loader, composed, prepare).plan(swept)
+            _run_grid(app, composed, cells, job, given, is_resumed=is_resumed, is_dry_run=is_dry_run)
+        elif is_resumed or is_dry_run or composed.baseline != NO_BASELINE or composed.control:
+            raise ConfigError(
+                f"hydra/sweeper={composed.hydra.sweeper._target_}: chooses its cells as it goes; resume, "
+                f"{DRY_RUN}, baseline and control need Hydra's basic sweeper"
+            )
+        else:
+            check_objective(composed.objective, composed.hydra.sweeper.get("direction"))
+            _run_search(app, composed, job, overrides)
 
 
 def _run_grid(
     app: "Hydra",
     composed: DictConfig,
     cells: list[PlannedCell],
-    run_composed: Callable[[DictConfig], None],
+    job: Job,
+    hydra_overrides: list[str],
     *,
     is_resumed: bool,
     is_dry_run: bool,
@@ -190,13 +200,13 @@ def _run_grid(
     sweep = directory.SweepDirectory(Path(composed.hydra.sweep.dir))
     archived = commands.archived_baselines(str(composed.baseline), cells)
     if is_dry_run:
-        commands.show_plan(cells, _done(sweep, cells, is_resumed), shares_engines=runs_here(composed))
+        commands.show_plan(cells, _done(sweep, cells, is_resumed), shares_engines=job.runs_here)
         return
     with sweep:  # what is done is looked up by the one that holds the folder
         done = _done(sweep, cells, is_resumed)
         if sweep.plan() is None:
-            given = task_overrides(composed.hydra)
-            sweep.write_plan(directory.as_plan(cells, sweep.path, given, str(composed.baseline)))
+            given = jobs.task_overrides(composed.hydra)
+            sweep.write_plan(directory.as_plan(cells, sweep.path, given, hydra_overrides, str(composed.baseline)))
         # Not Hydra's own way, which would put secrets on the disk for a job to take out again.
         files.write_atomically(sweep.path / MULTIRUN, [redacted_yaml(composed)])
         to_run = [planned for planned in cells if planned.number not in done]
@@ -204,11 +214,65 @@ def _run_grid(
         try:
             for planned in to_run:
                 sweep.set_aside(planned)
-            results.extend(launch(to_run, app.config_loader, composed, _run_planned, run_composed))
+            with patiently(lambda _: None):
+                for planned, result in jobs.launch(to_run, app.config_loader, composed, _run_planned, job):
+                    results.append(result)
+                    if not job.runs_here and (failure := _failure(result)) is not None:
+                        print_error(f"job {planned.number}: {failure}")
         finally:
+            if not job.runs_here:
+                commands.close_abandoned([planned.run_dir for planned in to_run])
             commands.show_sweep(sweep, archived)
-    for result in results:
-        _ = result.return_value  # raises what the job raised
+            unbegun = [str(planned.number) for planned in cells if not RunDirectory.is_run(planned.run_dir)]
+            if not job.runs_here and unbegun:
+                print_error(f"never begun: job {', '.join(unbegun)}; resume={sweep.path} runs what is not finished")
+    _raise_first_failure(results)
+
+
+def _run_search(app: "Hydra", composed: DictConfig, job: Job, overrides: list[str]) -> None:
+    """Has another sweeper choose and run cells, and shows what came out of all of them.
+
+    Raises:
+        JobFailed: the first job that failed; its error has been printed.
+    """
+    from specdec_bench import commands
+
+    sweep = directory.SweepDirectory(Path(composed.hydra.sweep.dir))
+    results: list[JobReturn] = []
+
+    def note(returned: "Sequence[JobReturn]") -> None:
+        for number, result in enumerate(returned, start=len(results)):
+            if not job.runs_here and (failure := _failure(result)) is not None:
+                print_error(f"job {number}: {failure}")
+        results.extend(returned)
+
+    with sweep:
+        if sweep.plan() is not None or sweep.runs():
+            raise ConfigError(f"hydra.sweep.dir={sweep.path}: already holds a sweep; choose another folder")
+        try:
+            with patiently(note):
+                app.multirun(CONFIG, job, overrides)
+        except ValueError:  # Optuna knows no best of trials that all failed
+            if any(_failure(result) is None for result in results):
+                raise
+        finally:
+            commands.close_abandoned([run.path for _, run in sweep.runs()])
+            commands.show_sweep(sweep, [])
+            commands.show_best(sweep, composed.objective, FIGURES[composed.objective].better)
+    _raise_first_failure(results)
+
+
+def _failure(result: "JobReturn") -> Exception | None:
+    """Returns why a job failed, without Hydra's own words on stderr."""
+    from hydra.core.utils import JobStatus
+
+    return None if result.status == JobStatus.COMPLETED else result._return_value
+
+
+def _raise_first_failure(results: "Sequence[JobReturn]") -> None:
+    failures = [failure for failure in map(_failure, results) if failure is not None]
+    for failure in failures:
+        raise JobFailed(str(failure), FAILED) if isinstance(failure, JobLost) else failure
 
 
 def _done(sweep: directory.SweepDirectory, cells: list[PlannedCell], is_resumed: bool) -> set[int]:
@@ -236,8 +300,8 @@ def _run_planned(planned: PlannedCell) -> None:
     except RunInterrupted as error:
         _exit(error.exit_status, str(error))  # ends the whole sweep
     except SpecDecBenchError as error:
-        _print_error(f"job {planned.number}: {error}")
-        raise JobFailed(error.exit_status) from error
+        print_error(f"job {planned.number}: {error}")
+        raise JobFailed(str(error), error.exit_status) from error
 
 
 def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_dry_run: bool) -> None:
@@ -247,7 +311,7 @@ def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_
     run_dir = Path(composed.hydra.run.dir)
     if RunDirectory.is_run(run_dir):
         raise ConfigError(f"hydra.run.dir={run_dir}: already holds a run; choose another folder")
-    cell = _cell(without_hydra(composed), task_overrides(composed.hydra))
+    cell = cell_of(without_hydra(composed), jobs.task_overrides(composed.hydra), sys.argv)
     if is_dry_run:
         from specdec_bench import commands
 
@@ -274,56 +338,13 @@ def _largest_concurrency(overrides: list[Override]) -> int:
     return max((value for value in values if isinstance(value, int)), default=1)
 
 
-def run_job(composed: DictConfig, largest_concurrency: int = 1) -> None:
-    """Runs one composed experiment of a sweep into Hydra's output directory.
-
-    Args:
-        composed: Hydra's tree.
-        largest_concurrency: of the sweep's cells.
-
-    Raises:
-        JobFailed: the error has been printed.
-    """
-    hydra_config = HydraConfig.get()
-    try:
-        multirun = Path(hydra_config.sweep.dir) / MULTIRUN
-        is_sweep = hydra_config.mode == RunMode.MULTIRUN and multirun.is_file()
-        _run(_cell(composed, task_overrides(hydra_config), largest_concurrency), multirun if is_sweep else None)
-    except RunInterrupted as error:
-        _exit(error.exit_status, str(error))  # ends the whole sweep
-    except SpecDecBenchError as error:
-        is_sweep = hydra_config.mode == RunMode.MULTIRUN
-        _print_error(f"job {hydra_config.job.num}: {error}" if is_sweep else str(error))
-        raise JobFailed(error.exit_status) from error
-    finally:
-        _remove_unused(Path(hydra_config.runtime.output_dir))
-
-
-def _cell(
-    composed: DictConfig,
-    overrides: Sequence[str],
-    largest_concurrency: int = 1,
-    prompts: dict[str, "list[Prompt]"] | None = None,
-) -> "Cell":
-    """Returns the checked cell; `prompts` keeps those that were read, which the cells of a sweep share."""
-    from specdec_bench.runner.cell import Cell, check, load_prompts
-
-    config = compose.experiment(composed, largest_concurrency)
-    check(config)
-    key = repr((config.dataset, config.seed, config.model))
-    prompts = {} if prompts is None else prompts
-    if key not in prompts:
-        prompts[key] = load_prompts(config)
-    return Cell(config=config, prompts=prompts[key], command=sys.argv, overrides=overrides)
-
-
-def _run(cell: "Cell", multirun: Path | None = None) -> None:
-    """Runs a checked cell into Hydra's output directory. `multirun` is what Hydra itself saved of a sweep."""
+def _run(cell: "Cell") -> None:
+    """Runs a checked cell into Hydra's output directory."""
     from specdec_bench.commands import run_and_show
 
     hydra_config = HydraConfig.get()
     run_dir = Path(hydra_config.runtime.output_dir)
-    redact_hydra_folder(run_dir, multirun)
+    redact_hydra_folder(run_dir)
     run_and_show(cell, run_dir, draws=hydra_config.mode != RunMode.MULTIRUN)
 
 
@@ -335,21 +356,11 @@ def _removing_unused(folder: Path) -> Iterator[None]:
         yield
     finally:
         for path in made:
-            _remove_unused(path)
-
-
-def _remove_unused(folder: Path) -> None:
-    """Removes a folder that holds nothing but what Hydra wrote before the experiment was refused."""
-    if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {HYDRA, LOG, MULTIRUN}:
-        shutil.rmtree(folder)
-
-
-def _print_error(message: str) -> None:
-    sys.stderr.write("error: " + " ".join(message.split()) + "\n")
+            remove_unused(path)
 
 
 def _exit(status: int, message: str) -> NoReturn:
-    _print_error(message)
+    print_error(message)
     raise SystemExit(status)
 
 

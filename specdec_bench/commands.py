@@ -21,36 +21,39 @@ from specdec_bench.report.plan import plan_table
 from specdec_bench.report.progress import RunProgress
 from specdec_bench.report.table import print_summary
 from specdec_bench.runner import replay as replaying
-from specdec_bench.runner.cell import Cell, encoded_summary, run_cell, samples_of
+from specdec_bench.runner.cell import Cell, encoded_summary, mark_interrupted, run_cell, samples_of
 from specdec_bench.sweep.archived import check_archived
 from specdec_bench.sweep.directory import SweepDirectory
+from specdec_bench.sweep.objective import Direction, figure
 from specdec_bench.sweep.plan import PlannedCell, in_running_order, num_engine_starts
 
 if TYPE_CHECKING:
     from specdec_bench.metrics.summary import Samples
 
 
-def run_and_show(cell: Cell, run_dir: Path, *, draws: bool = True) -> RunDirectory:
+def run_and_show(cell: Cell, run_dir: Path, *, prints: bool = True, draws: bool = True) -> RunDirectory:
     """Runs the cell, then prints its table and its verdict and draws its plots; of a failed run, what there is.
 
     Args:
-        cell: what to run.
-        run_dir: where to.
+        cell: checked.
+        run_dir: where it is archived.
+        prints: whether the terminal is this cell's, and not that of several which run at once.
         draws: False in a sweep, which has plots of its own: those of a cell take longer than all else around it.
 
     Raises:
         SpecDecBenchError: as the run ended.
     """
     try:
-        with RunProgress() as progress:
+        with RunProgress(disable=not prints) as progress:
             run = run_cell(cell, run_dir, progress.update)
     except SpecDecBenchError:
         run = RunDirectory(run_dir)
         if run.summary_path.is_file() and run.summary()["requests"]["finished"]:
-            show(run, draws=draws)
+            show(run, prints=prints, draws=draws)
         raise
-    show(run, draws=draws)
-    show_verdict(run)
+    show(run, prints=prints, draws=draws)
+    if prints:
+        show_verdict(run)
     return run
 
 
@@ -100,6 +103,29 @@ def show_sweep(sweep: SweepDirectory, archived: Sequence[RunDirectory]) -> None:
     print_sweep(result, _console(), path=str(sweep.path))
 
 
+def close_abandoned(run_dirs: Sequence[Path]) -> None:
+    """Marks the runs as interrupted whose processes ended without saying how."""
+    for path in run_dirs:
+        if RunDirectory.is_run(path) and (run := RunDirectory.open(path)).manifest().status == "started":
+            mark_interrupted(run, "its process ended without saying how")
+
+
+def show_best(sweep: SweepDirectory, objective: str, better: Direction) -> None:
+    """Prints which of a search's finished cells has the best objective."""
+    finished = [(number, run) for number, run in sweep.runs() if run.manifest().status == "finished"]
+    values = {
+        number: (value, run) for number, run in finished if (value := figure(run.summary(), objective)) is not None
+    }
+    if values:
+        value, run = (min if better == "minimize" else max)(values.values(), key=lambda pair: pair[0])
+        _console().print(
+            f"best {objective} of {len(values)} cells: {value:.6g} in {run.path} "
+            f"({' '.join(run.manifest().overrides)})",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
 def show_cell(cell: Cell) -> None:
     """Prints what would be run."""
     _console().print(
@@ -110,14 +136,15 @@ def show_cell(cell: Cell) -> None:
     )
 
 
-def show(run: RunDirectory, samples: "Samples | None" = None, *, draws: bool = True) -> None:
-    """Prints a run's table and writes its plots."""
+def show(run: RunDirectory, samples: "Samples | None" = None, *, prints: bool = True, draws: bool = True) -> None:
+    """Prints a run's table and writes its plots, unless told not to."""
     summary, label = run.summary(), _label(run.manifest())
     if draws:
         from specdec_bench.report.plots import write_plots  # a second of matplotlib: not before anything was measured
 
         write_plots(summary, samples or samples_of(run), run.path, label=label)
-    print_summary(summary, _console(), title=label, path=str(run.path))
+    if prints:
+        print_summary(summary, _console(), title=label, path=str(run.path))
 
 
 def show_verdict(run: RunDirectory) -> None:

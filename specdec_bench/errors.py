@@ -6,6 +6,7 @@ SpecDecBenchError
 ├── EngineUnavailableError    the engine's package is missing or lacks a method  exit status 2
 ├── EngineError               the engine failed while it was started or measured exit status 1
 │   └── EngineDiedError       it is dead; the run ends with it                   exit status 1
+├── LauncherError             a launcher could not run a sweep's jobs             exit status 1
 ├── ArchiveError              a run directory that cannot be written or read     exit status 1
 ├── NotComparableError        a run that its expected values say nothing of      exit status 2
 └── RunInterrupted            the user stopped the run                           exit status 130
@@ -44,6 +45,10 @@ class EngineError(SpecDecBenchError):
 
 class EngineDiedError(EngineError):
     """The engine as a whole is dead: no further request can be sent to it."""
+
+
+class LauncherError(SpecDecBenchError):
+    """A launcher could not run the jobs of a sweep in other processes: sbatch refused them, say."""
 
 
 class ArchiveError(SpecDecBenchError):

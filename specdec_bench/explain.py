@@ -18,6 +18,15 @@ _REASONS = {
 }
 """What OmegaConf says of a value -> what to do about it."""
 
+_EXTRAS = {
+    ("hydra/launcher", "submitit_slurm"): "slurm",
+    ("hydra/launcher", "submitit_local"): "slurm",
+    ("hydra/launcher", "joblib"): "joblib",
+    ("hydra/launcher", "ray"): "ray",
+    ("hydra/sweeper", "optuna"): "optuna",
+}
+"""The plugins' own options, on which those of conf/hydra build -> what to install."""
+
 
 def explain(error: Exception) -> str:
     """Returns Hydra's and OmegaConf's messages of several lines as one: what, the value, what to do."""
@@ -26,6 +35,9 @@ def explain(error: Exception) -> str:
     text, cause = str(error), error.__cause__
     if unknown := re.search(r"Could not override '(.*)'.*\n.* use \+(.*)", text):
         return _explain_unknown(getattr(cause, "full_key", None) or unknown[1], unknown[2])
+    plugin = re.search(r"Could not (?:load|find) '([^']+)/([^'/]+)'", text)
+    if plugin and (extra := _EXTRAS.get((plugin[1], plugin[2]))):
+        return f"{plugin[1]}: its plugin is not installed; pip install 'specdec-bench[{extra}]'"
     if option := re.search(r"Could not find '([^']+)/([^'/]+)'\s*Available options in '[^']+':\s*(.*)", text, re.S):
         choices = option[3].partition("Config search path")[0].split()
         group, name = option[1], option[2]
@@ -51,7 +63,7 @@ def _explain_unknown(key: str, override: str) -> str:
     fields = compose.known_fields(key)
     if fields is None or not name:
         groups = sorted(entry.name for entry in CONF.iterdir() if entry.is_dir() and entry.name != "hydra")
-        groups += ["seed", "replicate", "baseline", "control"]
+        groups += ["seed", "replicate", "baseline", "control", "objective"]
         return f"{override}: no such field or group; there are {', '.join(groups)}{_suggest(group, groups)}"
     if name.split(".")[0] in fields:
         return f"{override}: the chosen {group} has no such field; --cfg job shows those that it has"

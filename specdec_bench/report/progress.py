@@ -11,7 +11,7 @@ from specdec_bench.runner import messages
 class RunProgress:
     """Shows finished requests, tokens per second and the running acceptance length."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, disable: bool = False) -> None:
         console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -21,7 +21,7 @@ class RunProgress:
             TextColumn("{task.fields[rates]}"),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=disable or not console.is_terminal,
         )
         self._task = self._progress.add_task("starting the engine", total=None, rates="")
 

@@ -181,6 +181,19 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
     return run
 
 
+def mark_interrupted(run: RunDirectory, error: str) -> None:
+    """Says of a run, whose process is gone, that it was cut off, and summarizes what it measured until then.
+
+    Raises:
+        ArchiveError: its folder cannot be read or written.
+    """
+    manifest = msgspec.structs.replace(
+        run.manifest(), status="interrupted", error=error, finished_utc=provenance.utc_now()
+    )
+    run.write_summary(encoded_summary(samples_of(run), manifest))
+    run.write_manifest(manifest)
+
+
 def samples_of(run: RunDirectory) -> "Samples":
     """Returns what figures and plots are computed from, read in one pass."""
     from specdec_bench.metrics.summary import Samples  # numpy: not for a refused configuration

@@ -28,7 +28,7 @@ POLL_S = 0.1
 
 
 class StopSignals:
-    """Counts Ctrl-C and SIGTERM (a scheduler's time limit) within its block, so that they break nothing off.
+    """Counts Ctrl-C, SIGTERM and SIGUSR2 (schedulers' time limits) within its block, so that they break nothing off.
 
     An exception out of nowhere could hit the parent while it reads half a message or replaces the manifest.
     """
@@ -40,7 +40,7 @@ class StopSignals:
     def __enter__(self) -> "StopSignals":
         """Starts counting; in a launcher's thread, where Python allows no handlers, there is nothing to count."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
                 self._before[number] = signal.signal(number, self._note)
         return self
 

@@ -239,6 +239,8 @@ def _check_fingerprints(expected: dict[str, object] | None, found: dict[str, obj
 def main() -> None:
     """Entry point of the child process; its argument is the connection's file descriptor."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    for number in (signal.SIGTERM, signal.SIGUSR2):  # so are these, which Slurm sends to all processes of a job
+        signal.signal(number, lambda *_: None)  # a handler, for what is ignored stays ignored in an engine's processes
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s][%(name)s][%(levelname)s] %(message)s")
     asyncio.run(Worker(Connection(int(sys.argv[1]))).serve())
 

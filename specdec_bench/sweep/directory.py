@@ -1,8 +1,9 @@
 """The folder of a sweep: who may write into it, what was planned, what is done."""
 
+import contextlib
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,7 +11,7 @@ from typing import Self
 import msgspec
 
 from specdec_bench.archive import codec, files
-from specdec_bench.archive.layout import ATTEMPTS, RunDirectory
+from specdec_bench.archive.layout import ATTEMPTS, MANIFEST, RunDirectory
 from specdec_bench.archive.provenance import utc_now
 from specdec_bench.archive.redact import redact_overrides
 from specdec_bench.errors import ArchiveError, ConfigError
@@ -19,6 +20,8 @@ from specdec_bench.sweep.plan import PlannedCell
 
 PLAN = "sweep.json"
 LOCK = ".lock"
+JOBS_LOCK = ".jobs"
+"""Held by every job in another process; shared, while `LOCK` is the sweep's alone."""
 LATEST = "latest"
 
 
@@ -41,6 +44,8 @@ class Plan(Record, frozen=True, kw_only=True):
     created_utc: str
     overrides: tuple[str, ...]
     """As the user gave them, secrets redacted."""
+    hydra_overrides: tuple[str, ...] = ()
+    """Those of Hydra's own settings: the launcher and how it is set."""
     baseline: str
     cells: tuple[PlannedRun, ...]
 
@@ -61,19 +66,23 @@ class SweepDirectory:
         """Makes the folder if it is not there, and claims it for this process.
 
         Raises:
-            ArchiveError: another process runs a sweep in it, or it cannot be written.
+            ArchiveError: another process runs a sweep in it, or jobs of one that was killed still run elsewhere; or
+                it cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = (self.path / LOCK).read_text(encoding="utf-8", errors="replace").strip()
-            self._unlock()
-            raise ArchiveError(
-                f"{self.path}: another sweep (process {owner or 'unknown'}) is running in it; wait for it, or choose "
-                "another hydra.sweep.dir"
-            ) from None
+            self._lock = self._claim(LOCK, fcntl.LOCK_EX)
+            if self._lock is None:
+                owner = (self.path / LOCK).read_text(encoding="utf-8", errors="replace").strip()
+                raise ArchiveError(
+                    f"{self.path}: another sweep (process {owner or 'unknown'}) is running in it; wait for it, or "
+                    "choose another hydra.sweep.dir"
+                )
+            jobs = self._claim(JOBS_LOCK, fcntl.LOCK_EX)
+            if jobs is None:
+                self._unlock()
+                raise ArchiveError(f"{self.path}: jobs of it are still running; wait for them, or cancel them")
+            os.close(jobs)
         except OSError as error:
             self._unlock()
             raise ArchiveError(f"{self.path}: cannot be used for a sweep: {error.strerror}") from error
@@ -86,6 +95,34 @@ class SweepDirectory:
     ) -> None:
         """Lets others in. The system does the same for a process that is killed."""
         self._unlock()
+
+    @contextlib.contextmanager
+    def taking_part(self) -> Iterator[None]:
+        """Tells those who would go on with the sweep that a job of it runs, in whatever process, within the block.
+
+        Raises:
+            ArchiveError: the folder cannot be written.
+        """
+        try:
+            jobs = self._claim(JOBS_LOCK, fcntl.LOCK_SH)
+        except OSError as error:
+            raise ArchiveError(f"{self.path}: cannot be used by a job: {error.strerror}") from error
+        if jobs is None:
+            raise ArchiveError(f"{self.path}: is being taken over by another sweep; cancel one of them")
+        try:
+            yield
+        finally:
+            os.close(jobs)
+
+    def _claim(self, name: str, kind: int) -> int | None:
+        """Returns the descriptor of a locked file, or None if others hold it. The system unlocks for the killed."""
+        descriptor = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -120,9 +157,15 @@ class SweepDirectory:
             raise ArchiveError(f"{self.plan_path}: cannot be written: {error.strerror}") from error
 
     def runs(self) -> list[tuple[int, RunDirectory]]:
-        """Returns the run directories of the planned cells that have one, with their job numbers."""
+        """Returns the run directories of the sweep's cells that have one, with their job numbers.
+
+        Without a plan, where a sweeper chose its cells as it went, they are numbered in the order of their beginning.
+        """
         plan = self.plan()
-        cells = sorted(plan.cells, key=lambda cell: cell.number) if plan else []
+        if plan is None:
+            found = [RunDirectory.open(path.parent) for path in self.path.glob(f"*/{MANIFEST}")]
+            return list(enumerate(sorted(found, key=lambda run: run.manifest().created_utc)))
+        cells = sorted(plan.cells, key=lambda cell: cell.number)
         runs = [(cell.number, RunDirectory(self.path / cell.folder)) for cell in cells]
         return [(number, run) for number, run in runs if RunDirectory.is_run(run.path)]
 
@@ -196,12 +239,19 @@ def find(resume: str, outputs: Path) -> Path:
     return path
 
 
-def as_plan(cells: Sequence[PlannedCell], path: Path, overrides: Sequence[str], baseline: str) -> Plan:
+def as_plan(
+    cells: Sequence[PlannedCell],
+    path: Path,
+    overrides: Sequence[str],
+    hydra_overrides: Sequence[str],
+    baseline: str,
+) -> Plan:
     """Returns what sweep.json says of these cells, in the sweep's folder."""
     return Plan(
         schema_version=SCHEMA_VERSION,
         created_utc=utc_now(),
         overrides=tuple(redact_overrides(list(overrides))),
+        hydra_overrides=tuple(redact_overrides(list(hydra_overrides))),
         baseline=baseline,
         cells=tuple(
             PlannedRun(

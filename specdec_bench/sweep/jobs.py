@@ -1,8 +1,8 @@
 """Runs planned cells as jobs of Hydra's: one after another in this process, or through another launcher."""
 
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 from specdec_bench.sweep.plan import PlannedCell, in_running_order
 
@@ -48,14 +48,29 @@ def runs_here(composed: DictConfig) -> bool:
     return bool(composed.hydra.launcher._target_ == _target(BasicLauncher))
 
 
+def hydra_overrides(hydra: HydraConf) -> list[str]:
+    """Returns the overrides of Hydra's own settings that a sweep goes on with: not those of its folder and mode."""
+    given = OmegaConf.to_container(hydra.overrides.hydra, resolve=False)
+    assert isinstance(given, list)
+    return [override for override in given if not override.startswith(("hydra.mode=", "hydra.sweep.", "hydra.run."))]
+
+
+def make_absolute(composed: DictConfig) -> None:
+    """Names the sweep's folder in a way that is the same in every process, whatever folder it works in."""
+    folder = str(Path(composed.hydra.sweep.dir).absolute())
+    with flag_override(composed, ["struct", "readonly"], [False, False]):
+        composed.hydra.sweep.dir = folder
+        composed.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(folder)}")
+
+
 def launch(
     cells: Sequence[PlannedCell],
     loader: ConfigLoader,
     composed: DictConfig,
     run_planned: Callable[[PlannedCell], None],
     run_composed: TaskFunction,
-) -> Iterator[JobReturn]:
-    """Runs the cells, yielding each job's result as it ends.
+) -> Iterator[tuple[PlannedCell, JobReturn]]:
+    """Runs the cells, yielding each with its job's result: as it ends here, or when all have ended elsewhere.
 
     Args:
         cells: those that are to run.
@@ -63,6 +78,9 @@ def launch(
         composed: the sweep as a whole.
         run_planned: runs a cell in this process, Hydra's global configuration being the job's.
         run_composed: runs a job from its tree alone, in whatever process another launcher starts.
+
+    Raises:
+        LauncherError: another launcher could not run them.
     """
     callbacks = Callbacks(composed)
     context = HydraContext(config_loader=loader, callbacks=callbacks)
@@ -70,24 +88,31 @@ def launch(
     setup_globals()
     if runs_here(composed):
         for planned in in_running_order(cells):
-            yield run_job(
-                hydra_context=context,
-                task_function=functools.partial(_run, planned, run_planned),
-                config=planned.composed,
-                job_dir_key="hydra.sweep.dir",
-                job_subdir_key="hydra.sweep.subdir",
+            yield (
+                planned,
+                run_job(
+                    hydra_context=context,
+                    task_function=functools.partial(_run, planned, run_planned),
+                    config=planned.composed,
+                    job_dir_key="hydra.sweep.dir",
+                    job_subdir_key="hydra.sweep.subdir",
+                ),
             )
             configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)
-    else:
+    elif cells:
+        configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=run_composed, config=composed
         )
         # A launcher numbers what it is given one after another, and after a resume there are gaps.
-        for _, run in itertools.groupby(enumerate(cells), key=lambda pair: pair[1].number - pair[0]):
-            together = [planned for _, planned in run]
-            overrides = [list(planned.overrides) for planned in together]
-            yield from launcher.launch(overrides, initial_job_idx=together[0].number)
+        overrides = [[*planned.overrides, f"hydra.sweep.subdir={quoted(planned.subdir)}"] for planned in cells]
+        yield from zip(cells, launcher.launch(overrides, initial_job_idx=cells[0].number), strict=True)
     callbacks.on_multirun_end(config=composed, config_name=composed.hydra.job.config_name)
+
+
+def quoted(value: str | Path) -> str:
+    """Returns a text as the value of an override."""
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _run(planned: PlannedCell, run_planned: Callable[[PlannedCell], None], _: DictConfig) -> None:

@@ -42,7 +42,12 @@ class PlannedCell:
     @property
     def run_dir(self) -> Path:
         """Where Hydra puts the job."""
-        return Path(self.composed.hydra.sweep.dir) / str(self.composed.hydra.sweep.subdir)
+        return Path(self.composed.hydra.sweep.dir) / self.subdir
+
+    @property
+    def subdir(self) -> str:
+        """Its folder below the sweep's."""
+        return str(self.composed.hydra.sweep.subdir)
 
     @property
     def is_plain(self) -> bool:

@@ -13,6 +13,7 @@ from specdec_bench.metrics import losslessness
 from specdec_bench.metrics.acceptance import request_acceptance
 from specdec_bench.metrics.speedup import RunTimes, ideal_speedup, ratio_of_means, recommend, speedup
 from specdec_bench.records import Manifest
+from specdec_bench.sweep.objective import FIGURES, figure
 
 TEXT_AROUND = 60
 """Characters of text shown on either side of a divergence."""
@@ -139,27 +140,16 @@ def _asked(number: int, run: RunDirectory, manifest: Manifest) -> dict[str, Any]
 
 
 def _figures(cell: Measured) -> dict[str, Any]:
-    summary = cell.summary
-    pooled, latency, throughput = summary["acceptance"]["pooled"], summary["latency"], summary["throughput"]
-    length = cell.acceptance_length
+    summary, length = cell.summary, cell.acceptance_length
     return {
         "num_finished": summary["requests"]["finished"],
         "num_failed": summary["requests"]["failed"],
         "synthetic": summary["synthetic"],
         "saturated": summary["client"]["saturated"],
         "acceptance_source": summary["acceptance"]["source"],
-        "acceptance_length": pooled["acceptance_length"],
+        **{name: figure(summary, name) for name in FIGURES},
         "acceptance_length_low": length["low"],
         "acceptance_length_high": length["high"],
-        "acceptance_length_drafted": pooled["acceptance_length_drafted"],
-        "draft_acceptance_rate": pooled["draft_acceptance_rate"],
-        "ttft_ms_p50": latency["ttft_ms"]["p50"],
-        "tpot_ms_mean": latency["tpot_ms"]["mean"],
-        "e2e_ms_mean": latency["e2e_ms"]["mean"],
-        "step_time_ms_p50": latency["step_time_ms"]["p50"],
-        "output_tps": throughput["output_tps"],
-        "output_tps_steady": throughput["output_tps_steady"],
-        "output_tps_per_user": throughput["output_tps_per_user"],
     }
 
 

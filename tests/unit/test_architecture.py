@@ -23,8 +23,9 @@ LEVELS = {
     "sweep": 4,
     "report": 4,
     "commands": 5,
-    "explain": 6,
-    "cli": 6,
+    "job": 6,
+    "explain": 7,
+    "cli": 7,
 }
 """Imports run from a higher level to a lower one, or stay within one level (archive reads metrics)."""
 

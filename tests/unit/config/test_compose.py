@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra import compose as hydra_compose
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
 
 from specdec_bench.cli import CONF
 from specdec_bench.config import compose
@@ -22,6 +25,7 @@ from specdec_bench.config.schema import (
 )
 from specdec_bench.engines.base import ENGINES, check_support
 from specdec_bench.errors import ConfigError
+from specdec_bench.explain import explain
 
 from .composing import experiment
 
@@ -35,6 +39,35 @@ def test_every_yaml_composes(group: str, option: str) -> None:
         path = ["spec.draft.path=org/draft"]
     config = experiment(f"{group}={option}", "spec=none" if group != "spec" else "seed=0", *path)
     assert isinstance(config, ExperimentConfig)
+
+
+HYDRA_OPTIONS = [
+    (path.parent.name, path.stem)
+    for kind in ("launcher", "sweeper")
+    for path in sorted((CONF / "hydra" / kind).glob("*"))
+]
+
+
+@pytest.mark.parametrize(("kind", "option"), HYDRA_OPTIONS)
+def test_every_launcher_and_sweeper_composes(kind: str, option: str) -> None:
+    composed = hydra_compose("config", overrides=[f"hydra/{kind}={option}"], return_hydra_config=True)
+    assert composed.hydra[kind]._target_.startswith("hydra_plugins.")
+    text = (CONF / "hydra" / kind / f"{option}.yaml").read_text(encoding="utf-8")
+    assert text.startswith("#")
+
+
+@pytest.mark.parametrize(("kind", "option"), HYDRA_OPTIONS)
+def test_a_missing_plugin_is_named_by_its_extra(monkeypatch: pytest.MonkeyPatch, kind: str, option: str) -> None:
+    options = ConfigStore.instance().repo["hydra"][kind]
+    (plugin,) = yaml.safe_load((CONF / "hydra" / kind / f"{option}.yaml").read_text())["defaults"]
+    monkeypatch.delitem(options, f"{plugin}.yaml")
+    extra = {"submitit_slurm": "slurm", "submitit_local": "slurm"}.get(plugin, plugin)
+    for name in (option, plugin):
+        with pytest.raises(HydraException) as refusal:
+            hydra_compose("config", overrides=[f"hydra/{kind}={name}"], return_hydra_config=True)
+        words = f"hydra/{kind}: its plugin is not installed; pip install 'specdec-bench[{extra}]'"
+        assert explain(refusal.value) == words
+    hydra_compose("config")  # which needs none of them
 
 
 @pytest.mark.parametrize(("group", "option"), YAML_OPTIONS)

@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
+import msgspec
+
 from specdec_bench.config.schema import ExperimentConfig, NoSpec, SGLangEngine
 from specdec_bench.engines import sglang_arguments
 from specdec_bench.engines.noted_steps import NotedSteps
@@ -26,6 +28,9 @@ from specdec_bench.records import (
     RequestSampling,
     StepBatch,
 )
+
+FLUSH_TIMEOUT_S = 30.0
+"""How long a reset waits for requests that were dropped."""
 
 
 def create(config: ExperimentConfig) -> "SGLangAdapter":
@@ -66,7 +71,7 @@ class SGLangAdapter:
                 f"engine=sglang needs SGLang 0.5.11 or later ({error}); install specdec-bench[sglang]"
             ) from None
         release = sglang.__version__
-        known = [field.name for field in dataclasses.fields(ServerArgs)]
+        known = field_names(ServerArgs)
         algorithms = [*getattr(SpeculativeAlgorithm, "__members__", ()), "NEXTN"]
         arguments = sglang_arguments.engine_arguments(self._config, known, algorithms)
         arguments |= sglang_arguments.extra_arguments(self._engine_config.extra_args, known, release)
@@ -94,7 +99,8 @@ class SGLangAdapter:
         Raises:
             EngineError: SGLang refuses.
         """
-        answer = await self._engine.tokenizer_manager.flush_cache()
+        # With a deadline SGLang waits until it is idle; a request whose last tokens have come still runs for a moment.
+        answer = await self._engine.tokenizer_manager.flush_cache(timeout_s=FLUSH_TIMEOUT_S)
         if getattr(answer, "success", True) is not True:
             raise EngineError(f"SGLang did not flush its cache: {getattr(answer, 'message', '')}")
 
@@ -106,12 +112,14 @@ class SGLangAdapter:
         """Returns the arguments that were passed and SGLang's resolved ones."""
         import sglang
 
-        engine, resolved = self._engine_config, self._engine.server_args
+        engine, resolved = self._engine_config, _plain(self._engine.server_args)
+        num_workers = engine.tensor_parallel_size * engine.pipeline_parallel_size * engine.data_parallel_size
         return EngineDescription(
             arguments=self._arguments,
-            resolved={"sglang": sglang.__version__, **_plain(resolved)},
-            max_seq_len=self._engine.tokenizer_manager.context_len,
-            num_accelerators=engine.tensor_parallel_size * engine.pipeline_parallel_size * engine.data_parallel_size,
+            resolved={"sglang": sglang.__version__, **resolved},
+            # Its scheduler keeps two of the context's places for itself and shortens a longer reply without a word.
+            max_seq_len=self._engine.tokenizer_manager.context_len - 2,
+            num_accelerators=0 if resolved.get("device") == "cpu" else num_workers,
             reproducible=False,
             synthetic=None,
         )
@@ -234,7 +242,7 @@ def _note_steps(manager: Any, noted: Mapping[str, NotedSteps]) -> None:
                 steps = noted.get(rid)
                 if steps is not None:
                     steps.are_noted = True
-                    if new:
+                    if len(new):  # not for the truth value of an array
                         steps.note(list(new), now_ns)
         await handle(message)
 
@@ -266,6 +274,11 @@ def _reason(meta: Mapping[str, Any], sampling: RequestSampling) -> FinishReason 
         return None
     kind, matched = reason.get("type"), reason.get("matched")
     if kind == "length":
+        # SGLang lowers the limit of what does not fit its context or its KV cache, and says so only here.
+        if reason["length"] < sampling.max_new_tokens:
+            raise EngineError(
+                f"SGLang ended the request after {reason['length']} of {sampling.max_new_tokens} tokens, for lack of room"
+            )
         return "length"
     if kind != "stop":
         raise EngineError(f"SGLang: {reason.get('message') or reason}")
@@ -280,9 +293,22 @@ def _gist(error: BaseException) -> str:
     return (str(error).strip() or "no message").splitlines()[0]
 
 
+def field_names(record: Any) -> list[str]:
+    """Returns the fields of ServerArgs: a dataclass at first, a msgspec.Struct in newer releases."""
+    if dataclasses.is_dataclass(record):
+        return [field.name for field in dataclasses.fields(record)]
+    return [field.name for field in msgspec.structs.fields(record)]
+
+
 def _plain(arguments: Any) -> dict[str, Any]:
-    """Returns SGLang's resolved arguments as plain data."""
-    values = {field.name: getattr(arguments, field.name, None) for field in dataclasses.fields(arguments)}
+    """Returns SGLang's resolved arguments as plain data.
+
+    Newer releases keep beside the arguments, which stay as they were given, what they were resolved to.
+    """
+    if hasattr(arguments, "resolved_dict"):
+        values = dict(arguments.resolved_dict())
+    else:
+        values = {name: getattr(arguments, name, None) for name in field_names(arguments)}
     return {
         name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
         for name, value in values.items()

@@ -1,7 +1,9 @@
 """What each method and setting is called in SGLang."""
 
+import dataclasses
 from typing import Any
 
+import msgspec
 import pytest
 
 from specdec_bench.config.schema import (
@@ -21,6 +23,7 @@ from specdec_bench.config.schema import (
     SGLangEngine,
     SpecConfig,
 )
+from specdec_bench.engines import sglang
 from specdec_bench.engines import sglang_arguments as arguments
 from specdec_bench.errors import ConfigError, EngineUnavailableError
 
@@ -197,3 +200,19 @@ def test_drafts_of_a_step() -> None:
 def test_trees_that_cannot_be(options: dict[str, int], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Eagle3Spec(draft_length=3, **options)
+
+
+def test_the_fields_of_a_dataclass_and_of_a_struct() -> None:
+    """ServerArgs was the one up to 0.5.16 and is the other in 0.5.20."""
+
+    @dataclasses.dataclass
+    class Older:
+        model_path: str = ""
+        tp_size: int = 1
+
+    class Newer(msgspec.Struct):
+        model_path: str = ""
+        tp_size: int = 1
+
+    for record in (Older, Older(), Newer, Newer()):
+        assert sglang.field_names(record) == ["model_path", "tp_size"]

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from specdec_bench.config.schema import ExperimentConfig, NoSpec, SGLangEngine
+from specdec_bench.config.schema import ExperimentConfig, NoSpec, SGLangEngine, draft_length
 from specdec_bench.engines import sglang_arguments
 from specdec_bench.engines.noted_steps import NotedSteps
 from specdec_bench.errors import EngineDiedError, EngineError, EngineUnavailableError, SpecDecBenchError
@@ -47,6 +47,7 @@ class SGLangAdapter:
         self._engine_config = config.engine
         self._is_plain = isinstance(config.spec, NoSpec)
         self._proposed_per_step = sglang_arguments.proposed_per_step(config)
+        self._draft_length = draft_length(config.spec) or 0
         self._engine: Any = None
         self._arguments: dict[str, Any] = {}
         self._noted: dict[str, NotedSteps] = {}
@@ -210,7 +211,11 @@ class SGLangAdapter:
         if self._is_plain:
             return None
         num_verify_steps = meta.get("spec_verify_ct", 0)
+        # SGLang's list ends at the most drafts that a step of the request accepted; without a verify step there is none.
         histogram = meta.get("spec_correct_drafts_histogram", meta.get("spec_accept_histogram"))
+        if histogram is not None or num_verify_steps == 0:
+            histogram = list(histogram or ())
+            histogram += [0] * (self._draft_length + 1 - len(histogram))
         proposed = self._proposed_per_step
         return AcceptanceCounters(
             num_verify_steps=num_verify_steps,
@@ -277,7 +282,7 @@ def _reason(meta: Mapping[str, Any], sampling: RequestSampling) -> FinishReason 
         # SGLang lowers the limit of what does not fit its context or its KV cache, and says so only here.
         if reason["length"] < sampling.max_new_tokens:
             raise EngineError(
-                f"SGLang ended the request after {reason['length']} of {sampling.max_new_tokens} tokens, for lack of room"
+                f"SGLang ended it after {reason['length']} of {sampling.max_new_tokens} tokens for lack of room"
             )
         return "length"
     if kind != "stop":

@@ -10,43 +10,30 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from engine_runs import DRAFT, TARGET, raw_model
-from reference.draft_and_verify import GreedyModel
+from command_line_runs import (
+    COMMON,
+    ROOT,
+    assert_every_chunk_is_one_step,
+    assert_outputs_agree,
+    command_line,
+    pooled,
+    processes_below,
+    same_output,
+)
+from command_line_runs import sweep as run_sweep
+from engine_runs import DRAFT
 
 from specdec_bench.archive import RunDirectory
 from specdec_bench.config.checkpoints import resolve
-from specdec_bench.records import RequestRecord
 
-ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("none", "ngram", "draft_model", "eagle3")
 CONCURRENCIES = (1, 16)
-COMMON = ["model.dtype=float32", "sampling.max_new_tokens=48", "load.num_warmup=2"]
 VLLM = ["engine=vllm", "engine.enforce_eager=true"]  # compiling takes longer than the runs
-NEAR_TIE = 1e-3
 
 pytestmark = pytest.mark.timeout(1200)
-
-
-def command_line(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    # Nested child processes start several times faster with compiled modules.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-    )
-
-
-def succeed(folder: Path, *arguments: str) -> None:
-    done = command_line(folder, *arguments)
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.fixture(scope="module")
@@ -54,28 +41,16 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Run
     """The finished cells by method and concurrency."""
     folder = tmp_path_factory.mktemp("vllm")
     grid = [f"spec={','.join(METHODS)}", f"load.concurrency={','.join(map(str, CONCURRENCIES))}"]
-    succeed(folder, "-m", *VLLM, *COMMON, *grid, "hydra.sweep.dir=sweep")
     cells = [(method, concurrency) for method in METHODS for concurrency in CONCURRENCIES]
-    return {cell: RunDirectory.open(folder / "sweep" / str(number)) for number, cell in enumerate(cells)}
+    return dict(zip(cells, run_sweep(folder, *VLLM, *COMMON, *grid), strict=True))
 
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
     """What the transformers engine makes of the same prompts, by method."""
     folder = tmp_path_factory.mktemp("transformers")
-    succeed(folder, "-m", *COMMON, "spec=none,ngram,draft_model", "hydra.sweep.dir=sweep")
-    return {
-        method: RunDirectory.open(folder / "sweep" / str(number)) for number, method in enumerate(METHODS) if number < 3
-    }
-
-
-def requests(run: RunDirectory) -> dict[str, RequestRecord]:
-    return {record.request_id: record for record in run.requests() if record.phase == "measure"}
-
-
-def pooled(run: RunDirectory) -> dict[str, Any]:
-    figures: dict[str, Any] = run.summary()["acceptance"]["pooled"]
-    return figures
+    runs = run_sweep(folder, *COMMON, "spec=none,ngram,draft_model")
+    return dict(zip(METHODS[:3], runs, strict=True))
 
 
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)
@@ -83,26 +58,7 @@ def pooled(run: RunDirectory) -> dict[str, Any]:
 def test_outputs_are_those_of_transformers(
     sweep: dict[tuple[str, int], RunDirectory], truth: dict[str, RunDirectory], method: str, concurrency: int
 ) -> None:
-    expected, found = requests(truth["none"]), requests(sweep[method, concurrency])
-    assert len(found) == 50
-    assert found.keys() == expected.keys()
-    model = GreedyModel(raw_model(TARGET, "float64"))
-    divergences = []
-    for request_id, record in found.items():
-        other = expected[request_id]
-        if record.prompt_token_ids != other.prompt_token_ids:
-            continue  # the reply before it diverged, which is listed with that one
-        if record.output_token_ids != other.output_token_ids:
-            at = first_difference(record.output_token_ids, other.output_token_ids)
-            gap = model.gap((*record.prompt_token_ids, *record.output_token_ids[:at]))
-            divergences.append((request_id, at, gap))
-    assert all(gap < NEAR_TIE for *_, gap in divergences), divergences
-    assert len(divergences) <= 0.05 * 40, divergences
-
-
-def first_difference(left: Sequence[int], right: Sequence[int]) -> int:
-    pairs = enumerate(zip(left, right, strict=False))
-    return next((at for at, (one, other) in pairs if one != other), min(len(left), len(right)))
+    assert_outputs_agree(sweep[method, concurrency], truth["none"])
 
 
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)
@@ -116,23 +72,15 @@ def test_acceptance_is_that_of_transformers_step_for_step(
     step accepts nothing in either. So of n-grams the steps' tokens and the accepted drafts are compared, not which
     of the steps that accepted nothing had something to verify.
     """
-    expected, found = requests(truth[method]), requests(sweep[method, concurrency])
-    compared = 0
-    for request_id, record in found.items():
-        other = expected[request_id]
-        same = (record.prompt_token_ids, record.output_token_ids) == (other.prompt_token_ids, other.output_token_ids)
-        if not same or len(other.steps) < 2:
-            continue
+    for record, other in same_output(sweep[method, concurrency], truth[method]):
         assert record.counters is not None
         told = list(record.counters.per_step_accepted or ())
         drafted = [step.num_accepted for step in other.steps[1:-1] if step.num_proposed]
         if method == "ngram":
             told, drafted = ([number for number in numbers if number] for numbers in (told, drafted))
-        assert told[: len(drafted)] == drafted, request_id
-        assert len(told) - len(drafted) in (0, 1), request_id
-        assert [step.num_tokens for step in record.steps] == [step.num_tokens for step in other.steps], request_id
-        compared += 1
-    assert compared >= 0.9 * len(found)
+        assert told[: len(drafted)] == drafted, record.request_id
+        assert len(told) - len(drafted) in (0, 1), record.request_id
+        assert [step.num_tokens for step in record.steps] == [step.num_tokens for step in other.steps]
 
 
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)
@@ -151,17 +99,7 @@ def test_request_counts_and_the_engines_totals_agree_exactly(
 def test_every_chunk_is_one_engine_step(
     sweep: dict[tuple[str, int], RunDirectory], method: str, concurrency: int
 ) -> None:
-    run = sweep[method, concurrency]
-    longest = 1 if method == "none" else 4
-    for record in requests(run).values():
-        assert record.steps_are_exact
-        assert record.steps[0].num_tokens == 1
-        assert all(1 <= step.num_tokens <= longest for step in record.steps)
-        times = [step.received_ns for step in record.steps]
-        assert times == sorted(times)
-    summary = run.summary()
-    assert summary["merged_chunks"] == 0
-    assert summary["latency"]["step_time_ms"]["count"] == pooled(run)["decode_steps"]
+    assert_every_chunk_is_one_step(sweep[method, concurrency], longest=1 if method == "none" else 4)
 
 
 def test_the_methods_accept_as_much_as_they_should(sweep: dict[tuple[str, int], RunDirectory]) -> None:
@@ -206,13 +144,7 @@ def test_an_engine_core_that_is_killed_ends_the_run_in_one_line(tmp_path: Path) 
 
 def engine_core(pid: int) -> int:
     """Returns the pid of vLLM's engine core below a process."""
-    stats = [path.read_text() for path in Path("/proc").glob("[0-9]*/stat")]
-    parents = {int(stat.split()[0]): int(stat.rpartition(")")[2].split()[1]) for stat in stats}
-    names = {int(stat.split()[0]): stat[stat.index("(") + 1 : stat.rindex(")")] for stat in stats}
-    below = {pid}
-    while more := {child for child, parent in parents.items() if parent in below} - below:
-        below |= more
-    (core,) = [child for child in below if names[child].startswith("VLLM::EngineCor")]
+    (core,) = [child for child, name in processes_below(pid).items() if name.startswith("VLLM::EngineCor")]
     return core
 
 

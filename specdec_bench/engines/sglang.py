@@ -6,14 +6,11 @@ reach this process, one message an engine step (see `_note_steps`).
 """
 
 import asyncio
-import dataclasses
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
-
-import msgspec
 
 from specdec_bench.config.schema import ExperimentConfig, NoSpec, SGLangEngine, draft_length
 from specdec_bench.engines import sglang_arguments
@@ -72,7 +69,7 @@ class SGLangAdapter:
                 f"engine=sglang needs SGLang 0.5.11 or later ({error}); install specdec-bench[sglang]"
             ) from None
         release = sglang.__version__
-        known = field_names(ServerArgs)
+        known = sglang_arguments.field_names(ServerArgs)
         algorithms = [*getattr(SpeculativeAlgorithm, "__members__", ()), "NEXTN"]
         arguments = sglang_arguments.engine_arguments(self._config, known, algorithms)
         arguments |= sglang_arguments.extra_arguments(self._engine_config.extra_args, known, release)
@@ -113,7 +110,7 @@ class SGLangAdapter:
         """Returns the arguments that were passed and SGLang's resolved ones."""
         import sglang
 
-        engine, resolved = self._engine_config, _plain(self._engine.server_args)
+        engine, resolved = self._engine_config, sglang_arguments.resolved(self._engine.server_args)
         num_workers = engine.tensor_parallel_size * engine.pipeline_parallel_size * engine.data_parallel_size
         return EngineDescription(
             arguments=self._arguments,
@@ -211,7 +208,7 @@ class SGLangAdapter:
         if self._is_plain:
             return None
         num_verify_steps = meta.get("spec_verify_ct", 0)
-        # SGLang's list ends at the most drafts that a step of the request accepted; without a verify step there is none.
+        # SGLang's list ends at the most that a step of the request accepted; without a verify step there is none.
         histogram = meta.get("spec_correct_drafts_histogram", meta.get("spec_accept_histogram"))
         if histogram is not None or num_verify_steps == 0:
             histogram = list(histogram or ())
@@ -296,26 +293,3 @@ def _reason(meta: Mapping[str, Any], sampling: RequestSampling) -> FinishReason 
 
 def _gist(error: BaseException) -> str:
     return (str(error).strip() or "no message").splitlines()[0]
-
-
-def field_names(record: Any) -> list[str]:
-    """Returns the fields of ServerArgs: a dataclass at first, a msgspec.Struct in newer releases."""
-    if dataclasses.is_dataclass(record):
-        return [field.name for field in dataclasses.fields(record)]
-    return [field.name for field in msgspec.structs.fields(record)]
-
-
-def _plain(arguments: Any) -> dict[str, Any]:
-    """Returns SGLang's resolved arguments as plain data.
-
-    Newer releases keep beside the arguments, which stay as they were given, what they were resolved to.
-    """
-    if hasattr(arguments, "resolved_dict"):
-        values = dict(arguments.resolved_dict())
-    else:
-        values = {name: getattr(arguments, name, None) for name in field_names(arguments)}
-    return {
-        name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
-        for name, value in values.items()
-        if not callable(value)
-    }

@@ -1,8 +1,11 @@
 """Runs cells through the command line, in this environment or another, and compares what two engines made of them."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,15 +21,18 @@ COMMON = ("model.dtype=float32", "sampling.max_new_tokens=48", "load.num_warmup=
 NEAR_TIE = 1e-3
 
 
+def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
+    # Nested child processes start several times faster with compiled modules.
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | dict(more or {})
+
+
 def command_line(
     folder: Path, *arguments: str, python: str = sys.executable, environment: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    # Nested child processes start several times faster with compiled modules.
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return subprocess.run(
         [python, str(ROOT / "run.py"), *arguments],
         cwd=folder,
-        env=inherited | dict(environment or {}),
+        env=_environment(environment),
         capture_output=True,
         encoding="utf-8",
     )
@@ -97,6 +103,48 @@ def assert_every_chunk_is_one_step(run: RunDirectory, longest: int) -> None:
     summary = run.summary()
     assert summary["merged_chunks"] == 0
     assert summary["latency"]["step_time_ms"]["count"] == pooled(run)["decode_steps"]
+
+
+def assert_a_killed_engine_ends_the_run_in_one_line(
+    folder: Path,
+    *arguments: str,
+    process_name: str,
+    words: str,
+    python: str = sys.executable,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Kills the engine's own process, whose name begins so, while requests run."""
+    run = folder / "run"
+    process = subprocess.Popen(
+        [python, str(ROOT / "run.py"), *arguments, "spec=none", "load.repeats=1000", "hydra.run.dir=run"],
+        cwd=folder,
+        env=_environment(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    try:
+        deadline = time.monotonic() + 300
+        while not (run / "requests.jsonl").is_file() or (run / "requests.jsonl").read_text().count("\n") < 5:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        (victim,) = [pid for pid, name in processes_below(process.pid).items() if name.startswith(process_name)]
+        os.kill(victim, signal.SIGKILL)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert words in error_line(errors)
+    manifest, summary = (json.loads((run / name).read_text()) for name in ("manifest.json", "summary.json"))
+    assert (manifest["status"], summary["partial"]) == ("failed", True)
+    assert summary["requests"]["finished"] >= 4
+
+
+def error_line(errors: str) -> str:
+    """Returns the one line that says what went wrong."""
+    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+    return line
 
 
 def processes_below(pid: int) -> dict[int, str]:

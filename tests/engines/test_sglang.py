@@ -5,22 +5,18 @@ and tokenizer manager are the released ones; its kernels for CPUs, which no regi
 One sweep: 4 methods x 2 concurrencies. A machine without it fails here; that is meant.
 """
 
-import json
-import os
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from command_line_runs import (
     COMMON,
     ROOT,
+    assert_a_killed_engine_ends_the_run_in_one_line,
     assert_every_chunk_is_one_step,
     assert_outputs_agree,
     command_line,
+    error_line,
     pooled,
-    processes_below,
     requests,
     same_output,
 )
@@ -126,28 +122,14 @@ def test_a_sweep_starts_one_engine_for_each_method(sweep: dict[tuple[str, int], 
 
 
 def test_a_scheduler_that_is_killed_ends_the_run_in_one_line(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    process = subprocess.Popen(
-        [PYTHON, str(ROOT / "run.py"), *SGLANG, "spec=none", "load.repeats=1000", "hydra.run.dir=run"],
-        cwd=tmp_path, env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 300
-        while not (run / "requests.jsonl").is_file() or (run / "requests.jsonl").read_text().count("\n") < 5:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        (scheduler,) = [pid for pid, name in processes_below(process.pid).items() if name.startswith("sglang::schedu")]
-        os.kill(scheduler, signal.SIGKILL)
-        _, errors = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 1
-    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert "scheduler died" in line
-    manifest, summary = (json.loads((run / name).read_text()) for name in ("manifest.json", "summary.json"))
-    assert (manifest["status"], summary["partial"]) == ("failed", True)
-    assert summary["requests"]["finished"] >= 4
+    assert_a_killed_engine_ends_the_run_in_one_line(
+        tmp_path,
+        *SGLANG,
+        process_name="sglang::schedu",
+        words="scheduler died",
+        python=PYTHON,
+        environment=ENVIRONMENT,
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,5 +143,4 @@ def test_a_scheduler_that_is_killed_ends_the_run_in_one_line(tmp_path: Path) -> 
 def test_what_sglang_cannot_run_is_one_line(tmp_path: Path, overrides: list[str], status: int, words: str) -> None:
     done = command_line(tmp_path, *SGLANG, "spec=none", *overrides, python=PYTHON, environment=ENVIRONMENT)
     assert done.returncode == status
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert words in line
+    assert words in error_line(done.stderr)

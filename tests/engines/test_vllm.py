@@ -3,24 +3,18 @@
 One sweep: 4 methods x 2 concurrencies. A machine without vLLM fails here; that is meant.
 """
 
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from command_line_runs import (
     COMMON,
-    ROOT,
+    assert_a_killed_engine_ends_the_run_in_one_line,
     assert_every_chunk_is_one_step,
     assert_outputs_agree,
     command_line,
+    error_line,
     pooled,
-    processes_below,
     same_output,
 )
 from command_line_runs import sweep as run_sweep
@@ -119,33 +113,12 @@ def test_a_sweep_starts_one_engine_for_each_method(sweep: dict[tuple[str, int], 
 
 
 def test_an_engine_core_that_is_killed_ends_the_run_in_one_line(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), *VLLM, "spec=none", "load.repeats=1000", "hydra.run.dir=run"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 300
-        while not (run / "requests.jsonl").is_file() or (run / "requests.jsonl").read_text().count("\n") < 5:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        os.kill(engine_core(process.pid), signal.SIGKILL)
-        _, errors = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 1
-    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert "engine core died" in line
-    manifest, summary = (json.loads((run / name).read_text()) for name in ("manifest.json", "summary.json"))
-    assert (manifest["status"], summary["partial"]) == ("failed", True)
-    assert summary["requests"]["finished"] >= 4
-
-
-def engine_core(pid: int) -> int:
-    """Returns the pid of vLLM's engine core below a process."""
-    (core,) = [child for child, name in processes_below(pid).items() if name.startswith("VLLM::EngineCor")]
-    return core
+    assert_a_killed_engine_ends_the_run_in_one_line(
+        tmp_path,
+        *VLLM,
+        process_name="VLLM::EngineCor",
+        words="engine core died",
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,5 +137,4 @@ def test_what_vllm_cannot_run_is_one_line(tmp_path: Path, overrides: list[str], 
     (wider / "config.json").write_text(config.replace('"vocab_size": 2048', '"vocab_size": 4096'))
     done = command_line(tmp_path, *VLLM, "spec=none", *overrides)
     assert done.returncode == status
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert words in line
+    assert words in error_line(done.stderr)

@@ -23,7 +23,6 @@ from specdec_bench.config.schema import (
     SGLangEngine,
     SpecConfig,
 )
-from specdec_bench.engines import sglang
 from specdec_bench.engines import sglang_arguments as arguments
 from specdec_bench.errors import ConfigError, EngineUnavailableError
 
@@ -215,4 +214,4 @@ def test_the_fields_of_a_dataclass_and_of_a_struct() -> None:
         tp_size: int = 1
 
     for record in (Older, Older(), Newer, Newer()):
-        assert sglang.field_names(record) == ["model_path", "tp_size"]
+        assert arguments.field_names(record) == ["model_path", "tp_size"]

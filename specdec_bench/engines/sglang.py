@@ -6,14 +6,13 @@ reach this process, one message an engine step (see `_note_steps`).
 """
 
 import asyncio
-import dataclasses
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from specdec_bench.config.schema import ExperimentConfig, NoSpec, SGLangEngine
+from specdec_bench.config.schema import ExperimentConfig, NoSpec, SGLangEngine, draft_length
 from specdec_bench.engines import sglang_arguments
 from specdec_bench.engines.noted_steps import NotedSteps
 from specdec_bench.errors import EngineDiedError, EngineError, EngineUnavailableError, SpecDecBenchError, gist
@@ -26,6 +25,9 @@ from specdec_bench.records import (
     RequestSampling,
     StepBatch,
 )
+
+FLUSH_TIMEOUT_S = 30.0
+"""How long a reset waits for requests that were dropped."""
 
 
 def create(config: ExperimentConfig) -> "SGLangAdapter":
@@ -42,6 +44,7 @@ class SGLangAdapter:
         self._engine_config = config.engine
         self._is_plain = isinstance(config.spec, NoSpec)
         self._proposed_per_step = sglang_arguments.proposed_per_step(config)
+        self._draft_length = draft_length(config.spec) or 0
         self._engine: Any = None
         self._arguments: dict[str, Any] = {}
         self._noted: dict[str, NotedSteps] = {}
@@ -66,7 +69,7 @@ class SGLangAdapter:
                 f"engine=sglang needs SGLang 0.5.11 or later ({error}); install specdec-bench[sglang]"
             ) from None
         release = sglang.__version__
-        known = [field.name for field in dataclasses.fields(ServerArgs)]
+        known = sglang_arguments.field_names(ServerArgs)
         algorithms = [*getattr(SpeculativeAlgorithm, "__members__", ()), "NEXTN"]
         arguments = sglang_arguments.engine_arguments(self._config, known, algorithms)
         arguments |= sglang_arguments.extra_arguments(self._engine_config.extra_args, known, release)
@@ -92,7 +95,8 @@ class SGLangAdapter:
         Raises:
             EngineError: SGLang refuses.
         """
-        answer = await self._engine.tokenizer_manager.flush_cache()
+        # With a deadline SGLang waits until it is idle; a request whose last tokens have come still runs for a moment.
+        answer = await self._engine.tokenizer_manager.flush_cache(timeout_s=FLUSH_TIMEOUT_S)
         if getattr(answer, "success", True) is not True:
             raise EngineError(f"SGLang did not flush its cache: {getattr(answer, 'message', '')}")
 
@@ -104,12 +108,14 @@ class SGLangAdapter:
         """Returns the arguments that were passed and SGLang's resolved ones."""
         import sglang
 
-        engine, resolved = self._engine_config, self._engine.server_args
+        engine, resolved = self._engine_config, sglang_arguments.resolved(self._engine.server_args)
+        num_workers = engine.tensor_parallel_size * engine.pipeline_parallel_size * engine.data_parallel_size
         return EngineDescription(
             arguments=self._arguments,
-            resolved={"sglang": sglang.__version__, **_plain(resolved)},
-            max_seq_len=self._engine.tokenizer_manager.context_len,
-            num_accelerators=engine.tensor_parallel_size * engine.pipeline_parallel_size * engine.data_parallel_size,
+            resolved={"sglang": sglang.__version__, **resolved},
+            # Its scheduler keeps two of the context's places for itself and shortens a longer reply without a word.
+            max_seq_len=self._engine.tokenizer_manager.context_len - 2,
+            num_accelerators=0 if resolved.get("device") == "cpu" else num_workers,
             reproducible=False,
             synthetic=None,
         )
@@ -200,7 +206,11 @@ class SGLangAdapter:
         if self._is_plain:
             return None
         num_verify_steps = meta.get("spec_verify_ct", 0)
+        # SGLang's list ends at the most that a step of the request accepted; without a verify step there is none.
         histogram = meta.get("spec_correct_drafts_histogram", meta.get("spec_accept_histogram"))
+        if histogram is not None or num_verify_steps == 0:
+            histogram = list(histogram or ())
+            histogram += [0] * (self._draft_length + 1 - len(histogram))
         proposed = self._proposed_per_step
         return AcceptanceCounters(
             num_verify_steps=num_verify_steps,
@@ -232,7 +242,7 @@ def _note_steps(manager: Any, noted: Mapping[str, NotedSteps]) -> None:
                 steps = noted.get(rid)
                 if steps is not None:
                     steps.are_noted = True
-                    if new:
+                    if len(new):  # not for the truth value of an array
                         steps.note(list(new), now_ns)
         await handle(message)
 
@@ -264,6 +274,11 @@ def _reason(meta: Mapping[str, Any], sampling: RequestSampling) -> FinishReason 
         return None
     kind, matched = reason.get("type"), reason.get("matched")
     if kind == "length":
+        # SGLang lowers the limit of what does not fit its context or its KV cache, and says so only here.
+        if reason["length"] < sampling.max_new_tokens:
+            raise EngineError(
+                f"SGLang ended it after {reason['length']} of {sampling.max_new_tokens} tokens for lack of room"
+            )
         return "length"
     if kind != "stop":
         raise EngineError(f"SGLang: {reason.get('message') or reason}")
@@ -272,13 +287,3 @@ def _reason(meta: Mapping[str, Any], sampling: RequestSampling) -> FinishReason 
             f"SGLang stopped at token {matched}, which is none of sampling's stops {list(sampling.stop_token_ids)}"
         )
     return "stop"
-
-
-def _plain(arguments: Any) -> dict[str, Any]:
-    """Returns SGLang's resolved arguments as plain data."""
-    values = {field.name: getattr(arguments, field.name, None) for field in dataclasses.fields(arguments)}
-    return {
-        name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
-        for name, value in values.items()
-        if not callable(value)
-    }

@@ -1,7 +1,10 @@
 """The project's vocabulary in SGLang's spelling. Imports no SGLang."""
 
+import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
+
+import msgspec
 
 from specdec_bench.config.checkpoints import draft_checkpoint, resolve
 from specdec_bench.config.schema import (
@@ -166,3 +169,26 @@ def proposed_per_step(config: ExperimentConfig) -> int | None:
     if not isinstance(spec, DraftingSpec) or isinstance(spec, NgramSpec):
         return None
     return (spec.num_draft_tokens or spec.draft_length + 1) - 1
+
+
+def field_names(record: Any) -> list[str]:
+    """Returns the fields of ServerArgs: a dataclass at first, a msgspec.Struct in newer releases."""
+    if dataclasses.is_dataclass(record):
+        return [field.name for field in dataclasses.fields(record)]
+    return [field.name for field in msgspec.structs.fields(record)]
+
+
+def resolved(arguments: Any) -> dict[str, Any]:
+    """Returns what the arguments of a running engine were resolved to, as plain data.
+
+    Newer releases keep beside the arguments, which stay as they were given, what they were resolved to.
+    """
+    if hasattr(arguments, "resolved_dict"):
+        values = dict(arguments.resolved_dict())
+    else:
+        values = {name: getattr(arguments, name, None) for name in field_names(arguments)}
+    return {
+        name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+        for name, value in values.items()
+        if not callable(value)
+    }

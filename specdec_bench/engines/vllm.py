@@ -147,6 +147,9 @@ class VLLMAdapter:
         try:
             async for output in outputs:
                 completion = output.outputs[0]
+                if completion.finish_reason not in (None, "stop", "length"):  # abort, error, ...
+                    failure = EngineError(f"vLLM gave the request up: {completion.finish_reason}")
+                    break
                 if not steps.are_noted:
                     counters = self._counters(completion, None)
                     yield Chunk(completion.token_ids, finish_reason=_reason(completion), counters=counters)
@@ -310,8 +313,8 @@ def _sampling(request: GenerationRequest) -> Any:
 
 
 def _reason(completion: Any) -> FinishReason | None:
-    reason = completion.finish_reason
-    return None if reason is None else "length" if reason == "length" else "stop"
+    reason: FinishReason | None = completion.finish_reason
+    return reason
 
 
 def _plain(config: Any) -> dict[str, Any]:

@@ -1,23 +1,29 @@
 """The real vLLM on the bundled models, through the command line, against the transformers engine.
 
-One sweep of 4 methods x 2 concurrencies, and one with hundreds of requests in flight.
+One sweep of 4 methods x 2 concurrencies, and one with hundreds of requests in flight. A machine without vLLM fails
+here; that is meant.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import pytest
-from engine_runs import TARGET, raw_model
-from reference.draft_and_verify import GreedyModel
-from vllm_runs import VLLM, pooled, requests, succeed
+from command_line_runs import (
+    COMMON,
+    assert_every_chunk_is_one_step,
+    assert_outputs_agree,
+    pooled,
+    requests,
+    same_output,
+)
+from command_line_runs import sweep as run_sweep
 
 from specdec_bench.archive import RunDirectory
 from specdec_bench.records import RequestRecord
 
 METHODS = ("none", "ngram", "draft_model", "eagle3")
 CONCURRENCIES = (1, 16)
-COMMON = ["model.dtype=float32", "sampling.max_new_tokens=48", "load.num_warmup=2"]
-NEAR_TIE = 1e-3
+VLLM = ["engine=vllm", "engine.enforce_eager=true"]  # compiling takes longer than the runs
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -27,19 +33,16 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Run
     """The finished cells by method and concurrency."""
     folder = tmp_path_factory.mktemp("vllm")
     grid = [f"spec={','.join(METHODS)}", f"load.concurrency={','.join(map(str, CONCURRENCIES))}"]
-    succeed(folder, "-m", *VLLM, *COMMON, *grid, "hydra.sweep.dir=sweep")
     cells = [(method, concurrency) for method in METHODS for concurrency in CONCURRENCIES]
-    return {cell: RunDirectory.open(folder / "sweep" / str(number)) for number, cell in enumerate(cells)}
+    return dict(zip(cells, run_sweep(folder, *VLLM, *COMMON, *grid), strict=True))
 
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
     """What the transformers engine makes of the same prompts, by method."""
     folder = tmp_path_factory.mktemp("transformers")
-    succeed(folder, "-m", *COMMON, "spec=none,ngram,draft_model", "hydra.sweep.dir=sweep")
-    return {
-        method: RunDirectory.open(folder / "sweep" / str(number)) for number, method in enumerate(METHODS) if number < 3
-    }
+    runs = run_sweep(folder, *COMMON, "spec=none,ngram,draft_model")
+    return dict(zip(METHODS[:3], runs, strict=True))
 
 
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)
@@ -47,26 +50,7 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
 def test_outputs_are_those_of_transformers(
     sweep: dict[tuple[str, int], RunDirectory], truth: dict[str, RunDirectory], method: str, concurrency: int
 ) -> None:
-    expected, found = requests(truth["none"]), requests(sweep[method, concurrency])
-    assert len(found) == 50
-    assert found.keys() == expected.keys()
-    model = GreedyModel(raw_model(TARGET, "float64"))
-    divergences = []
-    for request_id, record in found.items():
-        other = expected[request_id]
-        if record.prompt_token_ids != other.prompt_token_ids:
-            continue  # the reply before it diverged, which is listed with that one
-        if record.output_token_ids != other.output_token_ids:
-            at = first_difference(record.output_token_ids, other.output_token_ids)
-            gap = model.gap((*record.prompt_token_ids, *record.output_token_ids[:at]))
-            divergences.append((request_id, at, gap))
-    assert all(gap < NEAR_TIE for *_, gap in divergences), divergences
-    assert len(divergences) <= 0.05 * 40, divergences
-
-
-def first_difference(left: Sequence[int], right: Sequence[int]) -> int:
-    pairs = enumerate(zip(left, right, strict=False))
-    return next((at for at, (one, other) in pairs if one != other), min(len(left), len(right)))
+    assert_outputs_agree(sweep[method, concurrency], truth["none"])
 
 
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)
@@ -80,23 +64,15 @@ def test_acceptance_is_that_of_transformers_step_for_step(
     step accepts nothing in either. So of n-grams the steps' tokens and the accepted drafts are compared, not which
     of the steps that accepted nothing had something to verify.
     """
-    expected, found = requests(truth[method]), requests(sweep[method, concurrency])
-    compared = 0
-    for request_id, record in found.items():
-        other = expected[request_id]
-        same = (record.prompt_token_ids, record.output_token_ids) == (other.prompt_token_ids, other.output_token_ids)
-        if not same or len(other.steps) < 2:
-            continue
+    for record, other in same_output(sweep[method, concurrency], truth[method]):
         assert record.counters is not None
         told = list(record.counters.per_step_accepted or ())
         drafted = [step.num_accepted for step in other.steps[1:-1] if step.num_proposed]
         if method == "ngram":
             told, drafted = ([number for number in numbers if number] for numbers in (told, drafted))
-        assert told[: len(drafted)] == drafted, request_id
-        assert len(told) - len(drafted) in (0, 1), request_id
-        assert [step.num_tokens for step in record.steps] == [step.num_tokens for step in other.steps], request_id
-        compared += 1
-    assert compared >= 0.9 * len(found)
+        assert told[: len(drafted)] == drafted, record.request_id
+        assert len(told) - len(drafted) in (0, 1), record.request_id
+        assert [step.num_tokens for step in record.steps] == [step.num_tokens for step in other.steps]
 
 
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)
@@ -115,17 +91,7 @@ def test_request_counts_and_the_engines_totals_agree_exactly(
 def test_every_chunk_is_one_engine_step(
     sweep: dict[tuple[str, int], RunDirectory], method: str, concurrency: int
 ) -> None:
-    run = sweep[method, concurrency]
-    longest = 1 if method == "none" else 4
-    for record in requests(run).values():
-        assert record.steps_are_exact
-        assert record.steps[0].num_tokens == 1
-        assert all(1 <= step.num_tokens <= longest for step in record.steps)
-        times = [step.received_ns for step in record.steps]
-        assert times == sorted(times)
-    summary = run.summary()
-    assert summary["merged_chunks"] == 0
-    assert summary["latency"]["step_time_ms"]["count"] == pooled(run)["decode_steps"]
+    assert_every_chunk_is_one_step(sweep[method, concurrency], longest=1 if method == "none" else 4)
 
 
 def test_the_methods_accept_as_much_as_they_should(sweep: dict[tuple[str, int], RunDirectory]) -> None:
@@ -149,8 +115,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[int, RunDirectory]:
     """Finished cells by concurrency, with more conversations than are in flight."""
     folder = tmp_path_factory.mktemp("loaded")
     load = ["load.concurrency=64,256", "load.repeats=7", "sampling.max_new_tokens=16"]
-    succeed(folder, "-m", *VLLM, "spec=draft_model", *load, "hydra.sweep.dir=sweep")
-    return {at: RunDirectory.open(folder / "sweep" / str(job)) for job, at in enumerate((64, 256))}
+    return dict(zip((64, 256), run_sweep(folder, *VLLM, "spec=draft_model", *load), strict=True))
 
 
 @pytest.mark.parametrize("concurrency", [64, 256])

@@ -1,7 +1,9 @@
 """What each method and setting is called in SGLang."""
 
+import dataclasses
 from typing import Any
 
+import msgspec
 import pytest
 
 from specdec_bench.config.schema import (
@@ -197,3 +199,19 @@ def test_drafts_of_a_step() -> None:
 def test_trees_that_cannot_be(options: dict[str, int], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Eagle3Spec(draft_length=3, **options)
+
+
+def test_the_fields_of_a_dataclass_and_of_a_struct() -> None:
+    """ServerArgs was the one up to 0.5.16 and is the other in 0.5.20."""
+
+    @dataclasses.dataclass
+    class Older:
+        model_path: str = ""
+        tp_size: int = 1
+
+    class Newer(msgspec.Struct):
+        model_path: str = ""
+        tp_size: int = 1
+
+    for record in (Older, Older(), Newer, Newer()):
+        assert arguments.field_names(record) == ["model_path", "tp_size"]

@@ -113,7 +113,7 @@ def assert_a_killed_engine_ends_its_cell_alone(
     python: str = sys.executable,
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Kills the engine's own process, whose name begins so, in the first of two cells: the other starts an engine anew."""
+    """Kills the engine's own process, whose name begins so, in the first of two cells; the other starts it anew."""
     run = folder / "sweep" / "0"
     cells = ["spec=none", "load.repeats=1000,1", "sampling.max_new_tokens=16", "hydra.sweep.dir=sweep"]
     process = subprocess.Popen(

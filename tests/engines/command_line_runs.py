@@ -22,8 +22,14 @@ NEAR_TIE = 1e-3
 
 
 def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
-    # Nested child processes start several times faster with compiled modules.
-    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | dict(more or {})
+    # Nested child processes start several times faster with compiled modules; and what an engine that ran in this
+    # process has set for itself is not theirs.
+    inherited = (
+        (name, value)
+        for name, value in os.environ.items()
+        if name != "PYTHONDONTWRITEBYTECODE" and not name.startswith("VLLM_")
+    )
+    return dict(inherited) | dict(more or {})
 
 
 def command_line(

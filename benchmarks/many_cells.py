@@ -6,6 +6,8 @@ sweep's final table takes. Prints one JSON object.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -65,10 +67,8 @@ def main() -> None:
         assert sum(run.manifest().status == "finished" for run in runs) == number
         measuring_s = sum(run.summary()["throughput"]["duration_s"] for run in runs)
         began = time.perf_counter()
-        with Path("/dev/null").open("w") as nowhere:
-            sys.stdout, out = nowhere, sys.stdout
+        with contextlib.redirect_stdout(io.StringIO()):
             commands.show_sweep(SweepDirectory(sweep), [])
-            sys.stdout = out
         table_s = time.perf_counter() - began
     print(
         json.dumps(

@@ -1,13 +1,19 @@
-"""The engines that the contract is held against. A further engine is a further entry of CASES."""
+"""The engines that the contract is held against. A further engine is a further entry of CASES.
+
+TensorRT-LLM cannot be installed here: its adapter runs on the stand-in (tests/stand_ins), which shows that the adapter
+holds the contract where TensorRT-LLM behaves as it was read to.
+"""
 
 import asyncio
 import contextlib
 import gc
 import itertools
+import sys
 import warnings
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
 
@@ -23,6 +29,7 @@ from specdec_bench.config.schema import (
     SamplingConfig,
     SGLangEngine,
     SyntheticEngine,
+    TensorRTLLMEngine,
     TransformersEngine,
     VLLMEngine,
 )
@@ -31,6 +38,7 @@ from specdec_bench.engines.receive import LiveCounts, Received, receive
 from specdec_bench.records import GenerationRequest, RequestSampling
 
 K = 3
+STAND_INS = str(Path(__file__).resolve().parents[1] / "stand_ins")
 Answer = TypeVar("Answer")
 
 
@@ -83,6 +91,8 @@ class Case:
     failing: Callable[[Any, str], AbstractContextManager[None]]
     """Within it the request of that id fails after its first tokens."""
     dtype: str = "float32"
+    tells_drafts: bool = True
+    """Whether the engine tells how many drafts it accepted; where it does not, they are null."""
 
     @property
     def has_model(self) -> bool:
@@ -157,7 +167,24 @@ CASES = [
         )
         for method in ("none", "ngram", "draft_model")
     ),
+    *(
+        pytest.param(
+            Case(
+                engine=TensorRTLLMEngine(max_num_seqs=8),
+                method=method,
+                failing=_given_up(lambda engine, _: setattr(_in_flight(engine), "is_aborted", True)),
+                tells_drafts=method == "none",
+            ),
+            id=f"tensorrt_llm-{method}",
+        )
+        for method in ("none", "ngram", "draft_model")
+    ),
 ]
+
+
+def _in_flight(engine: Any) -> Any:
+    """Returns the oldest request that the stand-in of TensorRT-LLM is at."""
+    return next(result for result in engine._engine.results if not (result.finished or result.is_aborted))
 
 
 class LiveEngine:
@@ -170,6 +197,8 @@ class LiveEngine:
         self.engine: Engine = create(case.config())
         self._runner = asyncio.Runner()
         self._ids = itertools.count()
+        if isinstance(case.engine, TensorRTLLMEngine):
+            sys.path.insert(0, STAND_INS)
         with warnings.catch_warnings():
             warnings.simplefilter("default")  # the engines' own packages warn while they are imported
             self.run(self.engine.start())
@@ -181,6 +210,10 @@ class LiveEngine:
         self.run(self.engine.stop())
         self._runner.close()
         del self.engine
+        if isinstance(self.case.engine, TensorRTLLMEngine):  # the stand-in is there for its cases alone
+            sys.path.remove(STAND_INS)
+            for name in [name for name in sys.modules if name.partition(".")[0] == "tensorrt_llm"]:
+                del sys.modules[name]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # vLLM leaves its sockets to the garbage collector
             gc.collect()

@@ -1,7 +1,8 @@
 """The LLM and its results, as TensorRT-LLM's behave: one growing object a request, a response at a time."""
 
+import asyncio
 import struct
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ class CompletionOutput:
 class RequestOutput:
     """A request: each round of iterating takes in one response and gives this same object."""
 
-    def __init__(self, responses: Iterator[Response], llm: "LLM") -> None:
+    def __init__(self, responses: AsyncIterator[Response], llm: "LLM") -> None:
         self.outputs = [CompletionOutput()]
         self.decoding_iter = 0
         self.avg_decoded_tokens_per_iter: float | None = None
@@ -42,7 +43,9 @@ class RequestOutput:
     async def __anext__(self) -> "RequestOutput":
         if self.finished:
             raise StopAsyncIteration
-        response = next(self._responses)
+        response = await anext(self._responses)
+        if self.is_aborted:
+            response = Response([], self.decoding_iter, "cancelled")
         if isinstance(response.error, Exception):
             self._llm.shutdown()
             raise response.error
@@ -65,7 +68,7 @@ class RequestOutput:
 
 
 class LLM:
-    """Takes what the real one takes, and answers with a script."""
+    """Takes what the real one takes, and answers with a script, or counts on from the sum of the prompt."""
 
     ARGS: Any = llm_args.TorchLlmArgs
     BACKEND = "pytorch"
@@ -78,6 +81,7 @@ class LLM:
         self.script: list[Response] | None = None
         self.requests: list[Any] = []
         """The sampling parameters of every request."""
+        self.results: list[RequestOutput] = []
         self.aborted: list[RequestOutput] = []
         self.is_shut_down = False
 
@@ -85,20 +89,31 @@ class LLM:
         """Returns the request, under way."""
         assert streaming
         self.requests.append(sampling_params)
-        responses = self._counted(sampling_params.max_tokens) if self.script is None else self.script
-        return RequestOutput(iter(responses), self)
+        result = RequestOutput(self._answer(sum(inputs), sampling_params), self)
+        self.results.append(result)
+        return result
 
-    def _counted(self, max_tokens: int) -> list[Response]:
+    async def _answer(self, first: int, sampling: Any) -> AsyncIterator[Response]:
+        if self.script is not None:
+            for response in self.script:
+                yield response
+            return
         decoding = self.args.speculative_config
         drafts = 0 if decoding is None else decoding.max_draft_len or decoding.num_nextn_predict_layers
-        responses, num_tokens, step = [], 0, 0
-        while num_tokens < max_tokens:
+        stops = set() if sampling.ignore_eos else {sampling.end_id, *(sampling.stop_token_ids or ())}
+        num_tokens, step, reason = 0, 0, None
+        while reason is None:
+            await asyncio.sleep(0.002)
             step += 1
-            size = min(1 + (drafts if step > 1 and step % 2 == 0 else 0), max_tokens - num_tokens)
-            tokens = [1000 + num_tokens + i for i in range(size)]
-            num_tokens += size
-            responses.append(Response(tokens, step, "length" if num_tokens == max_tokens else None))
-        return responses
+            tokens: list[int] = []
+            # All drafts are accepted in every other decode step, and none in the others.
+            for _ in range(1 + (drafts if step % 2 == 0 else 0)):
+                tokens.append(first + num_tokens)
+                num_tokens += 1
+                reason = "stop" if tokens[-1] in stops else "length" if num_tokens == sampling.max_tokens else None
+                if reason is not None:
+                    break
+            yield Response(tokens, step, reason)
 
     def shutdown(self) -> None:
         """Ends the executor."""

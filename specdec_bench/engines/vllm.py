@@ -91,6 +91,12 @@ class VLLMAdapter:
         except Exception as error:  # vLLM raises what it likes, and what its engine core raised stands in the log
             raise EngineError(f"vLLM {release} did not start: {type(error).__name__}: {gist(error)}") from error
         resolved = self._engine.vllm_config
+        if resolved.speculative_config is not None:
+            try:
+                vllm_arguments.check_resolved_method(self._config.spec.name, resolved.speculative_config.method)
+            except EngineError:
+                await self.stop()
+                raise
         # vLLM's second model runner fills up what its n-gram lookup did not find.
         self._nominal_proposals = isinstance(self._config.spec, NgramSpec) and bool(
             getattr(resolved, "use_v2_model_runner", False)

@@ -13,7 +13,7 @@ from specdec_bench.config.schema import (
     VLLMEngine,
 )
 from specdec_bench.engines.extra_arguments import checked
-from specdec_bench.errors import ConfigError, EngineUnavailableError
+from specdec_bench.errors import ConfigError, EngineError, EngineUnavailableError
 
 SETTINGS: Mapping[str, str] = {
     "model": "model.path",
@@ -199,3 +199,20 @@ def check_method(method: str, known: Collection[str], fields: Collection[str], a
         if name not in fields:
             where = "vLLM has it in releases after 0.11; use 0.20 or later"
             raise EngineUnavailableError(f"spec={method}: the installed vLLM has no {name}; {where}")
+
+
+def check_resolved_method(method: str, resolved: str) -> None:
+    """Refuses an engine that runs another method than the one on the run's label.
+
+    vLLM may choose by the draft's name or its kind; `engine_arguments` refuses the names that are known to decide, and
+    this what is not.
+
+    Args:
+        method: its name.
+        resolved: the method of the started engine's speculative configuration.
+
+    Raises:
+        EngineError: naming both.
+    """
+    if resolved != method and not (method == "mtp" and resolved.endswith("_mtp")):  # each model's own name for it
+        raise EngineError(f"spec={method}: vLLM took the draft for one of another method and runs {resolved}")

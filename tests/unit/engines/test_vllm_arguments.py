@@ -25,7 +25,7 @@ from specdec_bench.config.schema import (
     VLLMEngine,
 )
 from specdec_bench.engines import vllm_arguments as arguments
-from specdec_bench.errors import ConfigError, EngineUnavailableError
+from specdec_bench.errors import ConfigError, EngineError, EngineUnavailableError
 
 DRAFT = DraftCheckpoint(path="org/draft", revision="abc")
 
@@ -189,6 +189,13 @@ def test_what_the_release_lacks_is_refused_with_those_that_have_it() -> None:
     with pytest.raises(EngineUnavailableError, match="spec=eagle3: the installed vLLM has no parallel_drafting"):
         arguments.check_method("eagle3", ["eagle3"], ["method"], {"method": "eagle3", "parallel_drafting": True})
     arguments.check_method("eagle3", [], ["method"], {"method": "eagle3"})
+
+
+def test_an_engine_that_runs_another_method_is_refused() -> None:
+    with pytest.raises(EngineError, match=r"spec=draft_model: vLLM took the draft .* and runs dspark"):
+        arguments.check_resolved_method("draft_model", "dspark")
+    for method, resolved in (("draft_model", "draft_model"), ("mtp", "mtp"), ("mtp", "deepseek_mtp")):
+        arguments.check_resolved_method(method, resolved)
 
 
 @pytest.mark.parametrize(

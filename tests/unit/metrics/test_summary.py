@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import made_runs
 import pytest
+from made_runs import S, request
 
 from specdec_bench.archive import RunDirectory
 from specdec_bench.metrics import summary as summary_module
@@ -22,53 +24,10 @@ from specdec_bench.records import (
     Step,
 )
 
-S = 1_000_000_000
-
 
 def manifest(**changes: Any) -> Manifest:
-    values: dict[str, Any] = {
-        "schema_version": 1,
-        "run_id": "run-1",
-        "status": "finished",
-        "created_utc": "2026-01-02T03:04:05+00:00",
-        "command": (),
-        "overrides": (),
-        "config": {"spec": {"name": "ngram", "draft_length": 3}, "load": {"concurrency": 1}},
-        "project": {},
-        "engine": {"num_accelerators": 2},
-    }
-    return Manifest(**(values | changes))
-
-
-def request(number: int, *accepted: int, **changes: Any) -> RequestRecord:
-    """Sent at second 10 x number; the prefill's token 1 s later, then a step a second with 3 drafts each."""
-    sent = 10 * number * S
-    steps = [Step(received_ns=sent + S, num_tokens=1, num_proposed=0, num_accepted=0)]
-    for i, number_accepted in enumerate(accepted):
-        steps.append(
-            Step(
-                received_ns=sent + (i + 2) * S,
-                num_tokens=number_accepted + 1,
-                num_proposed=3,
-                num_accepted=number_accepted,
-            )
-        )
-    values: dict[str, Any] = {
-        "request_id": f"r{number}",
-        "prompt_id": f"p{number}",
-        "category": "writing",
-        "turn": 0,
-        "repeat": 0,
-        "phase": "measure",
-        "scheduled_ns": sent,
-        "sent_ns": sent,
-        "prompt_token_ids": (1,),
-        "output_token_ids": (7,) * sum(step.num_tokens for step in steps),
-        "steps": tuple(steps),
-        "acceptance_source": "engine_request",
-        "finish_reason": "length",
-    }
-    return RequestRecord(**(values | changes))
+    """A run on two accelerators."""
+    return made_runs.manifest(**({"engine": {"num_accelerators": 2}} | changes))
 
 
 def failure(kind: ErrorKind) -> RequestError:

@@ -5,53 +5,19 @@ from typing import Any
 
 import matplotlib.image
 import pytest
+from made_runs import S, failed, manifest, request
 
 from specdec_bench.metrics.summary import Samples, summarize
-from specdec_bench.records import Manifest, RequestError, RequestRecord, Step
+from specdec_bench.records import RequestRecord, Step
 from specdec_bench.report.plots import write_plots
 
-S = 1_000_000_000
 NAMES = ["acceptance_by_position.png", "acceptance_by_category.png", "step_time_and_ttft.png"]
-
-
-def request(number: int, *accepted: int, **changes: Any) -> RequestRecord:
-    """Sent at second 10 x number; the prefill's token 1 s later, then a step a second with 3 drafts each."""
-    sent = 10 * number * S
-    steps = [Step(received_ns=sent + S, num_tokens=1, num_proposed=0, num_accepted=0)]
-    for i, count in enumerate(accepted, start=2):
-        steps.append(Step(received_ns=sent + i * S, num_tokens=count + 1, num_proposed=3, num_accepted=count))
-    values: dict[str, Any] = {
-        "request_id": f"r{number}",
-        "prompt_id": f"p{number}",
-        "category": "writing",
-        "turn": 0,
-        "repeat": 0,
-        "phase": "measure",
-        "scheduled_ns": sent,
-        "sent_ns": sent,
-        "prompt_token_ids": (1,),
-        "output_token_ids": (7,) * sum(step.num_tokens for step in steps),
-        "steps": tuple(steps),
-        "acceptance_source": "engine_request",
-        "finish_reason": "length",
-    }
-    return RequestRecord(**(values | changes))
 
 
 def draw(folder: Path, *records: RequestRecord, label: str = "ngram K=3", **changes: Any) -> list[bytes]:
     """Draws a run's plots and returns their bytes; each must be a PNG that can be decoded."""
-    values: dict[str, Any] = {
-        "schema_version": 1,
-        "run_id": "run-1",
-        "status": "finished",
-        "created_utc": "2026-01-02T03:04:05+00:00",
-        "command": (),
-        "overrides": (),
-        "config": {"spec": {"draft_length": 3}, "load": {"concurrency": 1}},
-        "project": {},
-    }
     folder.mkdir(exist_ok=True)
-    summary = summarize(records, Manifest(**(values | changes)))
+    summary = summarize(records, manifest(**changes))
     paths = write_plots(summary, Samples(records), folder, label=label)
     assert [path.name for path in paths] == NAMES
     assert sorted(path.name for path in folder.iterdir()) == sorted(NAMES)
@@ -74,8 +40,8 @@ def test_one_request_of_one_category(tmp_path: Path) -> None:
 def test_a_run_without_data_says_so_in_its_plots(tmp_path: Path) -> None:
     """Nothing finished; nothing but the prefill came; nothing was drafted."""
     empty = draw(tmp_path / "empty")
-    failed = request(0, 3, 1, error=RequestError(kind="engine_error", message="m"))
-    assert draw(tmp_path / "failed", failed) == empty, "a failed request is in no figure"
+    stopped = request(0, 3, 1, error=failed(0, "engine_error").error)
+    assert draw(tmp_path / "failed", stopped) == empty, "a failed request is in no figure"
     assert draw(tmp_path / "warm-up", request(0, 3, phase="warmup")) == empty
     draw(tmp_path / "prefill", request(0))
 

@@ -4,55 +4,17 @@ import io
 from typing import Any
 
 import pytest
+from made_runs import S, failed, manifest, request
 from rich.console import Console
 
 from specdec_bench.metrics.summary import summarize
-from specdec_bench.records import ErrorKind, Lateness, Manifest, RequestError, RequestRecord, Step, Summary
+from specdec_bench.records import Lateness, RequestRecord, Step, Summary
 from specdec_bench.report.table import number, print_summary
-
-S = 1_000_000_000
-
-
-def request(number: int, *accepted: int, **changes: Any) -> RequestRecord:
-    """Sent at second 10 x number; the prefill's token 1 s later, then a step a second with 3 drafts each."""
-    sent = 10 * number * S
-    steps = [Step(received_ns=sent + S, num_tokens=1, num_proposed=0, num_accepted=0)]
-    for i, count in enumerate(accepted, start=2):
-        steps.append(Step(received_ns=sent + i * S, num_tokens=count + 1, num_proposed=3, num_accepted=count))
-    values: dict[str, Any] = {
-        "request_id": f"r{number}",
-        "prompt_id": f"p{number}",
-        "category": "writing",
-        "turn": 0,
-        "repeat": 0,
-        "phase": "measure",
-        "scheduled_ns": sent,
-        "sent_ns": sent,
-        "prompt_token_ids": (1,),
-        "output_token_ids": (7,) * sum(step.num_tokens for step in steps),
-        "steps": tuple(steps),
-        "acceptance_source": "engine_request",
-        "finish_reason": "length",
-    }
-    return RequestRecord(**(values | changes))
-
-
-def failed(number: int, kind: ErrorKind) -> RequestRecord:
-    return request(number, error=RequestError(kind=kind, message="m"))
 
 
 def summary(*records: RequestRecord, draft_length: int = 3, **changes: Any) -> Summary:
-    values: dict[str, Any] = {
-        "schema_version": 1,
-        "run_id": "run-1",
-        "status": "finished",
-        "created_utc": "2026-01-02T03:04:05+00:00",
-        "command": (),
-        "overrides": (),
-        "config": {"spec": {"draft_length": draft_length}, "load": {"concurrency": 1}},
-        "project": {},
-    }
-    return summarize(records, Manifest(**(values | changes)))
+    config = {"spec": {"draft_length": draft_length}, "load": {"concurrency": 1}}
+    return summarize(records, manifest(**({"config": config} | changes)))
 
 
 def printed(shown: Summary, width: int = 100, title: str = "the run", path: str = "outputs/run") -> str:

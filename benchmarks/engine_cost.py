@@ -7,8 +7,8 @@ Sends the same requests to one AsyncLLM in three ways, alternating, and prints r
 - cumulative: cumulative outputs, with a time, a length and a slice of the list kept for every chunk.
 
 Output tokens/s run from the first request sent to the last token received; CPU is this process's own, the engine
-core has another. With `--draft` it also prints the acceptance length by vLLM's own totals, by the project's records,
-and as one would infer it who takes each of the cumulative outputs for one step.
+core has another. With `--draft` it also prints the acceptance by vLLM's own totals and by the project's records, of all
+decode steps and of the drafted ones, and as one would infer it who takes each of the cumulative outputs for one step.
 """
 
 import argparse
@@ -81,6 +81,8 @@ class Outcome(NamedTuple):
     """Tokens per decode step, however this side tells the steps."""
     engine_acceptance_length: float | None = None
     """The same by vLLM's totals."""
+    acceptance_length_drafted: float | None = None
+    engine_acceptance_length_drafted: float | None = None
 
 
 class Loop:
@@ -159,8 +161,17 @@ async def measured(
     ended = max(record.steps[-1].received_ns for record in records)
     counted = figures((request_acceptance(record) for record in records), 3)
     totals = adapter.counters()
-    told = None if totals is None else (emitted - len(records)) / (totals.num_decode_steps or 1)
-    return Outcome(emitted / ((ended - began) / 1e9), cpu / emitted, counted["acceptance_length"], told)
+    outcome = Outcome(emitted / ((ended - began) / 1e9), cpu / emitted, counted["acceptance_length"])
+    if totals is None:
+        return outcome
+    assert totals.num_decode_steps
+    assert totals.num_verify_steps
+    assert totals.num_accepted is not None
+    return outcome._replace(
+        engine_acceptance_length=(emitted - len(records)) / totals.num_decode_steps,
+        acceptance_length_drafted=counted["acceptance_length_drafted"],
+        engine_acceptance_length_drafted=1 + totals.num_accepted / totals.num_verify_steps,
+    )
 
 
 def ratio(values: list[float]) -> dict[str, Any]:
@@ -227,6 +238,8 @@ async def main() -> None:
             result |= {
                 "acceptance_length_by_engine_totals": harness[-1].engine_acceptance_length,
                 "acceptance_length_measured": harness[-1].acceptance_length,
+                "acceptance_length_drafted_by_engine_totals": harness[-1].engine_acceptance_length_drafted,
+                "acceptance_length_drafted_measured": harness[-1].acceptance_length_drafted,
                 "acceptance_length_inferred_from_chunks": statistics.median(
                     side.acceptance_length for side in cumulative if side.acceptance_length is not None
                 ),

@@ -141,6 +141,7 @@ class SGLangAdapter:
         steps = self._noted[rid] = NotedSteps()
         reader = asyncio.current_task()
         assert reader is not None
+        num_cancellations = reader.cancelling()
         failure: EngineError | None = None
         num_read, is_over = 0, False
         self._readers.add(reader)
@@ -171,6 +172,9 @@ class SGLangAdapter:
                             raise EngineError(f"SGLang: {steps.num_tokens} tokens came in steps, {num_tokens} in all")
                     elif steps.is_due(time.perf_counter_ns()):
                         yield self._take(steps)
+                    # SGLang waits in asyncio.wait_for, which before Python 3.12 loses one that meets a delivery.
+                    if reader.cancelling() > num_cancellations:
+                        raise asyncio.CancelledError
         except asyncio.CancelledError:
             if not self._is_dead:
                 raise

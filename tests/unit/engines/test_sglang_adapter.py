@@ -1,6 +1,7 @@
 """The adapter on a stand-in for SGLang's Engine whose steps are hidden; the real one is in tests/engines."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -125,6 +126,29 @@ def test_an_end_that_was_not_asked_for_is_a_failure(reason: dict[str, Any], word
     assert found.token_ids[:2] == [5, 6]
     with pytest.raises(EngineError, match=words):
         raise EngineError(found.error.message)
+
+
+class LosesACancellation(StandIn):
+    """The request is cancelled where Python 3.11's wait_for, in which SGLang waits, has a result already."""
+
+    async def _deliveries(self) -> AsyncIterator[dict[str, Any]]:
+        deliveries = super()._deliveries()
+        yield await anext(deliveries)
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        async for delivery in deliveries:
+            yield delivery
+
+
+def test_a_cancellation_that_meets_a_delivery_is_not_lost() -> None:
+    engine = LosesACancellation(([5], None), ([6], None), ([8, 9], LENGTH))
+    request = GenerationRequest(request_id="r", prompt_token_ids=(7,), sampling=RequestSampling(max_new_tokens=4))
+    found, cancellation = asyncio.run(receive(adapter(engine, NoSpec()), request, LiveCounts()))
+    assert isinstance(cancellation, asyncio.CancelledError)
+    assert (found.token_ids, found.error and found.error.kind, engine.aborted) == ([5, 6], "interrupted", ["r"])
 
 
 def test_a_stream_that_is_closed_early_aborts_the_request() -> None:

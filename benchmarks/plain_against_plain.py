@@ -5,6 +5,7 @@ baseline and a method, and counts the pairs whose 95% interval of the speedup ho
 """
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -23,9 +24,11 @@ def main() -> None:
     """Prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--folder", help="keeps the sweep there; a temporary one by default")
     parser.add_argument("overrides", nargs="*", help="of the cell: load.concurrency=16 load.repeats=5")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    kept = contextlib.nullcontext(options.folder) if options.folder else tempfile.TemporaryDirectory()
+    with kept as folder:
         cell = ["engine=vllm", "engine.enforce_eager=true", "spec=none", *options.overrides]
         grid = [f"replicate=range(0,{2 * options.pairs})", f"hydra.sweep.dir={folder}/sweep"]
         subprocess.run(

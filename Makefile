@@ -10,6 +10,9 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # SGLang and vLLM pin different releases of what both need.
 SGLANG := .venv-sglang
 
+# Two processes of tests whose threads wait for each other's cores take many times as long.
+test: export OMP_NUM_THREADS = 1
+
 .PHONY: demo test lint bench clean
 
 demo: $(VENV)/.demo

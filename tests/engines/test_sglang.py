@@ -112,6 +112,21 @@ def test_the_methods_accept_as_much_as_they_should(sweep: dict[tuple[str, int], 
     assert lengths["eagle3"] >= 1.8
 
 
+def test_a_tree_of_drafts_accepts_more_and_changes_nothing(
+    sweep: dict[tuple[str, int], RunDirectory], truth: dict[str, RunDirectory], tmp_path: Path
+) -> None:
+    """Two candidates at each depth, 7 tokens to verify in all."""
+    tree = ["spec=eagle3", "spec.topk=2", "spec.num_draft_tokens=7", "hydra.run.dir=tree"]
+    done = command_line(tmp_path, *SGLANG, *COMMON, *tree, python=PYTHON, environment=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    run = RunDirectory.open(tmp_path / "tree")
+    assert_outputs_agree(run, truth["none"])
+    assert pooled(run)["acceptance_length"] > pooled(sweep["eagle3", 1])["acceptance_length"]
+    for record in requests(run).values():
+        assert record.counters is not None
+        assert record.counters.num_accepted == sum(step.num_accepted or 0 for step in record.steps)
+
+
 def test_a_sweep_starts_one_engine_for_each_method(sweep: dict[tuple[str, int], RunDirectory]) -> None:
     manifests = [run.manifest() for run in sweep.values()]
     assert [manifest.engine["reused"] for manifest in manifests] == [False, True] * len(METHODS)

@@ -82,7 +82,9 @@ class Outcome(NamedTuple):
     engine_acceptance_length: float | None = None
     """The same by vLLM's totals."""
     acceptance_length_drafted: float | None = None
+    """1 + accepted drafts per verify step, by the records."""
     engine_acceptance_length_drafted: float | None = None
+    """The same by vLLM's totals."""
 
 
 class Loop:

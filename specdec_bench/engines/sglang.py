@@ -172,7 +172,8 @@ class SGLangAdapter:
                             raise EngineError(f"SGLang: {steps.num_tokens} tokens came in steps, {num_tokens} in all")
                     elif steps.is_due(time.perf_counter_ns()):
                         yield self._take(steps)
-                    # SGLang waits in asyncio.wait_for, which before Python 3.12 loses one that meets a delivery.
+                    # Before Python 3.12 asyncio.wait_for, in which SGLang waits, loses a cancellation that meets a
+                    # delivery.
                     if reader.cancelling() > num_cancellations:
                         raise asyncio.CancelledError
         except asyncio.CancelledError:

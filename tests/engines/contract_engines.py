@@ -8,17 +8,16 @@ import asyncio
 import contextlib
 import gc
 import itertools
-import sys
 import warnings
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
 
 import pytest
 from engine_runs import DRAFT, TARGET, demo_prompts, spec_of
+from stand_ins import importing
 
 from specdec_bench.config.schema import (
     ClosedLoad,
@@ -38,7 +37,6 @@ from specdec_bench.engines.receive import LiveCounts, Received, receive
 from specdec_bench.records import GenerationRequest, RequestSampling
 
 K = 3
-STAND_INS = str(Path(__file__).resolve().parents[1] / "stand_ins")
 Answer = TypeVar("Answer")
 
 
@@ -197,8 +195,9 @@ class LiveEngine:
         self.engine: Engine = create(case.config())
         self._runner = asyncio.Runner()
         self._ids = itertools.count()
+        self._stand_in = contextlib.ExitStack()
         if isinstance(case.engine, TensorRTLLMEngine):
-            sys.path.insert(0, STAND_INS)
+            self._stand_in.enter_context(importing.tensorrt_llm())
         with warnings.catch_warnings():
             warnings.simplefilter("default")  # the engines' own packages warn while they are imported
             self.run(self.engine.start())
@@ -210,10 +209,7 @@ class LiveEngine:
         self.run(self.engine.stop())
         self._runner.close()
         del self.engine
-        if isinstance(self.case.engine, TensorRTLLMEngine):  # the stand-in is there for its cases alone
-            sys.path.remove(STAND_INS)
-            for name in [name for name in sys.modules if name.partition(".")[0] == "tensorrt_llm"]:
-                del sys.modules[name]
+        self._stand_in.close()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # vLLM leaves its sockets to the garbage collector
             gc.collect()

@@ -32,9 +32,9 @@ def request(number: int, *accepted: int, **changes: Any) -> RequestRecord:
     return RequestRecord(**(values | changes))
 
 
-def failed(number: int, kind: ErrorKind) -> RequestRecord:
-    """A request that came to nothing."""
-    return request(number, error=RequestError(kind=kind, message="m"))
+def failure(kind: ErrorKind) -> RequestError:
+    """How a request ended that came to nothing."""
+    return RequestError(kind=kind, message="m")
 
 
 def manifest(**changes: Any) -> Manifest:

@@ -4,10 +4,10 @@ import asyncio
 import logging
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from stand_ins import importing
 
 from specdec_bench.config.schema import (
     AutoDeployEngine,
@@ -31,17 +31,14 @@ from specdec_bench.engines.tensorrt_llm import TensorRTLLMAdapter
 from specdec_bench.errors import ConfigError, EngineDiedError, EngineError, EngineUnavailableError
 from specdec_bench.records import AcceptanceCounters, GenerationRequest, RequestSampling
 
-STAND_INS = Path(__file__).resolve().parents[2] / "stand_ins"
 EOS = 2
 
 
 @pytest.fixture(autouse=True)
-def _stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _stand_in() -> Iterator[None]:
     """The stand-in is there for these tests, and for no other."""
-    monkeypatch.syspath_prepend(str(STAND_INS))
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "tensorrt_llm"]:
-        del sys.modules[name]
+    with importing.tensorrt_llm():
+        yield
 
 
 def experiment(spec: SpecConfig, engine: LLMAPIEngine | None = None) -> ExperimentConfig:

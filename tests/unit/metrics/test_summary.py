@@ -8,7 +8,7 @@ from typing import Any
 
 import made_runs
 import pytest
-from made_runs import S, request
+from made_runs import S, failure, request
 
 from specdec_bench.archive import RunDirectory
 from specdec_bench.metrics import summary as summary_module
@@ -16,10 +16,8 @@ from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.summary import encode, summarize
 from specdec_bench.records import (
     AcceptanceCounters,
-    ErrorKind,
     Lateness,
     Manifest,
-    RequestError,
     RequestRecord,
     Step,
 )
@@ -28,10 +26,6 @@ from specdec_bench.records import (
 def manifest(**changes: Any) -> Manifest:
     """A run on two accelerators."""
     return made_runs.manifest(**({"engine": {"num_accelerators": 2}} | changes))
-
-
-def failure(kind: ErrorKind) -> RequestError:
-    return RequestError(kind=kind, message="m")
 
 
 def figures(found: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import matplotlib.image
 import pytest
-from made_runs import S, failed, manifest, request
+from made_runs import S, failure, manifest, request
 
 from specdec_bench.metrics.summary import Samples, summarize
 from specdec_bench.records import RequestRecord, Step
@@ -40,8 +40,8 @@ def test_one_request_of_one_category(tmp_path: Path) -> None:
 def test_a_run_without_data_says_so_in_its_plots(tmp_path: Path) -> None:
     """Nothing finished; nothing but the prefill came; nothing was drafted."""
     empty = draw(tmp_path / "empty")
-    stopped = request(0, 3, 1, error=failed(0, "engine_error").error)
-    assert draw(tmp_path / "failed", stopped) == empty, "a failed request is in no figure"
+    failed = request(0, 3, 1, error=failure("engine_error"))
+    assert draw(tmp_path / "failed", failed) == empty, "a failed request is in no figure"
     assert draw(tmp_path / "warm-up", request(0, 3, phase="warmup")) == empty
     draw(tmp_path / "prefill", request(0))
 

@@ -4,12 +4,16 @@ import io
 from typing import Any
 
 import pytest
-from made_runs import S, failed, manifest, request
+from made_runs import S, failure, manifest, request
 from rich.console import Console
 
 from specdec_bench.metrics.summary import summarize
-from specdec_bench.records import Lateness, RequestRecord, Step, Summary
+from specdec_bench.records import ErrorKind, Lateness, RequestRecord, Step, Summary
 from specdec_bench.report.table import number, print_summary
+
+
+def failed(number: int, kind: ErrorKind) -> RequestRecord:
+    return request(number, error=failure(kind))
 
 
 def summary(*records: RequestRecord, draft_length: int = 3, **changes: Any) -> Summary:

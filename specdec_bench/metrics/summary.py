@@ -122,7 +122,20 @@ def _warnings(config: dict[str, Any]) -> list[str]:
         )
     if config.get("dataset", {}).get("name") == "random":
         warnings.append("dataset=random: acceptance on random text says little of real use")
+    num_repeats = config.get("load", {}).get("repeats", 1)
+    if num_repeats > 1 and _drafts_from_other_requests(config):
+        warnings.append(
+            f"load.repeats={num_repeats}: this method drafts from what earlier requests said, so that a repeat finds "
+            "the replies of the one before: acceptance and speed are those of text that was seen already"
+        )
     return warnings
+
+
+def _drafts_from_other_requests(config: dict[str, Any]) -> bool:
+    """Whether what one request says is proposed to another: SGLang's n-grams are one table of all requests."""
+    spec = config["spec"]
+    is_shared = spec.get("name") == "ngram" and config.get("engine", {}).get("name") == "sglang"
+    return is_shared or bool(spec.get("max_cached_requests"))
 
 
 def _cross_check(pooled: dict[str, Any], source: str | None, manifest: Manifest) -> dict[str, Any] | None:

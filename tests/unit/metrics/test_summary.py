@@ -101,6 +101,14 @@ def test_what_outgrew_the_context_is_named_once() -> None:
             {"sampling": {"ignore_eos": True, "min_new_tokens": 8}, "dataset": {"name": "random"}},
             ["sampling.ignore_eos", "sampling.min_new_tokens", "dataset=random"],
         ),
+        (
+            {"engine": {"name": "sglang"}, "spec": {"name": "ngram", "draft_length": 3}, "load": {"repeats": 2}},
+            ["load.repeats=2: .* text that was seen already"],
+        ),
+        ({"spec": {"name": "suffix", "draft_length": 3, "max_cached_requests": 9}, "load": {"repeats": 2}}, ["load."]),
+        ({"spec": {"name": "suffix", "draft_length": 3, "max_cached_requests": 0}, "load": {"repeats": 2}}, []),
+        ({"engine": {"name": "vllm"}, "spec": {"name": "ngram", "draft_length": 3}, "load": {"repeats": 2}}, []),
+        ({"engine": {"name": "sglang"}, "spec": {"name": "ngram", "draft_length": 3}, "load": {"repeats": 1}}, []),
         ({"sampling": {"ignore_eos": False, "min_new_tokens": 0}, "dataset": {"name": "demo"}}, []),
     ],
 )

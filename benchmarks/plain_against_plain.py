@@ -1,7 +1,8 @@
 """Whether plain decoding is as fast as plain decoding: `python benchmarks/plain_against_plain.py --pairs 20`.
 
-Runs the same plain cell of vLLM and the bundled model again and again on one engine, takes two neighbours for a
-baseline and a method, and counts the pairs whose 95% interval of the speedup holds 1. Prints one JSON object.
+Runs the same plain cell of vLLM and the bundled model again and again on one engine and takes every second run for a
+baseline, the others for a method, `--runs` of each together. Counts the comparisons whose 95% interval of the speedup
+holds 1. Prints one JSON object.
 """
 
 import argparse
@@ -23,20 +24,29 @@ FIGURES = ("speedup_tpot", "speedup_e2e", "speedup_throughput")
 def main() -> None:
     """Prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--pairs", type=int, default=20, help="comparisons")
+    parser.add_argument("--runs", type=int, default=5, help="of either side of one; 1: what one run's interval holds")
     parser.add_argument("--folder", help="keeps the sweep there; a temporary one by default")
     parser.add_argument("overrides", nargs="*", help="of the cell: load.concurrency=16 load.repeats=5")
     options = parser.parse_args()
     kept = contextlib.nullcontext(options.folder) if options.folder else tempfile.TemporaryDirectory()
     with kept as folder:
         cell = ["engine=vllm", "engine.enforce_eager=true", "spec=none", *options.overrides]
-        grid = [f"replicate=range(0,{2 * options.pairs})", f"hydra.sweep.dir={folder}/sweep"]
+        num_cells = 2 * options.pairs * options.runs
+        grid = [f"replicate=range(0,{num_cells})", f"hydra.sweep.dir={folder}/sweep"]
         subprocess.run(
             [sys.executable, str(ROOT / "run.py"), "-m", *cell, *grid], check=True, stdout=subprocess.DEVNULL
         )
-        times = [RunTimes(RunDirectory.open(f"{folder}/sweep/{job}").requests()) for job in range(2 * options.pairs)]
-    results = [speedup(first, second) for first, second in zip(times[::2], times[1::2], strict=True)]
-    print(json.dumps({"pairs": options.pairs, "cell": cell, **{name: counted(results, name) for name in FIGURES}}))
+        times = [RunTimes(RunDirectory.open(f"{folder}/sweep/{job}").requests()) for job in range(num_cells)]
+    sides = zip(*(batched(times[side::2], options.runs) for side in (0, 1)), strict=True)
+    results = [speedup(baseline, method) for baseline, method in sides]
+    of = {"pairs": options.pairs, "runs": options.runs, "cell": cell}
+    print(json.dumps(of | {name: counted(results, name) for name in FIGURES}))
+
+
+def batched(times: list[RunTimes], size: int) -> list[list[RunTimes]]:
+    """Returns neighbours together."""
+    return [times[start : start + size] for start in range(0, len(times), size)]
 
 
 def counted(results: list[dict[str, Any]], name: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.redact import REDACTED, redact_hydra_folder, redacted_yaml
 from specdec_bench.config import compose
 from specdec_bench.config.compose import CONF
-from specdec_bench.config.schema import NO_BASELINE
+from specdec_bench.config.schema import NO_BASELINE, Order
 from specdec_bench.errors import ConfigError, RunInterrupted, SpecDecBenchError
 from specdec_bench.explain import explain, first_line, is_hydras_own
 from specdec_bench.job import MULTIRUN, Job, JobFailed, cell_of, print_error, remove_unused
@@ -112,8 +112,8 @@ def _compose_and_run(arguments: list[str]) -> None:
         if composed.hydra.mode == RunMode.MULTIRUN:
             _run_sweep(app, composed, overrides, is_resumed=bool(resume), is_dry_run=is_dry_run)
         else:
-            for name in ("baseline", "control"):
-                if composed[name] not in (NO_BASELINE, False):
+            for name in ("baseline", "control", "order"):
+                if composed[name] not in (NO_BASELINE, False, Order.engines):
                     raise ConfigError(f"{name}={composed[name]}: is of a sweep; pass -m")
             _run_single(app, composed, overrides, is_dry_run=is_dry_run)
 
@@ -200,7 +200,7 @@ def _run_grid(
     sweep = directory.SweepDirectory(Path(composed.hydra.sweep.dir))
     archived = commands.archived_baselines(str(composed.baseline), cells)
     if is_dry_run:
-        commands.show_plan(cells, _done(sweep, cells, is_resumed), shares_engines=job.runs_here)
+        commands.show_plan(cells, _done(sweep, cells, is_resumed), composed.order, shares_engines=job.runs_here)
         return
     with sweep:  # what is done is looked up by the one that holds the folder
         done = _done(sweep, cells, is_resumed)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from specdec_bench.archive import RunDirectory, provenance
 from specdec_bench.archive.layout import ATTEMPTS, MANIFEST
-from specdec_bench.config.schema import AUTO, NO_BASELINE
+from specdec_bench.config.schema import AUTO, NO_BASELINE, Order
 from specdec_bench.errors import ArchiveError, ConfigError, NotComparableError, SpecDecBenchError
 from specdec_bench.records import Manifest
 from specdec_bench.report import check as checking
@@ -57,12 +57,12 @@ def run_and_show(cell: Cell, run_dir: Path, *, prints: bool = True, draws: bool 
     return run
 
 
-def show_plan(cells: Sequence[PlannedCell], done: Set[int], *, shares_engines: bool) -> None:
+def show_plan(cells: Sequence[PlannedCell], done: Set[int], order: Order, *, shares_engines: bool) -> None:
     """Prints a sweep's cells in the order in which they would run."""
     to_run = [planned for planned in cells if planned.number not in done]
-    starts = num_engine_starts(to_run) if shares_engines else len(to_run)
+    starts = num_engine_starts(to_run, order) if shares_engines else len(to_run)
     console = _console()
-    console.print(plan_table(in_running_order(cells) if shares_engines else cells, done))
+    console.print(plan_table(in_running_order(cells, order) if shares_engines else cells, done))
     console.print(
         f"{len(cells)} cells, {len(done)} done; {len(to_run)} to run with {starts} engine starts"
         + ("" if shares_engines else " (under this launcher every job starts its own)"),

@@ -1,7 +1,7 @@
 """How much faster a speculative run was than the plain one, with what certainty.
 
 Turns and repeats of one prompt are not independent, so the unit that is drawn is the conversation: all requests of
-one prompt stay together, on both sides.
+one prompt stay together, on both sides. Where cells were run several times (replicates), the run is a unit as well.
 """
 
 from array import array
@@ -22,6 +22,8 @@ MIN_REPEATS = 5
 
 Key = tuple[str, int, int]
 """Prompt, turn, repeat: what pairs a request with its other."""
+PooledKey = tuple[int, str, int, int]
+"""The same with the number of the run before it."""
 Figure = Literal["tpot_ms", "e2e_ms"]
 """A request's time that a speedup is of."""
 
@@ -53,16 +55,16 @@ class RunTimes:
         self._tokens.extend([step.num_tokens for step in record.steps])
         self._repeat.extend([record.repeat] * len(record.steps))
 
-    def output_tps(self) -> float | None:
-        """Returns output tokens per second, from the first request sent to the last token received."""
-        duration_s = (max(self._at) - min(self._sent)) / NS_PER_S if self._sent else None
-        return sum(self._tokens) / duration_s if duration_s else None
+    def totals(self) -> tuple[int, float] | None:
+        """Returns output tokens and seconds, from the first request sent to the last token received."""
+        seconds = (max(self._at) - min(self._sent)) / NS_PER_S if self._sent else 0
+        return (sum(self._tokens), seconds) if seconds else None
 
     def repeats(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Returns tokens and seconds of each repeat of the dataset; None where they cannot be told apart.
 
         The window of repeat r ends when its last token was received, and the next begins there, so that the windows
-        add up to the run, and tokens over seconds of all of them to `output_tps`.
+        add up to the run, as `totals` has it.
         """
         if not self._sent:
             return None
@@ -76,50 +78,71 @@ class RunTimes:
         return np.bincount(window, weights=np.asarray(self._tokens), minlength=len(ends)), seconds
 
 
-def speedup(baseline: RunTimes, speculative: RunTimes) -> dict[str, Any]:
-    """Returns the speedups of a speculative run over its plain one.
+def speedup(baseline: Sequence[RunTimes], speculative: Sequence[RunTimes]) -> dict[str, Any]:
+    """Returns the speedups of a speculative cell over its plain one.
 
-    `speedup_tpot` and `speedup_e2e` are the mean over conversations in the plain run divided by that in the
-    speculative one; a conversation's own value is the mean over its requests that finished in both runs.
+    `speedup_tpot` and `speedup_e2e` are the mean over conversations in the plain runs divided by that in the
+    speculative ones; a conversation's own value is the mean over its requests that finished on both sides.
     `speedup_throughput` divides output tokens per second. Each has a 95% interval, or null where there is none:
-    of one conversation, or for throughput of fewer than 5 repeats. See `paired_ratio` and `ratio_of_rates`.
+    of one conversation, or for throughput of one run with fewer than 5 repeats. See `paired_ratio` and `_throughput`.
+
+    Args:
+        baseline: the runs of the plain cell: one, or several replicates.
+        speculative: as many of the other, in the same order.
     """
-    common = sorted(baseline.requests.keys() & speculative.requests.keys())
-    all_keys = baseline.requests.keys() | speculative.requests.keys() | baseline.unfinished | speculative.unfinished
+    plain, other = pooled(baseline), pooled(speculative)
+    common = sorted(plain.keys() & other.keys())
+    unfinished = {(n, *key) for runs in (baseline, speculative) for n, run in enumerate(runs) for key in run.unfinished}
     return {
+        "num_runs": len(baseline),
         "num_pairs": len(common),
-        "num_left_out": len(all_keys) - len(common),
-        "num_conversations": len({prompt_id for prompt_id, *_ in common}),
-        "speedup_tpot": paired_ratio(baseline, speculative, common, "tpot_ms"),
-        "speedup_e2e": paired_ratio(baseline, speculative, common, "e2e_ms"),
+        "num_left_out": len((plain.keys() | other.keys() | unfinished) - set(common)),
+        "num_conversations": len(set(map(_conversation, common))),
+        "speedup_tpot": paired_ratio(plain, other, common, "tpot_ms"),
+        "speedup_e2e": paired_ratio(plain, other, common, "e2e_ms"),
         "speedup_throughput": _throughput(baseline, speculative),
     }
 
 
+def pooled(runs: Sequence[RunTimes]) -> dict[PooledKey, RequestTimes]:
+    """Returns the requests of several runs of one cell that finished."""
+    return {(number, *key): times for number, run in enumerate(runs) for key, times in run.requests.items()}
+
+
 def paired_ratio(
-    numerator: RunTimes, denominator: RunTimes, keys: Iterable[Key], figure: Figure
+    numerator: Mapping[PooledKey, RequestTimes],
+    denominator: Mapping[PooledKey, RequestTimes],
+    keys: Iterable[PooledKey],
+    figure: Figure,
 ) -> dict[str, float | None]:
-    """Returns one run's mean of a figure over another's, over conversations, with its 95% interval.
+    """Returns one cell's mean of a figure over another's, over conversations, with its 95% interval.
 
     How much prompts differ is seen in the conversations, which are drawn in pairs (`ratio_of_means`). How much the
-    machine's speed varies while it runs is seen between repeats: where both runs have at least 5, the interval over
-    repeats is added, margins in quadrature on the logarithm. What differs between whole runs is in neither.
+    machine's speed varies is seen between runs of the same cells (`_log_margin_of_pairs`), or, of a single run,
+    between its repeats where both sides have at least 5; what differs between whole runs is then in neither. That
+    interval is added, margins in quadrature on the logarithm.
 
     Args:
-        numerator: one run.
-        denominator: the other.
-        keys: of the requests that finished in both.
+        numerator: one cell's requests.
+        denominator: the other's.
+        keys: of the requests that finished on both sides.
         figure: which of their times.
 
     Source: Zou and Donner, Statistics in Medicine 27 (2008), for the sum of two independent estimates.
     """
     pairs = _pairs(numerator, denominator, keys, figure)
     ratio = ratio_of_means(*_means(pairs, _conversation))
-    above, below = _means(pairs, _repeat)
     low, value, high = ratio["low"], ratio["value"], ratio["high"]
-    if len(above) < MIN_REPEATS or value is None or low is None or high is None:
+    if value is None or low is None or high is None:
         return ratio
-    margin = _log_margin([above.var(ddof=1) / above.mean() ** 2, below.var(ddof=1) / below.mean() ** 2], len(above))
+    above, below = _means(pairs, _run)
+    if len(above) > 1:
+        margin = _log_margin_of_pairs(above / below)
+    else:
+        above, below = _means(pairs, _repeat)
+        if len(above) < MIN_REPEATS:
+            return ratio
+        margin = _log_margin([above.var(ddof=1) / above.mean() ** 2, below.var(ddof=1) / below.mean() ** 2], len(above))
     return {
         "value": value,
         "low": value * float(np.exp(-np.hypot(np.log(value / low), margin))),
@@ -127,21 +150,32 @@ def paired_ratio(
     }
 
 
-def _pairs(one: RunTimes, other: RunTimes, keys: Iterable[Key], figure: Figure) -> dict[Key, tuple[float, float]]:
-    """Returns the figure in both runs, of the requests that have it in both."""
-    both = {key: (getattr(one.requests[key], figure), getattr(other.requests[key], figure)) for key in keys}
+def _pairs(
+    one: Mapping[PooledKey, RequestTimes],
+    other: Mapping[PooledKey, RequestTimes],
+    keys: Iterable[PooledKey],
+    figure: Figure,
+) -> dict[PooledKey, tuple[float, float]]:
+    """Returns the figure on both sides, of the requests that have it on both."""
+    both = {key: (getattr(one[key], figure), getattr(other[key], figure)) for key in keys}
     return {key: values for key, values in both.items() if None not in values}
 
 
-def _conversation(key: Key) -> str:
+def _run(key: PooledKey) -> int:
     return key[0]
 
 
-def _repeat(key: Key) -> int:
-    return key[2]
+def _conversation(key: PooledKey) -> str:
+    return key[1]
 
 
-def _means(pairs: Mapping[Key, tuple[float, float]], unit: Callable[[Key], Hashable]) -> tuple[np.ndarray, np.ndarray]:
+def _repeat(key: PooledKey) -> int:
+    return key[3]
+
+
+def _means(
+    pairs: Mapping[PooledKey, tuple[float, float]], unit: Callable[[PooledKey], Hashable]
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns the means of both sides over the requests of each unit."""
     groups: dict[Hashable, list[tuple[float, float]]] = defaultdict(list)
     for key, values in pairs.items():
@@ -178,10 +212,18 @@ def ratio_of_means(numerator: np.ndarray, denominator: np.ndarray) -> dict[str, 
     return {"value": value, "low": float(interval.low), "high": float(interval.high)}
 
 
-def _throughput(baseline: RunTimes, speculative: RunTimes) -> dict[str, float | None]:
-    plain_tps, tps = baseline.output_tps(), speculative.output_tps()
-    value = tps / plain_tps if plain_tps and tps else None
-    plain_repeats, repeats = baseline.repeats(), speculative.repeats()
+def _throughput(baseline: Sequence[RunTimes], speculative: Sequence[RunTimes]) -> dict[str, float | None]:
+    """Returns the ratio of all tokens over all seconds, with the interval over runs; of one run, over its repeats."""
+    plain = [totals for run in baseline if (totals := run.totals())]
+    other = [totals for run in speculative if (totals := run.totals())]
+    if len(plain) < len(baseline) or len(other) < len(speculative):
+        return {"value": None, "low": None, "high": None}
+    (plain_tokens, plain_s), (tokens, seconds) = np.array(plain, dtype=float).T, np.array(other, dtype=float).T
+    value = float(tokens.sum() / seconds.sum() / (plain_tokens.sum() / plain_s.sum()))
+    if len(plain) > 1:
+        margin = _log_margin_of_pairs((tokens / seconds) / (plain_tokens / plain_s))
+        return {"value": value, "low": value * float(np.exp(-margin)), "high": value * float(np.exp(margin))}
+    plain_repeats, repeats = baseline[0].repeats(), speculative[0].repeats()
     if plain_repeats is None or repeats is None or min(len(plain_repeats[0]), len(repeats[0])) < MIN_REPEATS:
         return {"value": value, "low": None, "high": None}
     # The value is of the whole run, which is what the repeats add up to.
@@ -227,6 +269,16 @@ def _log_margin(relative_variances: Sequence[float], *counts: int) -> float:
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(errors.sum()))
 
 
+def _log_margin_of_pairs(ratios: np.ndarray) -> float:
+    """Returns the margin of the logarithm of a ratio, over runs made in pairs: t x standard error.
+
+    Args:
+        ratios: of the two runs of each pair; how the machine's speed drifts from pair to pair is not in them.
+    """
+    error = float(np.log(ratios).std(ddof=1) / np.sqrt(len(ratios)))
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(ratios) - 1)) * error
+
+
 def ideal_speedup(acceptance_length: float, draft_length: int, cost_ratio: float) -> float:
     """Returns acceptance_length / (1 + K x c): the speedup of an engine without overhead.
 
@@ -240,7 +292,7 @@ def ideal_speedup(acceptance_length: float, draft_length: int, cost_ratio: float
     return acceptance_length / (1 + draft_length * cost_ratio)
 
 
-def recommend(baseline: RunTimes, candidates: Mapping[str, RunTimes]) -> dict[str, Any] | None:
+def recommend(baseline: Sequence[RunTimes], candidates: Mapping[str, Sequence[RunTimes]]) -> dict[str, Any] | None:
     """Returns the candidate with the smallest mean TPOT, and those that cannot be told from it.
 
     All are judged on the conversations that finished in all of them. Whether a candidate is told from the best is
@@ -248,21 +300,23 @@ def recommend(baseline: RunTimes, candidates: Mapping[str, RunTimes]) -> dict[st
     baseline may overlap where that one is clear. Each is compared at 95%, without correction for their number.
 
     Args:
-        baseline: the plain run, which is a candidate too.
-        candidates: the speculative runs by name.
+        baseline: the plain cell, which is a candidate too: its runs.
+        candidates: the speculative cells by name: as many runs of each.
 
     Returns:
         `best`, `runner_up`, `over_runner_up` (mean TPOT of the runner-up over that of the best, with its interval),
         `tied` (names that are not told from the best) and `num_conversations`; None where no request is common.
     """
-    runs = {"none": baseline, **candidates}
-    common = sorted(set.intersection(*(set(run.requests) for run in runs.values())))
-    common = [key for key in common if all(run.requests[key].tpot_ms is not None for run in runs.values())]
+    cells = {name: pooled(runs) for name, runs in {"none": baseline, **candidates}.items()}
+    common = sorted(set.intersection(*map(set, cells.values())))
+    common = [key for key in common if all(cell[key].tpot_ms is not None for cell in cells.values())]
     if not common or not candidates:
         return None
-    means = {name: _means(_pairs(run, run, common, "tpot_ms"), _conversation)[0].mean() for name, run in runs.items()}
+    means = {
+        name: _means(_pairs(cell, cell, common, "tpot_ms"), _conversation)[0].mean() for name, cell in cells.items()
+    }
     best, *others = sorted(means, key=lambda name: float(means[name]))
-    ratios = {name: paired_ratio(runs[name], runs[best], common, "tpot_ms") for name in others}
+    ratios = {name: paired_ratio(cells[name], cells[best], common, "tpot_ms") for name in others}
     return {
         "best": best,
         "runner_up": others[0],

@@ -20,17 +20,28 @@ from specdec_bench.report.table import number, print_whole
 from specdec_bench.report.text import literal
 from specdec_bench.sweep.results import SweepResult, label
 
-TABLE_CSV, TABLE_PARQUET, COMPARISON = "sweep.csv", "sweep.parquet", "comparison.json"
+TABLE, REPLICATES, COMPARISON = "sweep", "replicates", "comparison.json"
+OF_SINGLE_RUNS = (
+    "Intervals are of single runs: how much this machine's speed differs from run to run is not in them; "
+    "replicate=range(0,5) order=replicates puts it there."
+)
 PLOT = "sweep.png"
 COLOURS = ("#2f6db3", "#d9822b", "#3a8f5c", "#8e5bb5", "#b8403d", "#5f8f9e", "#b59a2c", "#c2669a")
 MARKERS = "os^Dv<>P"
 
 
 def write_tables(result: SweepResult, folder: Path) -> None:
-    """Writes sweep.parquet and sweep.csv, one row a cell, and comparison.json with the divergences of outputs."""
-    frame = pd.DataFrame(result.rows).convert_dtypes()
-    files.write_atomically(folder / TABLE_CSV, [frame.to_csv(index=False).encode("utf-8", "backslashreplace")])
-    files.write_atomically(folder / TABLE_PARQUET, [frame.to_parquet(index=False)])
+    """Writes the tables and the comparison of outputs.
+
+    sweep.parquet and sweep.csv have one row a cell; replicates.parquet and replicates.csv one for all runs of a cell,
+    if any was run several times; comparison.json has the divergences of outputs.
+    """
+    for name, rows in ((TABLE, result.rows), (REPLICATES, result.replicates)):
+        if rows:
+            frame = pd.DataFrame(rows).convert_dtypes()
+            csv = frame.to_csv(index=False).encode("utf-8", "backslashreplace")
+            files.write_atomically(folder / f"{name}.csv", [csv])
+            files.write_atomically(folder / f"{name}.parquet", [frame.to_parquet(index=False)])
     comparison = {"recommendations": result.recommendations, "cells": result.comparisons}
     files.write_atomically(folder / COMPARISON, [codec.encode_document(comparison)])
 
@@ -69,9 +80,32 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
             _same_output(row),
         )
     print_whole(console, table)
+    if result.replicates:
+        print_whole(console, _replicates_table(result.replicates))
+    elif any(row.get("speedup_tpot_low") is not None for row in rows):
+        console.print(Text(OF_SINGLE_RUNS, style="dim"), soft_wrap=True)
     for advice in result.recommendations:
         console.print(Text(literal(_advice(advice))), soft_wrap=True)
     console.print(Text(f"sweep directory  {literal(path)}"), soft_wrap=True)
+
+
+def _replicates_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Returns one line for all runs of a cell: what the runs differ in is in its intervals."""
+    several = [name for name in ("engine", "model", "dataset") if len({row[name] for row in rows}) > 1]
+    table = Table(box=box.SIMPLE_HEAD, title="several runs of a cell together", title_justify="left")
+    for header in (*several, "method"):
+        table.add_column(header, overflow="fold")
+    for header in ("in flight", "runs", "acceptance length", "speedup (TPOT)", "speedup (throughput)"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            *(Text(literal(str(row[name]))) for name in several),
+            Text(literal(label(row))),
+            str(row["concurrency"]),
+            str(row["num_runs"]),
+            *(_with_interval(row, name) for name in ("acceptance_length", "speedup_tpot", "speedup_throughput")),
+        )
+    return table
 
 
 def _with_interval(row: dict[str, Any], name: str) -> str:
@@ -102,12 +136,14 @@ def _advice(advice: dict[str, Any]) -> str:
 def write_sweep_plots(result: SweepResult, folder: Path) -> list[Path]:
     """Draws speedup and throughput per user against concurrency, and acceptance length against draft length.
 
-    One PNG for each engine, model and dataset; one line for each method and draft length, intervals as bands.
+    One PNG for each engine, model and dataset; one line for each method and draft length, intervals as bands. Where a
+    cell was run several times, the figures of all its runs.
     """
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    together = {row["job"]: row for row in result.replicates}
     for row in result.rows:
         if row["status"] == "finished" and row["replicate"] == 0:
-            groups[row["engine"], row["model"], row["dataset"]].append(row)
+            groups[row["engine"], row["model"], row["dataset"]].append(row | together.get(row["job"], {}))
     paths = []
     for index, (names, rows) in enumerate(groups.items()):
         figure = Figure(figsize=(15, 4.4), layout="constrained")

@@ -87,7 +87,7 @@ def launch(
     callbacks.on_multirun_start(config=composed, config_name=composed.hydra.job.config_name)
     setup_globals()
     if runs_here(composed):
-        for planned in in_running_order(cells):
+        for planned in in_running_order(cells, composed.order):
             yield (
                 planned,
                 run_job(

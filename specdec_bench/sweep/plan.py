@@ -15,7 +15,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, flag_override
 
 from specdec_bench.config.identity import engine_key
-from specdec_bench.config.schema import AUTO, NoSpec
+from specdec_bench.config.schema import AUTO, NoSpec, Order
 from specdec_bench.errors import SpecDecBenchError
 from specdec_bench.runner.cell import Cell
 
@@ -88,8 +88,9 @@ class Planner:
                 raise error
         if self._composed.baseline == AUTO:
             for speculative in [planned for planned in self._cells.values() if not planned.is_plain]:
-                if speculative.cell.identity.baseline_id not in self._cells:
-                    self._derive("baseline", speculative, "spec=none", "replicate=0")
+                replicate = speculative.cell.config.replicate
+                if replicate > 0 or speculative.cell.identity.baseline_id not in self._cells:
+                    self._derive("baseline", speculative, "spec=none", f"replicate={replicate}")
         if self._composed.control:
             for plain in [planned for planned in self._cells.values() if planned.is_plain]:
                 if plain.cell.config.replicate == 0:
@@ -150,17 +151,31 @@ class Planner:
             )
 
 
-def in_running_order(cells: Iterable[PlannedCell]) -> list[PlannedCell]:
-    """Returns the cells so that those which can share an engine follow one another, otherwise in their order."""
+def in_running_order(cells: Sequence[PlannedCell], order: Order) -> list[PlannedCell]:
+    """Returns the cells so that those which can share an engine follow one another, otherwise in their order.
+
+    By replicates, every second one is run backwards: a machine that gets slower by the hour slows all methods alike.
+    """
+    if order is Order.replicates:
+        replicates = sorted({planned.cell.config.replicate for planned in cells})
+        ordered = []
+        for index, replicate in enumerate(replicates):
+            same = [planned for planned in cells if planned.cell.config.replicate == replicate]
+            ordered += _by_engine(same)[:: -1 if index % 2 else 1]
+        return ordered
+    return _by_engine(cells)
+
+
+def _by_engine(cells: Iterable[PlannedCell]) -> list[PlannedCell]:
     groups: dict[str, list[PlannedCell]] = {}
     for planned in cells:
         groups.setdefault(planned.engine_key, []).append(planned)
     return list(itertools.chain.from_iterable(groups.values()))
 
 
-def num_engine_starts(cells: Iterable[PlannedCell]) -> int:
+def num_engine_starts(cells: Sequence[PlannedCell], order: Order) -> int:
     """Returns how many engines these cells start, run one after another in that order."""
-    return len({planned.engine_key for planned in cells})
+    return sum(1 for _ in itertools.groupby(in_running_order(cells, order), key=lambda planned: planned.engine_key))
 
 
 def without_hydra(composed: DictConfig) -> DictConfig:

@@ -1,7 +1,8 @@
 """What comes out of a sweep: one row a cell, each speculative one beside its plain one."""
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +29,8 @@ class Measured:
     summary: dict[str, Any]
     times: RunTimes
     outputs: losslessness.Outputs
-    acceptance_length: dict[str, float | None]
-    """Pooled, with its interval over conversations."""
+    decoded: Mapping[str, tuple[int, int]]
+    """By prompt, tokens of decode steps and decode steps."""
 
     @property
     def is_plain(self) -> bool:
@@ -38,8 +39,13 @@ class Measured:
 
     @property
     def replicate(self) -> int:
-        """0, or the number of a control."""
+        """Which of several runs of the same cell it is."""
         return int(self.manifest.config.get("replicate", 0))
+
+    @property
+    def method(self) -> str:
+        """All of `spec`: what tells it from the other cells of the same baseline."""
+        return json.dumps(self.manifest.config["spec"], sort_keys=True)
 
 
 @dataclass(kw_only=True)
@@ -47,6 +53,9 @@ class SweepResult:
     """All of it, as plain data."""
 
     rows: list[dict[str, Any]]
+    """One a cell."""
+    replicates: list[dict[str, Any]]
+    """One for all runs of a cell that was run several times beside as many plain runs."""
     comparisons: dict[str, Any]
     """By job number: the divergences of outputs, with text."""
     recommendations: list[dict[str, Any]]
@@ -66,14 +75,13 @@ def read(run: RunDirectory) -> Measured:
             if counts.decode_steps is not None:
                 steps[record.prompt_id][0] += counts.output_tokens - 1
                 steps[record.prompt_id][1] += counts.decode_steps
-    sums = np.array(list(steps.values()), dtype=np.float64).reshape(-1, 2)
     return Measured(
         run=run,
         manifest=run.manifest(),
         summary=run.summary(),
         times=RunTimes(records),
         outputs=losslessness.outputs(records),
-        acceptance_length=ratio_of_means(sums[:, 0], sums[:, 1]),
+        decoded={prompt_id: (tokens, number) for prompt_id, (tokens, number) in steps.items()},
     )
 
 
@@ -93,27 +101,37 @@ def collect(runs: Sequence[tuple[int, RunDirectory]], archived: Iterable[RunDire
             groups[manifest.baseline_id].append((number, run))
     plain_runs = {run.manifest().cell_id: run for run in archived}
     comparisons: dict[str, Any] = {}
-    recommendations = []
+    replicates, recommendations = [], []
     for baseline_id, group in groups.items():
         measured = {number: read(run) for number, run in group}
-        plain = next((m for m in measured.values() if m.is_plain and m.replicate == 0), None)
-        if plain is None and baseline_id in plain_runs:
-            plain = read(plain_runs[baseline_id])
-        control = next((m for m in measured.values() if m.is_plain and m.replicate > 0), None)
-        noise = None
-        if plain is not None and control is not None and _incomparable(plain.manifest, control.manifest) is None:
-            noise = losslessness.compare(plain.outputs, control.outputs)
+        plain = {cell.replicate: cell for cell in measured.values() if cell.is_plain}
+        if 0 not in plain and baseline_id in plain_runs:
+            plain[0] = read(plain_runs[baseline_id])
+        noise = _noise(plain)
         for number, cell in measured.items():
             rows[number] |= _figures(cell)
-            if plain is not None and cell is not plain:
-                row, comparisons[str(number)] = _against(plain, cell, None if cell is control else noise)
+            other = plain.get(0) if cell.is_plain else plain.get(cell.replicate, plain.get(0))
+            if other is not None and other is not cell:
+                row, comparisons[str(number)] = _against(other, cell, None if cell.is_plain else noise)
                 rows[number] |= row
-        _add_ideal([rows[number] for number in measured], plain)
-        if plain is not None and (advice := _recommend(plain, measured, rows)):
+        _add_ideal([rows[number] for number in measured], plain.get(0))
+        replicates += _replicates(plain, measured, rows)
+        if plain and (advice := _recommend(plain, measured, rows)):
             recommendations.append(advice)
     return SweepResult(
-        rows=[rows[number] for number in sorted(rows)], comparisons=comparisons, recommendations=recommendations
+        rows=[rows[number] for number in sorted(rows)],
+        replicates=replicates,
+        comparisons=comparisons,
+        recommendations=recommendations,
     )
+
+
+def _noise(plain: Mapping[int, Measured]) -> dict[str, Any] | None:
+    """Returns in what the outputs of the first plain run and of the next differ; None where there is none."""
+    control = next((cell for replicate, cell in sorted(plain.items()) if replicate > 0), None)
+    if 0 not in plain or control is None or _incomparable(plain[0].manifest, control.manifest) is not None:
+        return None
+    return losslessness.compare(plain[0].outputs, control.outputs)
 
 
 def _asked(number: int, run: RunDirectory, manifest: Manifest) -> dict[str, Any]:
@@ -140,7 +158,7 @@ def _asked(number: int, run: RunDirectory, manifest: Manifest) -> dict[str, Any]
 
 
 def _figures(cell: Measured) -> dict[str, Any]:
-    summary, length = cell.summary, cell.acceptance_length
+    summary, length = cell.summary, _acceptance_length([cell])
     return {
         "num_finished": summary["requests"]["finished"],
         "num_failed": summary["requests"]["failed"],
@@ -153,18 +171,19 @@ def _figures(cell: Measured) -> dict[str, Any]:
     }
 
 
+def _acceptance_length(runs: Sequence[Measured]) -> dict[str, float | None]:
+    """Returns it pooled over the runs of a cell, with its interval over conversations."""
+    prompts = sorted(set().union(*(run.decoded for run in runs)))
+    sums = np.array([[run.decoded.get(prompt, (0, 0)) for prompt in prompts] for run in runs], dtype=np.float64)
+    tokens, steps = sums.sum(axis=0).reshape(-1, 2).T
+    return ratio_of_means(tokens, steps)
+
+
 def _against(plain: Measured, cell: Measured, noise: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns a cell's figures against its plain one, and its diverging outputs. `noise` is of plain against plain."""
     if (reason := _incomparable(plain.manifest, cell.manifest)) is not None:
         return {"baseline": str(plain.run.path), "not_compared": reason}, {"not_compared": reason}
-    figures = speedup(plain.times, cell.times)
-    row: dict[str, Any] = {"baseline": str(plain.run.path), "num_conversations": figures["num_conversations"]}
-    for name in ("speedup_tpot", "speedup_e2e", "speedup_throughput"):
-        row |= {
-            name: figures[name]["value"],
-            f"{name}_low": figures[name]["low"],
-            f"{name}_high": figures[name]["high"],
-        }
+    row: dict[str, Any] = {"baseline": str(plain.run.path), **_speedups([plain], [cell])}
     if cell.manifest.config["sampling"]["temperature"] > 0:
         return row | {"lossless": "not checked: temperature above 0"}, {"lossless": None}
     if cell.summary["synthetic"] and cell.manifest.config["engine"]["name"] != "synthetic":
@@ -183,6 +202,18 @@ def _against(plain: Measured, cell: Measured, noise: dict[str, Any] | None) -> t
             key = (divergence["prompt_id"], divergence["turn"], divergence["repeat"])
             divergence["baseline_text"], divergence["text"] = _around(baseline_texts.get(key), texts.get(key))
     return row, {"baseline": str(plain.run.path), "measured": compared, "control": noise}
+
+
+def _speedups(plain: Sequence[Measured], runs: Sequence[Measured]) -> dict[str, Any]:
+    figures = speedup([run.times for run in plain], [run.times for run in runs])
+    row = {"num_conversations": figures["num_conversations"]}
+    for name in ("speedup_tpot", "speedup_e2e", "speedup_throughput"):
+        row |= {
+            name: figures[name]["value"],
+            f"{name}_low": figures[name]["low"],
+            f"{name}_high": figures[name]["high"],
+        }
+    return row
 
 
 def _incomparable(plain: Manifest, cell: Manifest) -> str | None:
@@ -232,18 +263,63 @@ def _add_ideal(rows: Sequence[dict[str, Any]], plain: Measured | None) -> None:
                 row["ideal_speedup"] = ideal_speedup(row["acceptance_length"], row["draft_length"], cost_ratio)
 
 
+def _by_method(
+    plain: Mapping[int, Measured], measured: Mapping[int, Measured]
+) -> dict[str, dict[int, tuple[int, Measured]]]:
+    """Returns the speculative cells that may be compared: by method and replicate, job number and run."""
+    methods: dict[str, dict[int, tuple[int, Measured]]] = defaultdict(dict)
+    for number, cell in measured.items():
+        other = plain.get(cell.replicate)
+        if not cell.is_plain and other is not None and _incomparable(other.manifest, cell.manifest) is None:
+            methods[cell.method][cell.replicate] = (number, cell)
+    return methods
+
+
+def _replicates(
+    plain: Mapping[int, Measured], measured: Mapping[int, Measured], rows: Mapping[int, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Returns one row for each cell that was run several times: means of its runs' figures, pooled speedups.
+
+    `job` is the number of the first run, `jobs` those of all.
+    """
+    found = []
+    for runs in _by_method(plain, measured).values():
+        if len(runs) < 2:
+            continue
+        numbers, cells = zip(*(runs[replicate] for replicate in sorted(runs)), strict=True)
+        first, length = rows[numbers[0]], _acceptance_length(cells)
+        means: dict[str, float | None] = {}
+        for name in FIGURES:
+            values = [rows[number][name] for number in numbers]
+            means[name] = None if None in values else float(np.mean(values))
+        found.append(
+            {name: first[name] for name in ("job", "engine", "model", "dataset", "spec", "draft_length", "concurrency")}
+            | {"temperature": first["temperature"], "seed": first["seed"]}
+            | {"jobs": " ".join(map(str, numbers)), "num_runs": len(numbers)}
+            | means
+            | {"acceptance_length": length["value"]}
+            | {f"acceptance_length_{end}": length[end] for end in ("low", "high")}
+            | _speedups([plain[replicate] for replicate in sorted(runs)], cells)
+        )
+    return found
+
+
 def _recommend(
-    plain: Measured, measured: dict[int, Measured], rows: dict[int, dict[str, Any]]
+    plain: Mapping[int, Measured], measured: Mapping[int, Measured], rows: Mapping[int, dict[str, Any]]
 ) -> dict[str, Any] | None:
-    """Returns the fastest method and draft length for one load, or the tie that it is."""
-    candidates = {
-        number: cell
-        for number, cell in measured.items()
-        if not cell.is_plain and _incomparable(plain.manifest, cell.manifest) is None
-    }
-    names = {label(rows[number]): cell.times for number, cell in candidates.items()}
-    advice = recommend(plain.times, names) if len(names) == len(candidates) else None
-    config = plain.manifest.config
+    """Returns the fastest method and draft length for one load, or the tie that it is; of the replicates all have."""
+    methods = _by_method(plain, measured)
+    if not methods:
+        return None
+    replicates = sorted(set.intersection(*map(set, methods.values())))
+    candidates: dict[str, list[RunTimes]] = {}
+    for runs in methods.values():
+        number, _ = next(iter(runs.values()))
+        candidates[label(rows[number])] = [runs[replicate][1].times for replicate in replicates]
+    if not replicates or len(candidates) < len(methods):  # two that the table calls the same
+        return None
+    advice = recommend([plain[replicate].times for replicate in replicates], candidates)
+    config = plain[replicates[0]].manifest.config
     same = {"engine": config["engine"]["name"], "model": config["model"]["name"], "dataset": config["dataset"]["name"]}
     return advice and {**same, "concurrency": config["load"].get("concurrency"), **advice}
 

@@ -63,6 +63,30 @@ def test_every_speculative_cell_is_compared_with_its_plain_one(command_line: Com
     assert (sweep / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_several_runs_of_a_cell_are_compared_together(command_line: CommandLine) -> None:
+    grid = ("-m", "spec=ngram", "replicate=0,1,2", "baseline=auto", "order=replicates", *GRID)
+    planned = command_line.measure(*grid, "--dry-run")
+    # The second replicate is run backwards: plain decoding goes on where it was, and then drafting.
+    assert "6 cells, 0 done; 6 to run with 4 engine starts" in planned.stdout
+    outcome = command_line.measure(*grid)
+    assert (outcome.status, outcome.stderr) == (0, "")
+    sweep = command_line.folder / "sweep"
+    manifests = {job: read_json(sweep / str(job) / "manifest.json") for job in range(6)}
+    began = sorted(manifests, key=lambda job: manifests[job]["created_utc"])
+    assert began == [0, 3, 4, 1, 2, 5]
+    assert sum(not manifest["engine"]["reused"] for manifest in manifests.values()) == 4
+    rows = table(sweep).set_index("job")
+    assert list(rows["replicate"]) == [0, 1, 2, 0, 1, 2]
+    assert [Path(rows["baseline"][job]).name for job in range(3)] == ["3", "4", "5"]
+    (together,) = pd.read_parquet(sweep / "replicates.parquet").to_dict("records")
+    assert (together["jobs"], together["num_runs"]) == ("0 1 2", 3)
+    assert together["output_tps"] == pytest.approx(rows["output_tps"][:3].mean())
+    assert together["acceptance_length"] == rows["acceptance_length"][0]
+    assert together["speedup_tpot_low"] < together["speedup_tpot"] < together["speedup_tpot_high"]
+    assert min(rows["speedup_tpot"][:3]) < together["speedup_tpot"] < max(rows["speedup_tpot"][:3])
+    assert "several runs of a cell together" in outcome.stdout
+
+
 def test_an_archived_plain_run_serves_as_baseline_if_it_is_the_same(command_line: CommandLine) -> None:
     assert command_line.measure("spec=none", *GRID[:2], "hydra.run.dir=plain").status == 0
     assert command_line.measure("-m", "spec.draft_length=1,3", "baseline=plain", *GRID).status == 0

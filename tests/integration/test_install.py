@@ -38,7 +38,7 @@ def test_help_shows_groups_overrides_and_examples(show: "Show") -> None:
     assert "replay RUN_DIR" in text
 
 
-OTHERS = ["replicate", "expected", "baseline", "control", "objective"]
+OTHERS = ["replicate", "expected", "baseline", "control", "order", "objective"]
 
 
 def test_the_composed_experiment_is_shown_without_running_it(show: "Show") -> None:

@@ -1,8 +1,9 @@
 """Whether the 95% interval of a speedup holds the true one 95% of the time."""
 
 import numpy as np
+import pytest
 
-from specdec_bench.metrics.speedup import MIN_REPEATS, RunTimes, paired_ratio, ratio_of_means, ratio_of_rates
+from specdec_bench.metrics.speedup import MIN_REPEATS, RunTimes, paired_ratio, pooled, ratio_of_means, ratio_of_rates
 from specdec_bench.metrics.timing import RequestTimes
 
 NUM_SIMULATIONS = 2000
@@ -45,6 +46,34 @@ def test_the_interval_covers_the_truth_where_the_machine_varies_too() -> None:
             times.requests |= {
                 key: RequestTimes(ttft_ms=0, e2e_ms=ms, tpot_ms=ms) for key, ms in zip(keys, milliseconds, strict=True)
             }
+        interval = paired_ratio(pooled([plain]), pooled([speculative]), [(0, *key) for key in keys], "tpot_ms")
+        assert interval["low"] is not None
+        assert interval["high"] is not None
+        covered += interval["low"] <= TRUE_SPEEDUP <= interval["high"]
+    assert 0.925 <= covered / NUM_SIMULATIONS <= 0.97
+
+
+@pytest.mark.parametrize("num_runs", [3, 5])
+def test_the_interval_of_several_runs_covers_the_truth_where_the_machine_drifts(num_runs: int) -> None:
+    random, covered = np.random.default_rng(0), 0
+    keys = [(run, f"p{i}", turn, 0) for run in range(num_runs) for i in range(NUM_CONVERSATIONS) for turn in range(2)]
+    of_run = np.repeat(np.arange(num_runs), 2 * NUM_CONVERSATIONS)
+    of_prompt = np.tile(np.repeat(np.arange(NUM_CONVERSATIONS), 2), num_runs)
+    for _ in range(NUM_SIMULATIONS):
+        prompt = random.lognormal(0, 0.3, NUM_CONVERSATIONS)[of_prompt]
+        drafted = random.lognormal(-(0.25**2) / 2, 0.25, NUM_CONVERSATIONS)[of_prompt]
+        # It gets slower from pair to pair, as a random walk, and each run has a speed of its own.
+        drift = np.exp(random.normal(0, 0.1, num_runs).cumsum())[of_run]
+        machine = random.lognormal(-(0.04**2) / 2, 0.04, (2, num_runs))[:, of_run]
+        noise = random.lognormal(-(0.1**2) / 2, 0.1, (2, len(keys)))
+        sides = (
+            prompt * drift * machine[0] * noise[0] * TRUE_SPEEDUP,
+            prompt * drift * drafted * machine[1] * noise[1],
+        )
+        plain, speculative = (
+            {key: RequestTimes(ttft_ms=0, e2e_ms=ms, tpot_ms=ms) for key, ms in zip(keys, side, strict=True)}
+            for side in sides
+        )
         interval = paired_ratio(plain, speculative, keys, "tpot_ms")
         assert interval["low"] is not None
         assert interval["high"] is not None

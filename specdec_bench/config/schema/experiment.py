@@ -1,6 +1,7 @@
 """The experiment as a whole, and the dataclass behind every option."""
 
 from dataclasses import dataclass, field, fields
+from enum import Enum
 
 from omegaconf import MISSING
 
@@ -79,7 +80,8 @@ class ExperimentConfig:
     seed: int = 0
     """Draws the subset of prompts and seeds every request's sampling."""
     replicate: int = 0
-    """Tells a cell from one that is run again just the same, as a control; changes nothing else."""
+    """Tells a cell from one that is run again just the same; changes nothing else. Runs of the same cell are compared
+    with as many plain ones together: their speedups' intervals hold how much whole runs differ."""
     expected: Expected = field(default_factory=Expected)
     """What the run is known to give elsewhere; changes nothing in how it runs."""
 
@@ -88,6 +90,16 @@ class ExperimentConfig:
 
 
 NO_BASELINE, AUTO = "none", "auto"
+
+
+class Order(Enum):
+    """In what order a sweep runs its cells."""
+
+    engines = "engines"
+    """So that as few engines start as can be."""
+    replicates = "replicates"
+    """One replicate of every cell after another, each with engines of its own, so that a drift of the machine's speed
+    falls on all methods alike."""
 
 
 @dataclass(kw_only=True)
@@ -100,6 +112,8 @@ class SweepConfig(ExperimentConfig):
     control: bool = False
     """Runs every plain cell of the sweep once more, to tell floating-point noise from a method that changes the
     output."""
+    order: Order = Order.engines
+    """In what order its cells run, where they run one after another."""
     objective: str = "tpot_ms_mean"
     """The figure of the sweep's table that a cell gives to a sweeper that optimizes; changes nothing in how it runs."""
 

@@ -38,7 +38,7 @@ def test_means_are_over_conversations() -> None:
     # a: turns of 8 and 12 ms, mean 10; b: 20. Over conversations (10 + 20) / 2 = 15, over requests 40 / 3.
     plain = run(request("a", 8), request("a", 12, turn=1), request("b", 20))
     drafted = run(request("b", 4), request("a", 5, turn=1), request("a", 5))
-    found = speedup(plain, drafted)
+    found = speedup([plain], [drafted])
     assert (found["num_pairs"], found["num_left_out"], found["num_conversations"]) == (3, 0, 2)
     assert found["speedup_tpot"]["value"] == pytest.approx(15 / 4.5)
     # End to end is 10 ms and 4 TPOT: (50 + 90) / 2 over (30 + 26) / 2.
@@ -47,7 +47,7 @@ def test_means_are_over_conversations() -> None:
 
 def test_a_request_that_failed_on_one_side_is_left_out_on_both() -> None:
     failed = request("b", 4, error=RequestError(kind="engine_error", message="no"))
-    found = speedup(run(request("a", 8), request("b", 100)), run(request("a", 4), failed))
+    found = speedup([run(request("a", 8), request("b", 100))], [run(request("a", 4), failed)])
     assert (found["num_pairs"], found["num_left_out"]) == (1, 1)
     assert found["speedup_tpot"] == {"value": 2.0, "low": None, "high": None}
 
@@ -58,7 +58,7 @@ def test_warm_up_is_in_no_figure() -> None:
 
 def test_nothing_in_common_is_undefined() -> None:
     nothing = {"value": None, "low": None, "high": None}
-    assert speedup(run(request("a", 8)), run(request("b", 8)))["speedup_tpot"] == nothing
+    assert speedup([run(request("a", 8))], [run(request("b", 8))])["speedup_tpot"] == nothing
 
 
 def test_what_does_not_vary_has_an_interval_of_one_value() -> None:
@@ -69,13 +69,13 @@ def test_from_five_repeats_on_what_varies_between_them_widens_the_interval() -> 
     # Both prompts twice as fast, so that they do not differ; repeats of 5 ms on average with a variance of 1.
     plain = run(*(request(p, 10, repeat=r) for p in "ab" for r in range(5)))
     drafted = run(*(request(p, tpot, repeat=r) for p in "ab" for r, tpot in enumerate((4, 6, 4, 6, 5))))
-    found = speedup(plain, drafted)["speedup_tpot"]
+    found = speedup([plain], [drafted])["speedup_tpot"]
     # Student's t at 97.5% with 4 degrees of freedom is 2.776; the mean's relative variance is 1 / 25 / 5.
     margin = np.exp(2.776 * np.sqrt(1 / 25 / 5))
     assert found["value"] == 2
     assert (found["low"], found["high"]) == (pytest.approx(2 / margin, rel=1e-3), pytest.approx(2 * margin, rel=1e-3))
     four = [
-        run(*(request(p, t, repeat=r) for p in "ab" for r, t in enumerate(times))) for times in ((9,) * 4, (3,) * 4)
+        [run(*(request(p, t, repeat=r) for p in "ab" for r, t in enumerate(times)))] for times in ((9,) * 4, (3,) * 4)
     ]
     assert speedup(*four)["speedup_tpot"] == {"value": 3.0, "low": 3.0, "high": 3.0}
 
@@ -88,14 +88,14 @@ def test_repeats_add_up_to_the_run() -> None:
     tokens, seconds = repeats
     assert list(tokens) == [5, 5]
     assert list(seconds) == pytest.approx([0.05, 0.03])
-    found = speedup(run(request("a", 10), request("a", 10, repeat=1, sent_ms=50)), times)
+    found = speedup([run(request("a", 10), request("a", 10, repeat=1, sent_ms=50))], [times])
     assert found["speedup_throughput"] == {"value": pytest.approx(100 / 80), "low": None, "high": None}
 
 
 def test_throughput_has_an_interval_from_five_repeats_on() -> None:
     plain = run(*(request("a", 10, repeat=r, sent_ms=50 * r) for r in range(5)))
     drafted = run(*(request("a", 5 - r % 2, repeat=r, sent_ms=30 * r) for r in range(5)))
-    found = speedup(plain, drafted)["speedup_throughput"]
+    found = speedup([plain], [drafted])["speedup_throughput"]
     assert found["low"] <= found["value"] <= found["high"]
 
 
@@ -103,8 +103,50 @@ def test_repeats_that_overlap_leave_the_ratio_and_no_interval() -> None:
     # The first repeat's request outlasts all the others'.
     plain = run(request("a", 100), *(request("a", 5, repeat=r, sent_ms=30 * r) for r in range(1, 5)))
     assert plain.repeats() is None
-    found = speedup(plain, plain)["speedup_throughput"]
+    found = speedup([plain], [plain])["speedup_throughput"]
     assert found == {"value": 1.0, "low": None, "high": None}
+
+
+def test_runs_of_one_cell_are_compared_in_pairs() -> None:
+    # The machine takes 10 ms, then 20, then 40 a token; the method is 2, 2.5 and 2 times as fast beside each. Both
+    # prompts alike, so that they add nothing.
+    plain = [run(request("a", tpot), request("b", tpot, sent_ms=500)) for tpot in (10, 20, 40)]
+    drafted = [run(request("a", tpot), request("b", tpot, sent_ms=500)) for tpot in (5, 8, 20)]
+    found = speedup(plain, drafted)
+    assert (found["num_runs"], found["num_pairs"], found["num_conversations"]) == (3, 6, 2)
+    # Student's t at 97.5% with 2 degrees of freedom is 4.303. Drift from run to run is in neither ratio.
+    margin = np.exp(4.303 * np.log([2, 2.5, 2]).std(ddof=1) / np.sqrt(3))
+    value = 70 / 33
+    assert found["speedup_tpot"] == {
+        "value": pytest.approx(value),
+        "low": pytest.approx(value / margin, rel=1e-3),
+        "high": pytest.approx(value * margin, rel=1e-3),
+    }
+    # 10 tokens in 500 ms and what the last request takes: 10 ms and 4 TPOT.
+    plain_ms, drafted_ms = np.array([550, 590, 670]), np.array([530, 542, 590])
+    margin = np.exp(4.303 * np.log(plain_ms / drafted_ms).std(ddof=1) / np.sqrt(3))
+    value = plain_ms.sum() / drafted_ms.sum()
+    assert found["speedup_throughput"] == {
+        "value": pytest.approx(value),
+        "low": pytest.approx(value / margin, rel=1e-3),
+        "high": pytest.approx(value * margin, rel=1e-3),
+    }
+
+
+def test_a_run_without_tokens_leaves_no_throughput() -> None:
+    nothing = {"value": None, "low": None, "high": None}
+    assert speedup([run(request("a", 8)), run()], [run(request("a", 8))] * 2)["speedup_throughput"] == nothing
+
+
+def test_what_is_fastest_in_one_run_only_is_a_tie() -> None:
+    def runs(*tpots: int) -> list[RunTimes]:
+        return [run(*(request(f"p{i}", tpot + i % 3) for i in range(20))) for tpot in tpots]
+
+    plain, steady, lucky = runs(40, 40, 40), runs(20, 20, 20), runs(17, 21, 19)
+    found = recommend(plain, {"steady": steady, "lucky": lucky})
+    assert found is not None
+    assert (found["best"], found["runner_up"], found["tied"]) == ("lucky", "steady", ["steady"])
+    assert recommend(plain[:1], {"steady": steady[:1], "lucky": lucky[:1]})["tied"] == []  # type: ignore[index]
 
 
 def test_the_ideal_speedup() -> None:
@@ -117,14 +159,14 @@ def test_the_fastest_is_recommended_unless_it_is_a_tie() -> None:
     fast = run(*(request(p, 10 + i % 3) for i, p in enumerate(prompts)))
     # Faster on one half, slower on the other, by as much.
     same = run(*(request(p, 10 + i % 3 + (1 if i % 2 else -1)) for i, p in enumerate(prompts)))
-    clear = recommend(plain, {"fast": fast})
+    clear = recommend([plain], {"fast": [fast]})
     assert clear is not None
     assert (clear["best"], clear["runner_up"], clear["tied"]) == ("fast", "none", [])
-    tie = recommend(plain, {"fast": fast, "same": same})
+    tie = recommend([plain], {"fast": [fast], "same": [same]})
     assert tie is not None
     assert {tie["best"], *tie["tied"]} == {"fast", "same"}
     slow = run(*(request(p, 40) for p in prompts))
-    none = recommend(plain, {"slow": slow})
+    none = recommend([plain], {"slow": [slow]})
     assert none is not None
     assert none["best"] == "none"
-    assert recommend(plain, {}) is None
+    assert recommend([plain], {}) is None

@@ -10,9 +10,9 @@ import numpy as np
 
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.provenance import comparable
-from specdec_bench.metrics import losslessness
-from specdec_bench.metrics.acceptance import request_acceptance
-from specdec_bench.metrics.speedup import RunTimes, ideal_speedup, ratio_of_means, recommend, speedup
+from specdec_bench.metrics import headline, losslessness
+from specdec_bench.metrics.intervals import Interval, rate
+from specdec_bench.metrics.speedup import RunTimes, ideal_speedup, recommend, speedup
 from specdec_bench.records import Manifest
 from specdec_bench.sweep.objective import FIGURES, figure
 
@@ -29,8 +29,7 @@ class Measured:
     summary: dict[str, Any]
     times: RunTimes
     outputs: losslessness.Outputs
-    decoded: Mapping[str, tuple[int, int]]
-    """By prompt, tokens of decode steps and decode steps."""
+    conversations: headline.Conversations
 
     @property
     def is_plain(self) -> bool:
@@ -68,20 +67,13 @@ def read(run: RunDirectory) -> Measured:
         ArchiveError: a file of it is missing or broken.
     """
     records = [record for record in run.requests() if record.phase == "measure"]
-    steps: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for record in records:
-        if record.error is None:
-            counts = request_acceptance(record)
-            if counts.decode_steps is not None:
-                steps[record.prompt_id][0] += counts.output_tokens - 1
-                steps[record.prompt_id][1] += counts.decode_steps
     return Measured(
         run=run,
         manifest=run.manifest(),
         summary=run.summary(),
         times=RunTimes(records),
         outputs=losslessness.outputs(records),
-        decoded={prompt_id: (tokens, number) for prompt_id, (tokens, number) in steps.items()},
+        conversations=headline.Conversations(records),
     )
 
 
@@ -154,29 +146,42 @@ def _asked(number: int, run: RunDirectory, manifest: Manifest) -> dict[str, Any]
         "baseline_id": manifest.baseline_id,
         "environment_id": manifest.environment_id,
         "error": manifest.error,
+        **_overridden(manifest),
     }
 
 
+def _overridden(manifest: Manifest) -> dict[str, Any]:
+    """Returns what the overrides set, by dotted key; lists and tables as JSON."""
+    found: dict[str, Any] = {}
+    for override in manifest.overrides:
+        key = override.lstrip("+").partition("=")[0]
+        value: Any = manifest.config
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if "." in key and value is not None:
+            found[key] = json.dumps(value) if isinstance(value, list | Mapping) else value
+    return found
+
+
 def _figures(cell: Measured) -> dict[str, Any]:
-    summary, length = cell.summary, _acceptance_length([cell])
-    return {
+    summary = cell.summary
+    row = {
         "num_finished": summary["requests"]["finished"],
         "num_failed": summary["requests"]["failed"],
         "synthetic": summary["synthetic"],
         "saturated": summary["client"]["saturated"],
         "acceptance_source": summary["acceptance"]["source"],
         **{name: figure(summary, name) for name in FIGURES},
-        "acceptance_length_low": length["low"],
-        "acceptance_length_high": length["high"],
     }
+    for name, interval in _intervals(cell).items():
+        row |= {f"{name}_low": interval["low"], f"{name}_high": interval["high"]}
+    return row
 
 
-def _acceptance_length(runs: Sequence[Measured]) -> dict[str, float | None]:
-    """Returns it pooled over the runs of a cell, with its interval over conversations."""
-    prompts = sorted(set().union(*(run.decoded for run in runs)))
-    sums = np.array([[run.decoded.get(prompt, (0, 0)) for prompt in prompts] for run in runs], dtype=np.float64)
-    tokens, steps = sums.sum(axis=0).reshape(-1, 2).T
-    return ratio_of_means(tokens, steps)
+def _intervals(cell: Measured) -> dict[str, Interval]:
+    """Returns the intervals of a run's figures: over its conversations; of `output_tps` over its repeats."""
+    repeats = cell.times.repeats()
+    return headline.figures([cell.conversations]) | ({"output_tps": rate(*repeats)} if repeats else {})
 
 
 def _against(plain: Measured, cell: Measured, noise: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -244,7 +249,7 @@ def _add_ideal(rows: Sequence[dict[str, Any]], plain: Measured | None) -> None:
     """Adds the speedup without overhead, where a method was run with several draft lengths.
 
     Then the cost of one draft step is how much longer a decode step takes for each token more that is drafted, and
-    c that over the plain decode step.
+    c that over the plain decode step. The gap between both speedups is the engine's overhead.
     """
     plain_ms = plain.summary["latency"]["step_time_ms"]["p50"] if plain else None
     methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -260,7 +265,10 @@ def _add_ideal(rows: Sequence[dict[str, Any]], plain: Measured | None) -> None:
         for row in same:
             row["cost_ratio"] = cost_ratio
             if row["acceptance_length"] is not None:
-                row["ideal_speedup"] = ideal_speedup(row["acceptance_length"], row["draft_length"], cost_ratio)
+                ideal = ideal_speedup(row["acceptance_length"], row["draft_length"], cost_ratio)
+                row["ideal_speedup"] = ideal
+                if row.get("speedup_tpot") is not None:
+                    row["ideal_speedup_gap"] = ideal - row["speedup_tpot"]
 
 
 def _by_method(
@@ -287,7 +295,8 @@ def _replicates(
         if len(runs) < 2:
             continue
         numbers, cells = zip(*(runs[replicate] for replicate in sorted(runs)), strict=True)
-        first, length = rows[numbers[0]], _acceptance_length(cells)
+        first = rows[numbers[0]]
+        length = headline.figures([cell.conversations for cell in cells])["acceptance_length"]
         means: dict[str, float | None] = {}
         for name in FIGURES:
             values = [rows[number][name] for number in numbers]

@@ -59,6 +59,22 @@ def test_every_speculative_cell_is_compared_with_its_plain_one(command_line: Com
     assert rows["acceptance_length"][0] == 2
     assert rows["speedup_tpot"][1] > rows["speedup_tpot"][0] > 1
     assert rows["speedup_tpot_low"][0] <= rows["speedup_tpot"][0] <= rows["speedup_tpot_high"][0]
+    for name in (
+        "acceptance_length",
+        "acceptance_length_drafted",
+        "ttft_ms_p50",
+        "tpot_ms_mean",
+        "output_tps_per_user",
+    ):
+        assert (rows[f"{name}_low"][[0, 1]] <= rows[name][[0, 1]]).all()
+        assert (rows[name][[0, 1]] <= rows[f"{name}_high"][[0, 1]]).all()
+    assert rows["output_tps_low"].isna().all()  # of a single repeat
+    assert rows["ideal_speedup_gap"][1] == pytest.approx(rows["ideal_speedup"][1] - rows["speedup_tpot"][1])
+    # What was overridden, each in a column of its own.
+    assert list(rows["sampling.max_new_tokens"]) == [9] * 4
+    assert list(rows["engine.acceptance_rates"]) == ["[1.0]"] * 4
+    assert list(rows["spec.draft_length"][[0, 1]]) == [1, 3]
+    assert rows["spec.draft_length"][[2, 3]].isna().all()
     assert "times as fast as" in outcome.stdout
     assert (sweep / "sweep.png").read_bytes().startswith(b"\x89PNG")
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from specdec_bench.metrics.speedup import MIN_REPEATS, RunTimes, paired_ratio, pooled, ratio_of_means, ratio_of_rates
+from specdec_bench.metrics.intervals import MIN_REPEATS, median, rate, ratio_of_means, ratio_of_rates
+from specdec_bench.metrics.speedup import RunTimes, paired_ratio, pooled
 from specdec_bench.metrics.timing import RequestTimes
 
 NUM_SIMULATIONS = 2000
@@ -93,4 +94,27 @@ def test_the_interval_of_throughput_covers_the_truth_from_the_fewest_repeats_on(
         assert interval["low"] is not None
         assert interval["high"] is not None
         covered += interval["low"] <= TRUE_SPEEDUP <= interval["high"]
+    assert 0.925 <= covered / NUM_SIMULATIONS <= 0.97
+
+
+def test_the_interval_of_a_median_covers_the_truth() -> None:
+    # Two turns of a conversation are alike: as far apart as the conversations, and half as much again.
+    random, covered = np.random.default_rng(0), 0
+    units = np.repeat(np.arange(NUM_CONVERSATIONS), 2)
+    for _ in range(NUM_SIMULATIONS):
+        conversation = random.normal(0, 1, NUM_CONVERSATIONS)[units]
+        interval = median(100 + conversation + random.normal(0, 0.5, len(units)), units)
+        assert interval["low"] is not None
+        assert interval["high"] is not None
+        covered += interval["low"] <= 100 <= interval["high"]
+    assert 0.925 <= covered / NUM_SIMULATIONS <= 0.97
+
+
+def test_the_interval_of_one_rate_covers_the_truth() -> None:
+    random, covered = np.random.default_rng(0), 0
+    for _ in range(NUM_SIMULATIONS):
+        interval = rate(random.normal(1000, 10, MIN_REPEATS), random.normal(1, 0.05, MIN_REPEATS))
+        assert interval["low"] is not None
+        assert interval["high"] is not None
+        covered += interval["low"] <= 1000 <= interval["high"]
     assert 0.925 <= covered / NUM_SIMULATIONS <= 0.97

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from specdec_bench.metrics.speedup import RunTimes, ideal_speedup, ratio_of_means, recommend, speedup
+from specdec_bench.metrics.speedup import RunTimes, ideal_speedup, recommend, speedup
 from specdec_bench.records import RequestError, RequestRecord, Step
 
 MS = 1_000_000
@@ -59,10 +59,6 @@ def test_warm_up_is_in_no_figure() -> None:
 def test_nothing_in_common_is_undefined() -> None:
     nothing = {"value": None, "low": None, "high": None}
     assert speedup([run(request("a", 8))], [run(request("b", 8))])["speedup_tpot"] == nothing
-
-
-def test_what_does_not_vary_has_an_interval_of_one_value() -> None:
-    assert ratio_of_means(np.array([4.0, 8.0]), np.array([2.0, 4.0])) == {"value": 2.0, "low": 2.0, "high": 2.0}
 
 
 def test_from_five_repeats_on_what_varies_between_them_widens_the_interval() -> None:

@@ -1,0 +1,164 @@
+"""95% intervals: over conversations, over the repeats of a run, over runs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+NUM_RESAMPLES = 2000
+CONFIDENCE = 0.95
+MAX_DRAWN = 10_000_000
+"""Numbers that a bootstrap holds at once."""
+MIN_REPEATS = 5
+"""Fewer repeats say nothing of how throughput varies."""
+
+
+Interval = dict[str, float | None]
+"""`value`, `low` and `high`; the last two are null where nothing can be said."""
+
+
+def ratio_of_means(numerator: np.ndarray, denominator: np.ndarray) -> Interval:
+    """Returns mean / mean of paired values, with the interval over the pairs: a percentile bootstrap.
+
+    In simulations with a known ratio it held it 93 times in 100 from 40 pairs on, 91 of 20 and 89 of 10.
+    """
+    return ratios_of_means(numerator[np.newaxis], denominator[np.newaxis])[0]
+
+
+def ratios_of_means(numerators: np.ndarray, denominators: np.ndarray) -> list[Interval]:
+    """Returns the same of several ratios over the same pairs, all drawn at once.
+
+    Args:
+        numerators: (ratios, pairs).
+        denominators: (ratios, pairs). A ratio with a NaN on either side is undefined.
+    """
+    found: list[Interval] = [{"value": None, "low": None, "high": None} for _ in numerators]
+    totals = numerators.sum(axis=1) + denominators.sum(axis=1)
+    is_empty = (numerators == 0) & (denominators == 0)
+    whole = []
+    for index in np.flatnonzero(np.isfinite(totals) & (denominators.sum(axis=1) != 0)):
+        if is_empty[index].any():  # a pair without anything is none of this ratio's
+            filled = ~is_empty[index]
+            found[index] = ratio_of_means(numerators[index, filled], denominators[index, filled])
+        else:
+            whole.append(index)
+    for index, interval in zip(whole, _drawn(numerators[whole], denominators[whole]), strict=True):
+        found[index] = interval
+    return found
+
+
+def _drawn(tops: np.ndarray, bottoms: np.ndarray) -> list[Interval]:
+    if not tops.size:
+        return []
+    values = tops.mean(axis=1) / bottoms.mean(axis=1)
+    ends = np.full((2, len(tops)), np.nan)
+    if tops.shape[1] > 1:
+        drawn = stats.bootstrap(
+            (tops, bottoms),
+            lambda top, bottom, axis=-1: top.mean(axis=axis) / bottom.mean(axis=axis),
+            n_resamples=NUM_RESAMPLES,
+            batch=max(MAX_DRAWN // tops.size, 1),
+            confidence_level=CONFIDENCE,
+            method="percentile",
+            paired=True,
+            vectorized=True,
+            axis=-1,
+            rng=0,
+        ).confidence_interval
+        varies = ~np.isclose(tops, values[:, np.newaxis] * bottoms, rtol=1e-12, atol=0).all(axis=1)
+        ends = np.where(varies, [drawn.low, drawn.high], values)  # but for rounding
+    return [_interval(value, low, high) for value, low, high in zip(values, *ends, strict=True)]
+
+
+def _interval(value: float, low: float, high: float) -> Interval:
+    is_known = np.isfinite(low) and np.isfinite(high)
+    return {"value": float(value), "low": float(low) if is_known else None, "high": float(high) if is_known else None}
+
+
+def median(values: np.ndarray, units: np.ndarray) -> Interval:
+    """Returns the median of values that belong to units, with the interval over the units: a percentile bootstrap.
+
+    Args:
+        values: (values,).
+        units: of each value, numbered from 0.
+    """
+    if not len(values):
+        return {"value": None, "low": None, "high": None}
+    value, num_units = float(np.median(values)), int(units.max()) + 1
+    if num_units < 2:
+        return {"value": value, "low": None, "high": None}
+    order = np.argsort(values, kind="stable")
+    rng, medians = np.random.default_rng(0), np.empty(NUM_RESAMPLES)
+    size = max(MAX_DRAWN // len(values), 1)
+    for start in range(0, NUM_RESAMPLES, size):
+        number = min(size, NUM_RESAMPLES - start)
+        drawn = rng.multinomial(num_units, np.full(num_units, 1 / num_units), size=number)
+        weights = drawn[:, units[order]].cumsum(axis=1)
+        at = (weights >= weights[:, -1:] / 2).argmax(axis=1)
+        medians[start : start + number] = values[order][at]
+    tail = 100 * (1 - CONFIDENCE) / 2
+    return _interval(value, *np.percentile(medians, [tail, 100 - tail]))
+
+
+def around(value: float, margin: float) -> Interval:
+    """Returns a value with an interval that is symmetric on the logarithm."""
+    return {"value": value, "low": value * float(np.exp(-margin)), "high": value * float(np.exp(margin))}
+
+
+def rate(tokens: np.ndarray, seconds: np.ndarray) -> Interval:
+    """Returns the sum of tokens over the sum of seconds of several repeats, with the interval over them.
+
+    See `ratio_of_rates`; null of fewer than 5 repeats.
+    """
+    value = float(tokens.sum() / seconds.sum())
+    if len(tokens) < MIN_REPEATS:
+        return {"value": value, "low": None, "high": None}
+    error = np.sqrt(_relative_variance(tokens, seconds) / len(tokens))
+    return around(value, float(stats.t.ppf((1 + CONFIDENCE) / 2, len(tokens) - 1) * error))
+
+
+def ratio_of_rates(numerator: tuple[np.ndarray, np.ndarray], denominator: tuple[np.ndarray, np.ndarray]) -> Interval:
+    """Returns the ratio of two rates, each a sum of tokens over a sum of seconds, with the interval over repeats.
+
+    log ratio +- t x standard error, t with Welch's degrees of freedom; a rate's squared relative error is that of a
+    ratio estimator, var(tokens - rate x seconds) / (n x mean(tokens)^2). No bootstrap: of five repeats it would hold
+    the true ratio 87% of the time.
+
+    Source: Cochran, Sampling Techniques (1977), chapter 6; Welch (1947).
+    """
+    (tokens, seconds), (other_tokens, other_seconds) = numerator, denominator
+    value = float(tokens.sum() / seconds.sum() / (other_tokens.sum() / other_seconds.sum()))
+    variances = [_relative_variance(tokens, seconds), _relative_variance(other_tokens, other_seconds)]
+    margin = log_margin(variances, len(tokens), len(other_tokens))
+    return around(value, margin)
+
+
+def _relative_variance(tokens: np.ndarray, seconds: np.ndarray) -> float:
+    """Returns the squared relative deviation of one repeat's tokens / seconds."""
+    residuals = tokens - tokens.sum() / seconds.sum() * seconds
+    return float(residuals.var(ddof=1) / tokens.mean() ** 2)
+
+
+def log_margin(relative_variances: Sequence[float], *counts: int) -> float:
+    """Returns the margin of the logarithm of a ratio of two means: t x standard error, Welch's degrees of freedom.
+
+    Args:
+        relative_variances: of one observation of either, over its mean squared.
+        counts: observations of either, or of both.
+    """
+    numbers = np.broadcast_to(np.array(counts), 2)
+    errors = np.array(relative_variances) / numbers
+    if not errors.any():  # nothing varies
+        return 0.0
+    freedom = errors.sum() ** 2 / (errors**2 / (numbers - 1)).sum()
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(errors.sum()))
+
+
+def log_margin_of_pairs(ratios: np.ndarray) -> float:
+    """Returns the margin of the logarithm of a ratio, over runs made in pairs: t x standard error.
+
+    Args:
+        ratios: of the two runs of each pair; how the machine's speed drifts from pair to pair is not in them.
+    """
+    error = float(np.log(ratios).std(ddof=1) / np.sqrt(len(ratios)))
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(ratios) - 1)) * error

@@ -105,6 +105,21 @@ def around(value: float, margin: float) -> Interval:
     return {"value": value, "low": value * float(np.exp(-margin)), "high": value * float(np.exp(margin))}
 
 
+def widened(interval: Interval, margin: float) -> Interval:
+    """Returns an interval with a margin of the logarithm added, in quadrature; null stays null.
+
+    Source: Zou and Donner, Statistics in Medicine 27 (2008), for the sum of two independent estimates.
+    """
+    value, low, high = interval["value"], interval["low"], interval["high"]
+    if not value or low is None or high is None:
+        return interval
+    return {
+        "value": value,
+        "low": value * float(np.exp(-np.hypot(np.log(value / low), margin))),
+        "high": value * float(np.exp(np.hypot(np.log(high / value), margin))),
+    }
+
+
 def rate(tokens: np.ndarray, seconds: np.ndarray) -> Interval:
     """Returns the sum of tokens over the sum of seconds of several repeats, with the interval over them.
 
@@ -154,11 +169,12 @@ def log_margin(relative_variances: Sequence[float], *counts: int) -> float:
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(errors.sum()))
 
 
-def log_margin_of_pairs(ratios: np.ndarray) -> float:
-    """Returns the margin of the logarithm of a ratio, over runs made in pairs: t x standard error.
+def log_margin_of_runs(values: np.ndarray) -> float:
+    """Returns the margin of the logarithm of a figure over several runs: t x standard error.
 
     Args:
-        ratios: of the two runs of each pair; how the machine's speed drifts from pair to pair is not in them.
+        values: above 0, one a run; or the ratio of the two runs of each pair, in which a drift of the machine's speed
+            from pair to pair is not.
     """
-    error = float(np.log(ratios).std(ddof=1) / np.sqrt(len(ratios)))
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(ratios) - 1)) * error
+    error = float(np.log(values).std(ddof=1) / np.sqrt(len(values)))
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error

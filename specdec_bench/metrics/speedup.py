@@ -16,9 +16,10 @@ from specdec_bench.metrics.intervals import (
     Interval,
     around,
     log_margin,
-    log_margin_of_pairs,
+    log_margin_of_runs,
     ratio_of_means,
     ratio_of_rates,
+    widened,
 )
 from specdec_bench.metrics.timing import NS_PER_S, RequestTimes, request_times
 from specdec_bench.records import RequestRecord
@@ -121,36 +122,26 @@ def paired_ratio(
     """Returns one cell's mean of a figure over another's, over conversations, with its 95% interval.
 
     How much prompts differ is seen in the conversations, which are drawn in pairs (`ratio_of_means`). How much the
-    machine's speed varies is seen between runs of the same cells (`log_margin_of_pairs`), or, of a single run,
+    machine's speed varies is seen between runs of the same cells (`log_margin_of_runs`), or, of a single run,
     between its repeats where both sides have at least 5; what differs between whole runs is then in neither. That
-    interval is added, margins in quadrature on the logarithm.
+    interval is added (`widened`).
 
     Args:
         numerator: one cell's requests.
         denominator: the other's.
         keys: of the requests that finished on both sides.
         figure: which of their times.
-
-    Source: Zou and Donner, Statistics in Medicine 27 (2008), for the sum of two independent estimates.
     """
     pairs = _pairs(numerator, denominator, keys, figure)
     ratio = ratio_of_means(*_means(pairs, _conversation))
-    low, value, high = ratio["low"], ratio["value"], ratio["high"]
-    if value is None or low is None or high is None:
-        return ratio
     above, below = _means(pairs, _run)
     if len(above) > 1:
-        margin = log_margin_of_pairs(above / below)
-    else:
-        above, below = _means(pairs, _repeat)
-        if len(above) < MIN_REPEATS:
-            return ratio
-        margin = log_margin([above.var(ddof=1) / above.mean() ** 2, below.var(ddof=1) / below.mean() ** 2], len(above))
-    return {
-        "value": value,
-        "low": value * float(np.exp(-np.hypot(np.log(value / low), margin))),
-        "high": value * float(np.exp(np.hypot(np.log(high / value), margin))),
-    }
+        return widened(ratio, log_margin_of_runs(above / below))
+    above, below = _means(pairs, _repeat)
+    if len(above) < MIN_REPEATS:
+        return ratio
+    variances = [above.var(ddof=1) / above.mean() ** 2, below.var(ddof=1) / below.mean() ** 2]
+    return widened(ratio, log_margin(variances, len(above)))
 
 
 def _pairs(
@@ -196,7 +187,7 @@ def _throughput(baseline: Sequence[RunTimes], speculative: Sequence[RunTimes]) -
     (plain_tokens, plain_s), (tokens, seconds) = np.array(plain, dtype=float).T, np.array(other, dtype=float).T
     value = float(tokens.sum() / seconds.sum() / (plain_tokens.sum() / plain_s.sum()))
     if len(plain) > 1:
-        margin = log_margin_of_pairs((tokens / seconds) / (plain_tokens / plain_s))
+        margin = log_margin_of_runs((tokens / seconds) / (plain_tokens / plain_s))
         return around(value, margin)
     plain_repeats, repeats = baseline[0].repeats(), speculative[0].repeats()
     if plain_repeats is None or repeats is None or min(len(plain_repeats[0]), len(repeats[0])) < MIN_REPEATS:

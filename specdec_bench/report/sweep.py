@@ -95,7 +95,7 @@ def _replicates_table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="several runs of a cell together", title_justify="left")
     for header in (*several, "method"):
         table.add_column(header, overflow="fold")
-    for header in ("in flight", "runs", "acceptance length", "speedup (TPOT)", "speedup (throughput)"):
+    for header in ("in flight", "runs", "acceptance length", "tokens/s", "speedup (TPOT)", "speedup (throughput)"):
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
@@ -103,15 +103,17 @@ def _replicates_table(rows: Sequence[dict[str, Any]]) -> Table:
             Text(literal(label(row))),
             str(row["concurrency"]),
             str(row["num_runs"]),
-            *(_with_interval(row, name) for name in ("acceptance_length", "speedup_tpot", "speedup_throughput")),
+            _with_interval(row, "acceptance_length"),
+            _with_interval(row, "output_tps", 1),
+            *(_with_interval(row, name) for name in ("speedup_tpot", "speedup_throughput")),
         )
     return table
 
 
-def _with_interval(row: dict[str, Any], name: str) -> str:
+def _with_interval(row: dict[str, Any], name: str, digits: int = 2) -> str:
     value, low, high = row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high")
-    interval = f" [{low:.2f}, {high:.2f}]" if low is not None and high is not None else ""
-    return number(value, 2) + interval
+    interval = f" [{low:,.{digits}f}, {high:,.{digits}f}]" if low is not None and high is not None else ""
+    return number(value, digits) + interval
 
 
 def _same_output(row: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.provenance import comparable
 from specdec_bench.metrics import headline, losslessness
-from specdec_bench.metrics.intervals import Interval, rate
+from specdec_bench.metrics.intervals import Interval, around, log_margin_of_runs, rate, widened
 from specdec_bench.metrics.speedup import RunTimes, ideal_speedup, recommend, speedup
 from specdec_bench.records import Manifest
 from specdec_bench.sweep.objective import FIGURES, figure
@@ -286,30 +286,41 @@ def _by_method(
 def _replicates(
     plain: Mapping[int, Measured], measured: Mapping[int, Measured], rows: Mapping[int, dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Returns one row for each cell that was run several times: means of its runs' figures, pooled speedups.
+    """Returns one row for each cell that was run several times: its figures and speedups over all of its runs.
 
     `job` is the number of the first run, `jobs` those of all.
     """
+    methods = _by_method(plain, measured)
+    if methods and max(map(len, methods.values())) < 2:  # a plain cell's control is all there is
+        return []
     found = []
-    for runs in _by_method(plain, measured).values():
+    plain_runs = {cell.replicate: (number, cell) for number, cell in measured.items() if cell.is_plain}
+    for runs in (plain_runs, *methods.values()):
         if len(runs) < 2:
             continue
         numbers, cells = zip(*(runs[replicate] for replicate in sorted(runs)), strict=True)
         first = rows[numbers[0]]
-        length = headline.figures([cell.conversations for cell in cells])["acceptance_length"]
-        means: dict[str, float | None] = {}
-        for name in FIGURES:
-            values = [rows[number][name] for number in numbers]
-            means[name] = None if None in values else float(np.mean(values))
-        found.append(
-            {name: first[name] for name in ("job", "engine", "model", "dataset", "spec", "draft_length", "concurrency")}
-            | {"temperature": first["temperature"], "seed": first["seed"]}
-            | {"jobs": " ".join(map(str, numbers)), "num_runs": len(numbers)}
-            | means
-            | {"acceptance_length": length["value"]}
-            | {f"acceptance_length_{end}": length[end] for end in ("low", "high")}
-            | _speedups([plain[replicate] for replicate in sorted(runs)], cells)
-        )
+        row = {name: first[name] for name in ("job", "engine", "model", "dataset", "spec", "draft_length")}
+        row |= {name: first[name] for name in ("concurrency", "temperature", "seed")}
+        row |= {"jobs": " ".join(map(str, numbers)), "num_runs": len(numbers)}
+        for name, interval in _over_runs(cells, [rows[number] for number in numbers]).items():
+            row |= {name: interval["value"], f"{name}_low": interval["low"], f"{name}_high": interval["high"]}
+        if not cells[0].is_plain:
+            row |= _speedups([plain[replicate] for replicate in sorted(runs)], cells)
+        found.append(row)
+    return found
+
+
+def _over_runs(cells: Sequence[Measured], rows: Sequence[dict[str, Any]]) -> dict[str, Interval]:
+    """Returns the figures of all runs of a cell, with intervals over runs and, where they have some, conversations."""
+    found: dict[str, Interval] = headline.figures([cell.conversations for cell in cells])
+    for name in FIGURES:
+        values = [row[name] for row in rows]
+        if None in values or min(values) <= 0:
+            found.setdefault(name, {"value": None, "low": None, "high": None})
+            continue
+        margin = log_margin_of_runs(np.array(values))
+        found[name] = widened(found[name], margin) if name in found else around(float(np.mean(values)), margin)
     return found
 
 

@@ -76,6 +76,8 @@ def test_every_speculative_cell_is_compared_with_its_plain_one(command_line: Com
     assert list(rows["spec.draft_length"][[0, 1]]) == [1, 3]
     assert rows["spec.draft_length"][[2, 3]].isna().all()
     assert "times as fast as" in outcome.stdout
+    assert "Intervals are of single runs" in outcome.stdout
+    assert not (sweep / "replicates.csv").exists()
     assert (sweep / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -94,7 +96,10 @@ def test_several_runs_of_a_cell_are_compared_together(command_line: CommandLine)
     rows = table(sweep).set_index("job")
     assert list(rows["replicate"]) == [0, 1, 2, 0, 1, 2]
     assert [Path(rows["baseline"][job]).name for job in range(3)] == ["3", "4", "5"]
-    (together,) = pd.read_parquet(sweep / "replicates.parquet").to_dict("records")
+    plain, together = pd.read_parquet(sweep / "replicates.parquet").to_dict("records")
+    assert (plain["jobs"], plain["spec"], plain["acceptance_length"]) == ("3 4 5", "none", 1)
+    for name in ("output_tps", "tpot_ms_mean", "output_tps_per_user"):
+        assert plain[f"{name}_low"] < plain[name] < plain[f"{name}_high"]
     assert (together["jobs"], together["num_runs"]) == ("0 1 2", 3)
     assert together["output_tps"] == pytest.approx(rows["output_tps"][:3].mean())
     assert together["acceptance_length"] == rows["acceptance_length"][0]

@@ -5,10 +5,12 @@ import logging
 import random
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from specdec_bench.config.checkpoints import resolve
 from specdec_bench.config.schema import ExperimentConfig, ModelConfig, SyntheticEngine
+from specdec_bench.datasets import hub
 from specdec_bench.errors import ConfigError, EngineUnavailableError
 from specdec_bench.records import Prompt
 
@@ -87,9 +89,15 @@ class ChatPrompter:
             ) from None
         path = model.tokenizer or model.path
         options: dict[str, Any] = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
+        # transformers asks a hub that does not answer for a minute, file after file.
+        options["local_files_only"] = is_cut_off = not Path(resolve(path)).is_dir() and not hub.is_reachable()
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(resolve(path), **options)
         except (OSError, ValueError) as error:
+            if is_cut_off:
+                raise ConfigError(
+                    f"model.path={path}: not in the cache, and the hub cannot be reached from here; pass a folder"
+                ) from None
             raise ConfigError(f"model.path={path}: no tokenizer can be loaded: {str(error).splitlines()[0]}") from None
         self._model = model
         self._ordinary_token_ids: list[int] | None = None

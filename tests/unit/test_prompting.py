@@ -22,6 +22,7 @@ from specdec_bench.config.schema import (
     SyntheticEngine,
     TransformersEngine,
 )
+from specdec_bench.datasets import hub
 from specdec_bench.errors import ConfigError
 from specdec_bench.prompting import BytePrompter, ChatPrompter, harmony_final, without_thinking
 
@@ -147,6 +148,14 @@ def test_a_folder_without_a_tokenizer_is_refused_in_one_line(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match=rf"model\.path={tmp_path}: no tokenizer can be loaded") as caught:
         chat(tmp_path)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_hub_that_does_not_answer_is_noticed_before_transformers_asks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "is_reachable", lambda: False)
+    with pytest.raises(
+        ConfigError, match=r"model\.path=nobody/nothing: not in the cache, and the hub cannot be reached"
+    ):
+        chat("nobody/nothing")
 
 
 # ---------------------------------------------------------------- another template, and none

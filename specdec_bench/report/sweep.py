@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from pandas.api.types import is_object_dtype
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -39,6 +40,8 @@ def write_tables(result: SweepResult, folder: Path) -> None:
     for name, rows in ((TABLE, result.rows), (REPLICATES, result.replicates)):
         if rows:
             frame = pd.DataFrame(rows).convert_dtypes()
+            for column in [key for key in frame if is_object_dtype(frame[key])]:  # `auto` in one cell, 3 in another
+                frame[column] = frame[column].map(str, na_action="ignore")
             csv = frame.to_csv(index=False).encode("utf-8", "backslashreplace")
             files.write_atomically(folder / f"{name}.csv", [csv])
             files.write_atomically(folder / f"{name}.parquet", [frame.to_parquet(index=False)])

@@ -230,7 +230,7 @@ def _lines(
 
 
 def _by_draft_length(figure: Figure, axes: Any, rows: Sequence[dict[str, Any]], colours: dict[str, str]) -> None:
-    """Draws each method's acceptance length at every draft length, one mark for each load."""
+    """Draws each method's acceptance length at every draft length, one mark and interval for each load."""
     methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["draft_length"] is not None and row.get("acceptance_length") is not None:
@@ -240,14 +240,17 @@ def _by_draft_length(figure: Figure, axes: Any, rows: Sequence[dict[str, Any]], 
         return
     for method, same in sorted(methods.items()):
         by_length: dict[int, list[float]] = defaultdict(list)
+        colour = colours[method]
         for row in same:
             by_length[row["draft_length"]].append(row["acceptance_length"])
+            low, high = row.get("acceptance_length_low"), row.get("acceptance_length_high")
+            if low is not None and high is not None:
+                axes.vlines(row["draft_length"], low, high, color=colour, linewidth=1, alpha=0.5)
         lengths = sorted(by_length)
-        colour = colours[method]
         axes.plot(lengths, [np.mean(by_length[k]) for k in lengths], color=colour, label=plain(method))
         for k in lengths:
             axes.plot([k] * len(by_length[k]), by_length[k], "o", color=colour, markersize=4)
     axes.set_xticks(sorted({row["draft_length"] for same in methods.values() for row in same}))
     axes.set(xlabel="draft length K", ylabel="acceptance length (tokens per decode step)")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
     tidy(axes)

@@ -186,22 +186,29 @@ async def main() -> None:
     """Prints one JSON object a concurrency."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 64, 256])
-    parser.add_argument("--pairs", type=int, default=10, help="alternating repetitions")
-    parser.add_argument("--requests", type=int, default=0, help="of one repetition; 0: 10 + 4 x concurrency")
+    parser.add_argument("--pairs", type=int, nargs="+", default=[10], help="alternating repetitions, one or each's")
+    parser.add_argument(
+        "--requests", type=int, nargs="+", default=[0], help="of one repetition, one or each's; 0: 10 + 4 x concurrency"
+    )
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--eager", action="store_true")
     parser.add_argument("--draft", action="store_true", help="with the draft model, K=3, instead of plain decoding")
     parser.add_argument("--gpu-memory-utilization", type=float)
     options = parser.parse_args()
+    for name in ("pairs", "requests"):
+        values = getattr(options, name)
+        if len(values) not in (1, len(options.concurrency)):
+            parser.error(f"--{name} takes one number, or {len(options.concurrency)}, one a concurrency: {values}")
+        setattr(options, name, values if len(values) > 1 else values * len(options.concurrency))
     config = experiment(options, max(options.concurrency))
     prompter = prompting.create(config)
     demo = [Prompt(prompt_id=p.prompt_id, category=p.category, turns=p.turns[:1]) for p in load_prompts(config)]
     adapter = VLLMAdapter(config)
     await adapter.start()
-    for concurrency in options.concurrency:
+    for concurrency, pairs, requests in zip(options.concurrency, options.pairs, options.requests, strict=True):
         config = experiment(options, concurrency)
-        number = options.requests or 10 + 4 * concurrency
+        number = requests or 10 + 4 * concurrency
         prompts = [
             Prompt(prompt_id=f"{p.prompt_id}-{i}", category=p.category, turns=p.turns)
             for i, p in enumerate(itertools.islice(itertools.cycle(demo), number))
@@ -211,7 +218,7 @@ async def main() -> None:
         loops = {name: Loop(adapter, config, name == "cumulative") for name in ("bare", "cumulative")}
         results: dict[str, list[Outcome]] = {"bare": [], "measured": [], "cumulative": []}
         with tempfile.TemporaryDirectory() as folder:
-            for repetition in range(options.pairs + 1):
+            for repetition in range(pairs + 1):
                 order = list(results) if repetition % 2 else list(reversed(results))
                 for side in order:
                     if side == "measured":
@@ -229,7 +236,7 @@ async def main() -> None:
         result = {
             "concurrency": concurrency,
             "requests": number,
-            "pairs": options.pairs,
+            "pairs": pairs,
             "bare_output_tps": statistics.median(side.output_tps for side in bare),
             "measured_to_bare_output_tps": ratios("output_tps", harness, bare),
             "bare_cpu_us_per_token": 1e6 * statistics.median(side.cpu_s_per_token for side in bare),

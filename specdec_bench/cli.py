@@ -4,8 +4,9 @@
 compose and refuse an experiment is imported here; engines, numpy and plots come later.
 """
 
+import argparse
 import contextlib
-import functools
+import dataclasses
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 from hydra import initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
@@ -23,14 +25,14 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from specdec_bench.archive import files
-from specdec_bench.archive.layout import RunDirectory
+from specdec_bench.archive.layout import MULTIRUN, RunDirectory
 from specdec_bench.archive.redact import REDACTED, redact_hydra_folder, redacted_yaml
 from specdec_bench.config import compose
 from specdec_bench.config.compose import CONF
 from specdec_bench.config.schema import NO_BASELINE, Order
 from specdec_bench.errors import ConfigError, RunInterrupted, SpecDecBenchError
 from specdec_bench.explain import explain, first_line, is_hydras_own
-from specdec_bench.job import MULTIRUN, Job, JobFailed, cell_of, print_error, remove_unused
+from specdec_bench.job import Job, JobFailed, cell_of, print_error, remove_unused
 from specdec_bench.sweep import directory, jobs
 from specdec_bench.sweep.launchers import JobLost, patiently
 from specdec_bench.sweep.objective import FIGURES, check_objective
@@ -40,10 +42,19 @@ if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
     from hydra.core.utils import JobReturn
 
+    from specdec_bench.records import Prompt
     from specdec_bench.runner.cell import Cell
 
 CONFIG = "config"
 DRY_RUN = "--dry-run"
+NOT_TAKEN = {
+    "config_path": "pass --config-dir=DIR for YAML of your own",
+    "config_name": "choose experiment=NAME, from --config-dir=DIR if it is of your own",
+    "experimental_rerun": "specdec-bench replay RUN_DIR runs an archived run again",
+    "resolve": "goes with --cfg",
+    "package": "goes with --cfg",
+}
+"""Flags of Hydra's that would be ignored, and what to do instead."""
 
 FAILED = 1
 BAD_INPUT = 2
@@ -92,13 +103,16 @@ def _compose_and_run(arguments: list[str]) -> None:
     # Hydra then raises its errors instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     resume = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
-    is_sweep = bool(resume) or not {"-m", "--multirun"}.isdisjoint(arguments)
     is_dry_run = DRY_RUN in arguments
-    ours = ("-m", "--multirun", "-r", "--run", DRY_RUN)
-    overrides = [argument for argument in arguments if argument not in ours and not argument.startswith("resume=")]
-    if any(override.startswith("-") for override in overrides):
+    flags = _flags([a for a in arguments if a != DRY_RUN and not a.startswith("resume=")])
+    if flags is None:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG)(lambda _: None)()
         return
+    is_sweep = bool(resume) or flags.multirun
+    overrides: list[str] = flags.overrides
+    if flags.config_dir is not None:
+        # As an override, it goes with every job, wherever that runs, and with a sweep that is gone on with.
+        overrides.append(f"hydra.searchpath=[{jobs.quoted(f'file://{Path(flags.config_dir).absolute()}')}]")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         app = GlobalHydra.instance().hydra
         assert app is not None
@@ -116,6 +130,29 @@ def _compose_and_run(arguments: list[str]) -> None:
                 if composed[name] not in (NO_BASELINE, False, Order.engines):
                     raise ConfigError(f"{name}={composed[name]}: is of a sweep; pass -m")
             _run_single(app, composed, overrides, is_dry_run=is_dry_run)
+
+
+def _flags(arguments: list[str]) -> argparse.Namespace | None:
+    """Returns what Hydra's own flags say; None where one of them asks for something else than running.
+
+    Raises:
+        ConfigError: a flag is unknown, or would be ignored.
+    """
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"{message}; --help shows overrides and flags, --hydra-help Hydra's own")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    flags = parser.parse_intermixed_args(arguments)
+    if flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion:
+        return None
+    for name, instead in NOT_TAKEN.items():
+        if getattr(flags, name):
+            raise ConfigError(f"--{name.replace('_', '-')}: is not taken; {instead}")
+    if flags.config_dir is not None and not Path(flags.config_dir).is_dir():
+        raise ConfigError(f"--config-dir={flags.config_dir}: no such folder")
+    return flags
 
 
 def _composed(app: "Hydra", overrides: list[str]) -> DictConfig:
@@ -151,33 +188,42 @@ def _resumed(overrides: list[str], resume: str) -> list[str]:
 def _run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_resumed: bool, is_dry_run: bool) -> None:
     """Runs the cells of a grid, or those that another sweeper chooses."""
     swept = jobs.sweep_overrides(app.config_loader, composed)
-    runs_here, is_grid = jobs.runs_here(composed), jobs.is_grid(composed)
     job = Job(
         largest_concurrency=_largest_concurrency(swept),
         command=tuple(sys.argv),
         working_dir=str(Path.cwd()),
-        runs_here=runs_here,
-        returns_objective=not is_grid,
+        runs_here=jobs.runs_here(composed),
+        returns_objective=not jobs.is_grid(composed),
     )
     given = jobs.hydra_overrides(composed.hydra)
     folder = Path(composed.hydra.sweep.dir)
-    if not runs_here:
+    if not job.runs_here:
         jobs.make_absolute(composed)
     with _removing_unused(folder):
-        if is_grid:
-            prepare = functools.partial(
-                cell_of, command=job.command, largest_concurrency=job.largest_concurrency, prompts={}
+        if jobs.is_grid(composed):
+            if not job.runs_here and composed.order == Order.replicates:
+                launcher = composed.hydra.runtime.choices["hydra/launcher"]
+                raise ConfigError(
+                    f"order={Order.replicates.name}: hydra/launcher={launcher} runs cells in an order of its own; "
+                    "leave out one of them"
+                )
+            prompts: dict[str, list[Prompt]] = {}
+            planner = Planner(
+                app.config_loader, composed, lambda *of_job: cell_of(*of_job, command=job.command, prompts=prompts)
             )
-            cells = Planner(app.config_loader, composed, prepare).plan(swept)
+            cells = planner.plan(swept)
+            job = dataclasses.replace(job, largest_concurrency=planner.largest_concurrency)
             _run_grid(app, composed, cells, job, given, is_resumed=is_resumed, is_dry_run=is_dry_run)
-        elif is_resumed or is_dry_run or composed.baseline != NO_BASELINE or composed.control:
+            return
+        needs_grid = is_resumed or is_dry_run or composed.baseline != NO_BASELINE or composed.control
+        if needs_grid or composed.order != Order.engines:
+            sweeper = composed.hydra.runtime.choices["hydra/sweeper"]
             raise ConfigError(
-                f"hydra/sweeper={composed.hydra.sweeper._target_}: chooses its cells as it goes; resume, "
-                f"{DRY_RUN}, baseline and control need Hydra's basic sweeper"
+                f"hydra/sweeper={sweeper}: chooses its cells as it goes; resume, {DRY_RUN}, baseline, control and "
+                "order need Hydra's basic sweeper"
             )
-        else:
-            check_objective(composed.objective, composed.hydra.sweeper.get("direction"))
-            _run_search(app, composed, job, overrides)
+        check_objective(composed.objective, composed.hydra.sweeper.get("direction"))
+        _run_search(app, composed, job, overrides)
 
 
 def _run_grid(
@@ -311,7 +357,7 @@ def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_
     run_dir = Path(composed.hydra.run.dir)
     if RunDirectory.is_run(run_dir):
         raise ConfigError(f"hydra.run.dir={run_dir}: already holds a run; choose another folder")
-    cell = cell_of(without_hydra(composed), jobs.task_overrides(composed.hydra), sys.argv)
+    cell = cell_of(without_hydra(composed), jobs.task_overrides(composed.hydra), command=sys.argv)
     if is_dry_run:
         from specdec_bench import commands
 
@@ -330,7 +376,7 @@ def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_
 
 
 def _largest_concurrency(overrides: list[Override]) -> int:
-    """Returns the largest load.concurrency of a sweep; 1 if it sweeps none."""
+    """Returns the largest load.concurrency that overrides name; 1 if none does."""
     values: list[Any] = []
     for override in overrides:
         if override.key_or_group == "load.concurrency":

@@ -76,6 +76,17 @@ def archived_baselines(baseline: str, cells: Sequence[PlannedCell]) -> list[RunD
     Raises:
         ConfigError: there is none, or one that a cell needs does not match.
     """
+    if plain := _plain_runs(baseline):
+        check_archived(plain, cells, provenance.environment())
+    return plain
+
+
+def _plain_runs(baseline: str) -> list[RunDirectory]:
+    """Returns the finished plain runs of an archived run or sweep.
+
+    Raises:
+        ConfigError: a folder is named that has none.
+    """
     if baseline in (NO_BASELINE, AUTO):
         return []
     found = [path.parent for path in sorted(Path(baseline).glob(f"**/{MANIFEST}")) if ATTEMPTS not in path.parts]
@@ -85,7 +96,6 @@ def archived_baselines(baseline: str, cells: Sequence[PlannedCell]) -> list[RunD
     ]
     if not plain:
         raise ConfigError(f"baseline={baseline}: holds no finished plain run; use none, auto, or the folder of one")
-    check_archived(plain, cells, provenance.environment())
     return plain
 
 
@@ -194,10 +204,20 @@ def replay(arguments: list[str]) -> int:
 
 
 def summarize(arguments: list[str]) -> int:
-    """Recomputes summary.json from the archived requests and manifest."""
+    """Recomputes summary.json from the archived requests and manifest, or a sweep's tables from its cells."""
     parser = argparse.ArgumentParser(prog="specdec-bench summarize", description=summarize.__doc__)
-    parser.add_argument("run_dir", help="a run directory")
-    run = RunDirectory.open(parser.parse_args(arguments).run_dir)
+    parser.add_argument("run_dir", help="a run directory, or a sweep's")
+    parser.add_argument("--baseline", help="archived plain runs that the sweep is compared with (default: as it began)")
+    options = parser.parse_args(arguments)
+    sweep = SweepDirectory(Path(options.run_dir))
+    if sweep.is_sweep():
+        plan = sweep.plan()
+        began_with = plan.baseline if plan is not None else NO_BASELINE
+        show_sweep(sweep, _plain_runs(options.baseline or began_with))
+        return 0
+    if options.baseline is not None:
+        raise ConfigError(f"--baseline={options.baseline}: {options.run_dir} is no sweep")
+    run = RunDirectory.open(options.run_dir)
     before = run.summary_path.read_bytes() if run.summary_path.is_file() else None
     samples = samples_of(run)  # one pass over the requests serves summary and plots
     after = encoded_summary(samples, run.manifest())

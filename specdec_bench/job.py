@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from specdec_bench.archive.layout import HYDRA, LOG
+from specdec_bench.archive.layout import HYDRA, LOG, MULTIRUN
 from specdec_bench.archive.redact import redact_hydra_folder
 from specdec_bench.config import compose
 from specdec_bench.errors import RunInterrupted, SpecDecBenchError
@@ -26,9 +26,6 @@ from specdec_bench.sweep.objective import objective
 if TYPE_CHECKING:
     from specdec_bench.records import Prompt
     from specdec_bench.runner.cell import Cell
-
-MULTIRUN = "multirun.yaml"
-"""What Hydra saves of a sweep, beside its cells."""
 
 
 class JobFailed(Exception):  # noqa: N818  (Hydra goes on with the next job, and this says how the sweep exits)
@@ -90,7 +87,7 @@ class Job:
         multirun = Path(hydra_config.sweep.dir) / MULTIRUN
         try:
             redact_hydra_folder(run_dir, multirun if multirun.is_file() else None)
-            cell = cell_of(composed, task_overrides(hydra_config), self.command, self.largest_concurrency)
+            cell = cell_of(composed, task_overrides(hydra_config), self.largest_concurrency, command=self.command)
             run = run_and_show(cell, run_dir, prints=self.runs_here, draws=False)
         finally:
             if not self.runs_here:
@@ -111,8 +108,9 @@ class Job:
 def cell_of(
     composed: DictConfig,
     overrides: Sequence[str],
-    command: Sequence[str],
     largest_concurrency: int = 1,
+    *,
+    command: Sequence[str],
     prompts: "dict[str, list[Prompt]] | None" = None,
 ) -> "Cell":
     """Returns the checked cell of a composed experiment.
@@ -120,8 +118,8 @@ def cell_of(
     Args:
         composed: Hydra's tree, without Hydra's own settings.
         overrides: as they were given.
-        command: the command line.
         largest_concurrency: of the sweep's cells.
+        command: the command line.
         prompts: keeps those that were read, which the cells of a sweep share.
 
     Raises:

@@ -20,6 +20,8 @@ RESPONSES = "responses.jsonl"
 SUMMARY = "summary.json"
 LOG = "run.log"
 HYDRA = ".hydra"
+MULTIRUN = "multirun.yaml"
+"""What Hydra saves of a sweep, beside its cells."""
 ATTEMPTS = "attempts"
 """Below a sweep's folder: runs that were cut off and repeated; they are no part of its figures."""
 

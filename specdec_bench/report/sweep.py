@@ -19,7 +19,7 @@ from specdec_bench.archive import codec, files
 from specdec_bench.report.plots import GREY, nothing, plain, tidy
 from specdec_bench.report.table import number, print_whole
 from specdec_bench.report.text import literal
-from specdec_bench.sweep.results import SweepResult, label
+from specdec_bench.sweep.results import SweepResult, conditions, label
 
 TABLE, REPLICATES, COMPARISON = "sweep", "replicates", "comparison.json"
 OF_SINGLE_RUNS = (
@@ -29,6 +29,9 @@ OF_SINGLE_RUNS = (
 PLOT = "sweep.png"
 COLOURS = ("#2f6db3", "#d9822b", "#3a8f5c", "#8e5bb5", "#b8403d", "#5f8f9e", "#b59a2c", "#c2669a")
 MARKERS = "os^Dv<>P"
+LINES = ("-", "--", ":", "-.")
+MAX_LINES_INSIDE = 8
+"""More lines than this have their legend below the axes, where it hides none of them."""
 
 
 def write_tables(result: SweepResult, folder: Path) -> None:
@@ -62,9 +65,10 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
         console.print(Text(literal(f"NOT COMPARED with the plain run: {reason}"), style="bold red"), soft_wrap=True)
     if stamps := {row["synthetic"] for row in rows if row.get("synthetic")}:
         console.print(Text(literal(f"SYNTHETIC: {', '.join(sorted(stamps))}"), style="bold red"), soft_wrap=True)
-    several = [name for name in ("engine", "model", "dataset", "replicate") if len({row[name] for row in rows}) > 1]
+    several = _several(rows, ("engine", "model", "dataset")) + conditions(result.told_apart)
+    shown = several + _several(rows, ("replicate",))
     table = Table(box=box.SIMPLE_HEAD)
-    for header in ("job", *several, "method"):
+    for header in ("job", *shown, "method"):
         table.add_column(header, overflow="fold")
     headers = ("in flight", "acceptance length", "tokens/s", "per user", "TTFT p50", "speedup (TPOT)", "same output")
     for header in headers:
@@ -72,8 +76,8 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
     for row in rows:
         table.add_row(
             str(row["job"]),
-            *(Text(literal(str(row[name]))) for name in several),
-            Text(literal(label(row))),
+            *(Text(literal(_value(row[name]))) for name in shown),
+            Text(literal(label(row, result.told_apart))),
             str(row["concurrency"]),
             _with_interval(row, "acceptance_length"),
             number(row.get("output_tps"), 1),
@@ -84,17 +88,27 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
         )
     print_whole(console, table)
     if result.replicates:
-        print_whole(console, _replicates_table(result.replicates))
+        print_whole(console, _replicates_table(result))
     elif any(row.get("speedup_tpot_low") is not None for row in rows):
         console.print(Text(OF_SINGLE_RUNS, style="dim"), soft_wrap=True)
     for advice in result.recommendations:
-        console.print(Text(literal(_advice(advice))), soft_wrap=True)
+        console.print(Text(literal(_advice(advice, several))), soft_wrap=True)
     console.print(Text(f"sweep directory  {literal(path)}"), soft_wrap=True)
 
 
-def _replicates_table(rows: Sequence[dict[str, Any]]) -> Table:
+def _several(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
+    """Returns the columns that do not have the same value in all rows."""
+    return [name for name in names if len({row[name] for row in rows}) > 1]
+
+
+def _value(value: Any) -> str:
+    return "–" if value is None else str(value)
+
+
+def _replicates_table(result: SweepResult) -> Table:
     """Returns one line for all runs of a cell: what the runs differ in is in its intervals."""
-    several = [name for name in ("engine", "model", "dataset") if len({row[name] for row in rows}) > 1]
+    rows = result.replicates
+    several = _several(rows, ("engine", "model", "dataset")) + conditions(result.told_apart)
     table = Table(box=box.SIMPLE_HEAD, title="several runs of a cell together", title_justify="left")
     for header in (*several, "method"):
         table.add_column(header, overflow="fold")
@@ -102,8 +116,8 @@ def _replicates_table(rows: Sequence[dict[str, Any]]) -> Table:
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
-            *(Text(literal(str(row[name]))) for name in several),
-            Text(literal(label(row))),
+            *(Text(literal(_value(row[name]))) for name in several),
+            Text(literal(label(row, result.told_apart))),
             str(row["concurrency"]),
             str(row["num_runs"]),
             _with_interval(row, "acceptance_length"),
@@ -126,10 +140,11 @@ def _same_output(row: dict[str, Any]) -> str:
     return f"{share:.1%}" + (f" (control {control:.1%})" if control is not None else "")
 
 
-def _advice(advice: dict[str, Any]) -> str:
+def _advice(advice: dict[str, Any], several: Sequence[str]) -> str:
     ratio = advice["over_runner_up"]
     interval = "no interval" if ratio["low"] is None else f"95% {ratio['low']:.3f} to {ratio['high']:.3f}"
-    at = f"{advice['concurrency']} in flight: "
+    where = [f"{name}={_value(advice[name])}" for name in several]
+    at = ", ".join([f"{advice['concurrency']} in flight", *where]) + ": "
     names = {"none": "plain decoding"}
     best, second = (names.get(advice[name], advice[name]) for name in ("best", "runner_up"))
     if advice["tied"]:
@@ -141,8 +156,8 @@ def _advice(advice: dict[str, Any]) -> str:
 def write_sweep_plots(result: SweepResult, folder: Path) -> list[Path]:
     """Draws speedup and throughput per user against concurrency, and acceptance length against draft length.
 
-    One PNG for each engine, model and dataset; one line for each method and draft length, intervals as bands. Where a
-    cell was run several times, the figures of all its runs.
+    One PNG for each engine, model and dataset; one line for each method, draft length and whatever else tells cells
+    apart, intervals as bands. Where a cell was run several times, the figures of all its runs.
     """
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     together = {row["job"]: row for row in result.replicates}
@@ -151,18 +166,23 @@ def write_sweep_plots(result: SweepResult, folder: Path) -> list[Path]:
             groups[row["engine"], row["model"], row["dataset"]].append(row | together.get(row["job"], {}))
     paths = []
     for index, (names, rows) in enumerate(groups.items()):
-        figure = Figure(figsize=(15, 4.4), layout="constrained")
-        speedups, users, lengths = figure.subplots(1, 3)
         methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for row in sorted(rows, key=lambda row: (row["spec"], row["draft_length"] or 0, row["concurrency"])):
-            methods[label(row)].append(row)
+        for row in sorted(
+            rows, key=lambda row: (row["spec"], row["draft_length"] or 0, row["concurrency"], row["job"])
+        ):
+            methods[_line(row, result.told_apart)].append(row)
+        num_legend_rows = -(-len(methods) // 2) if len(methods) > MAX_LINES_INSIDE else 0
+        figure = Figure(figsize=(15, 4.4 + 0.2 * num_legend_rows), layout="constrained")
+        speedups, users, lengths = figure.subplots(1, 3)
         specs = sorted({row["spec"] for row in rows}, key=lambda spec: (spec == "none", spec))
         draft_lengths = sorted({row["draft_length"] or 0 for row in rows})
         colours = {spec: COLOURS[i % len(COLOURS)] for i, spec in enumerate(specs)}
+        variants = sorted({_variant(row, result.told_apart) for row in rows})
         styles = {
             name: {
                 "color": colours[same[0]["spec"]],
                 "marker": MARKERS[draft_lengths.index(same[0]["draft_length"] or 0) % len(MARKERS)],
+                "linestyle": LINES[variants.index(_variant(same[0], result.told_apart)) % len(LINES)],
             }
             for name, same in methods.items()
         }
@@ -182,6 +202,15 @@ def write_sweep_plots(result: SweepResult, folder: Path) -> list[Path]:
     return paths
 
 
+def _variant(row: dict[str, Any], told_apart: Sequence[str]) -> tuple[str, ...]:
+    return tuple(_value(row[name]) for name in told_apart)
+
+
+def _line(row: dict[str, Any], told_apart: Sequence[str]) -> str:
+    """Returns what a line is called: the method and what it was run on, where that differs."""
+    return " ".join([label(row, told_apart), *(f"{name}={_value(row[name])}" for name in conditions(told_apart))])
+
+
 def _lines(
     figure: Figure,
     axes: Any,
@@ -190,13 +219,13 @@ def _lines(
     name: str,
     title: str,
 ) -> None:
-    drawn = False
+    num_lines = 0
     concurrencies = sorted({row["concurrency"] for rows in methods.values() for row in rows})
     for method, rows in methods.items():
         points = [row for row in rows if row.get(name) is not None]
         if not points:
             continue
-        drawn = True
+        num_lines += 1
         at = [row["concurrency"] for row in points]
         axes.plot(at, [row[name] for row in points], label=plain(method), **styles[method])
         band = [row for row in points if row.get(f"{name}_low") is not None]
@@ -217,7 +246,7 @@ def _lines(
                 elinewidth=1,
                 capsize=2,
             )
-    if not drawn:
+    if not num_lines:
         nothing(figure, axes, f"{title}: nothing to compare")
         return
     if len(concurrencies) > 1:
@@ -225,7 +254,10 @@ def _lines(
     axes.set_xticks(concurrencies, [str(value) for value in concurrencies])
     axes.minorticks_off()
     axes.set(xlabel="requests in flight", ylabel=title)
-    axes.legend(frameon=False, fontsize=8)
+    if num_lines > MAX_LINES_INSIDE:
+        axes.legend(frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    else:
+        axes.legend(frameon=False, fontsize=8)
     tidy(axes)
 
 

@@ -10,6 +10,7 @@ from specdec_bench.archive.fingerprint import prompts_fingerprint
 from specdec_bench.archive.redact import REDACTED
 from specdec_bench.config.checkpoints import check_checkpoints
 from specdec_bench.config.compose import archived_experiment
+from specdec_bench.config.identity import flat
 from specdec_bench.engines.base import check_support
 from specdec_bench.errors import ArchiveError
 from specdec_bench.records import Manifest, RequestRecord
@@ -90,7 +91,7 @@ def compare(original: Iterable[RequestRecord], replayed: Iterable[RequestRecord]
 
 def environment_changes(original: Manifest, replayed: Manifest) -> dict[str, list[Any]]:
     """Returns what differs between the two environments: name -> [then, now]."""
-    then, now = _flat(original.environment), _flat(replayed.environment)
+    then, now = flat(original.environment), flat(replayed.environment)
     keys = sorted(then.keys() | now.keys())
     return {key: [then.get(key), now.get(key)] for key in keys if then.get(key) != now.get(key)}
 
@@ -108,13 +109,3 @@ def _first_difference(before: tuple[int, ...], after: tuple[int, ...]) -> int | 
         if left != right:
             return position
     return None if len(before) == len(after) else min(len(before), len(after))
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

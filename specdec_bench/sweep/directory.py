@@ -11,7 +11,7 @@ from typing import Self
 import msgspec
 
 from specdec_bench.archive import codec, files
-from specdec_bench.archive.layout import ATTEMPTS, MANIFEST, RunDirectory
+from specdec_bench.archive.layout import ATTEMPTS, MANIFEST, MULTIRUN, RunDirectory
 from specdec_bench.archive.provenance import utc_now
 from specdec_bench.archive.redact import redact_overrides
 from specdec_bench.errors import ArchiveError, ConfigError
@@ -128,6 +128,10 @@ class SweepDirectory:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def is_sweep(self) -> bool:
+        """Says whether the folder is a sweep's: planned, or one whose cells a sweeper chose as it went."""
+        return self.plan_path.is_file() or (self.path / MULTIRUN).is_file()
 
     def plan(self) -> Plan | None:
         """Returns what was planned, or None in a new folder.

@@ -22,8 +22,9 @@ from specdec_bench.runner.cell import Cell
 Role = Literal["asked", "baseline", "control"]
 """Asked for by the user; added to compare with; run once more to tell noise."""
 
-Prepare = Callable[[DictConfig, Sequence[str]], Cell]
-"""From Hydra's tree of one job, without Hydra's own settings, and its overrides to the checked cell."""
+Prepare = Callable[[DictConfig, Sequence[str], int], Cell]
+"""From Hydra's tree of one job, without Hydra's own settings, its overrides and the sweep's largest concurrency to the
+checked cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,8 @@ class Planner:
         self._loader = loader
         self._composed = composed
         self._prepare = prepare
+        self.largest_concurrency = 1
+        """Of the cells, once they are planned: what sizes an engine that they share."""
         self._dropped: dict[tuple[str, ...], set[str]] = {}
         self._cells: dict[str, PlannedCell] = {}
         self._swept: set[str] = set()
@@ -78,14 +81,18 @@ class Planner:
         self._swept = {_key(override.input_line or "") for override in overrides if override.is_sweep_override()}
         refused: dict[str, ConfigCompositionException] = {}
         accepted: set[str] = set()
+        asked: list[tuple[tuple[str, ...], DictConfig]] = []
         for job in jobs:
             composed, fitting, errors = self._compose(job)
             refused |= errors
             accepted |= {_key(override) for override in fitting}
-            self._add("asked", fitting, composed)
+            asked.append((fitting, composed))
         for key, error in refused.items():
             if key not in accepted:
                 raise error
+        self.largest_concurrency = max(composed.load.get("concurrency") or 1 for _, composed in asked)
+        for fitting, composed in asked:
+            self._add("asked", fitting, composed)
         if self._composed.baseline == AUTO:
             for speculative in [planned for planned in self._cells.values() if not planned.is_plain]:
                 replicate = speculative.cell.config.replicate
@@ -135,7 +142,7 @@ class Planner:
             composed.hydra.job.id = str(number)
             composed.hydra.job.num = number
         try:
-            cell = self._prepare(without_hydra(composed), overrides)
+            cell = self._prepare(without_hydra(composed), overrides, self.largest_concurrency)
             identity = cell.identity
         except SpecDecBenchError as error:
             own = " ".join(override for override in overrides if _key(override) in self._swept)

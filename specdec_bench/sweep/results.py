@@ -10,6 +10,7 @@ import numpy as np
 
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.provenance import comparable
+from specdec_bench.config.identity import flat
 from specdec_bench.metrics import headline, losslessness
 from specdec_bench.metrics.intervals import Interval, around, log_margin_of_runs, rate, widened
 from specdec_bench.metrics.speedup import RunTimes, ideal_speedup, recommend, speedup
@@ -18,6 +19,8 @@ from specdec_bench.sweep.objective import FIGURES, figure
 
 TEXT_AROUND = 60
 """Characters of text shown on either side of a divergence."""
+ALWAYS_SHOWN = ("engine", "model", "dataset", "spec", "draft_length", "concurrency", "replicate")
+"""Columns by which tables and plots tell cells apart."""
 
 
 @dataclass(kw_only=True)
@@ -58,6 +61,8 @@ class SweepResult:
     comparisons: dict[str, Any]
     """By job number: the divergences of outputs, with text."""
     recommendations: list[dict[str, Any]]
+    told_apart: list[str]
+    """Columns of the rows: the fields in which cells differ that `ALWAYS_SHOWN` does not tell apart."""
 
 
 def read(run: RunDirectory) -> Measured:
@@ -86,11 +91,13 @@ def collect(runs: Sequence[tuple[int, RunDirectory]], archived: Iterable[RunDire
     """
     groups: dict[str | None, list[tuple[int, RunDirectory]]] = defaultdict(list)
     rows: dict[int, dict[str, Any]] = {}
+    configs: dict[int, dict[str, Any]] = {}
     for number, run in runs:
         manifest = run.manifest()
-        rows[number] = _asked(number, run, manifest)
+        rows[number], configs[number] = _asked(number, run, manifest), manifest.config
         if manifest.status == "finished":
             groups[manifest.baseline_id].append((number, run))
+    told_apart = _tell_apart(rows, configs)
     plain_runs = {run.manifest().cell_id: run for run in archived}
     comparisons: dict[str, Any] = {}
     replicates, recommendations = [], []
@@ -107,14 +114,15 @@ def collect(runs: Sequence[tuple[int, RunDirectory]], archived: Iterable[RunDire
                 row, comparisons[str(number)] = _against(other, cell, None if cell.is_plain else noise)
                 rows[number] |= row
         _add_ideal([rows[number] for number in measured], plain.get(0))
-        replicates += _replicates(plain, measured, rows)
-        if plain and (advice := _recommend(plain, measured, rows)):
+        replicates += _replicates(plain, measured, rows, told_apart)
+        if plain and (advice := _recommend(plain, measured, rows, told_apart)):
             recommendations.append(advice)
     return SweepResult(
         rows=[rows[number] for number in sorted(rows)],
         replicates=replicates,
         comparisons=comparisons,
         recommendations=recommendations,
+        told_apart=told_apart,
     )
 
 
@@ -151,16 +159,41 @@ def _asked(number: int, run: RunDirectory, manifest: Manifest) -> dict[str, Any]
 
 
 def _overridden(manifest: Manifest) -> dict[str, Any]:
-    """Returns what the overrides set, by dotted key; lists and tables as JSON."""
+    """Returns what the overrides set, by dotted key, or chose, by group; lists and tables as JSON."""
     found: dict[str, Any] = {}
     for override in manifest.overrides:
-        key = override.lstrip("+").partition("=")[0]
+        key, _, choice = override.lstrip("+").partition("=")
         value: Any = manifest.config
         for name in key.split("."):
             value = value.get(name) if isinstance(value, Mapping) else None
         if "." in key and value is not None:
-            found[key] = json.dumps(value) if isinstance(value, list | Mapping) else value
+            found[key] = _scalar(value)
+        elif key in ("experiment", "load", "sampling"):  # other groups have columns
+            found[key] = choice
     return found
+
+
+def _scalar(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | Mapping) else value
+
+
+def _tell_apart(rows: Mapping[int, dict[str, Any]], configs: Mapping[int, dict[str, Any]]) -> list[str]:
+    """Adds columns for the fields in which cells differ that are otherwise alike, and returns their names."""
+    alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for number, row in rows.items():
+        alike[tuple(row[name] for name in ALWAYS_SHOWN)].append(number)
+    names: set[str] = set()
+    for numbers in alike.values():
+        if len(numbers) > 1:
+            cells = [{name: _scalar(value) for name, value in flat(configs[number]).items()} for number in numbers]
+            every = set.union(*map(set, cells))
+            names |= {name for name in every if len({cell.get(name) for cell in cells}) > 1}
+    names = {name for name in names if not name.startswith("expected.")}
+    if names:
+        for number, row in rows.items():
+            fields = flat(configs[number])
+            row |= {name: _scalar(fields.get(name)) for name in sorted(names)}
+    return sorted(names)
 
 
 def _figures(cell: Measured) -> dict[str, Any]:
@@ -284,7 +317,10 @@ def _by_method(
 
 
 def _replicates(
-    plain: Mapping[int, Measured], measured: Mapping[int, Measured], rows: Mapping[int, dict[str, Any]]
+    plain: Mapping[int, Measured],
+    measured: Mapping[int, Measured],
+    rows: Mapping[int, dict[str, Any]],
+    told_apart: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Returns one row for each cell that was run several times: its figures and speedups over all of its runs.
 
@@ -301,7 +337,7 @@ def _replicates(
         numbers, cells = zip(*(runs[replicate] for replicate in sorted(runs)), strict=True)
         first = rows[numbers[0]]
         row = {name: first[name] for name in ("job", "engine", "model", "dataset", "spec", "draft_length")}
-        row |= {name: first[name] for name in ("concurrency", "temperature", "seed")}
+        row |= {name: first[name] for name in ("concurrency", "temperature", "seed", *told_apart)}
         row |= {"jobs": " ".join(map(str, numbers)), "num_runs": len(numbers)}
         for name, interval in _over_runs(cells, [rows[number] for number in numbers]).items():
             row |= {name: interval["value"], f"{name}_low": interval["low"], f"{name}_high": interval["high"]}
@@ -325,7 +361,10 @@ def _over_runs(cells: Sequence[Measured], rows: Sequence[dict[str, Any]]) -> dic
 
 
 def _recommend(
-    plain: Mapping[int, Measured], measured: Mapping[int, Measured], rows: Mapping[int, dict[str, Any]]
+    plain: Mapping[int, Measured],
+    measured: Mapping[int, Measured],
+    rows: Mapping[int, dict[str, Any]],
+    told_apart: Sequence[str],
 ) -> dict[str, Any] | None:
     """Returns the fastest method and draft length for one load, or the tie that it is; of the replicates all have."""
     methods = _by_method(plain, measured)
@@ -335,16 +374,29 @@ def _recommend(
     candidates: dict[str, list[RunTimes]] = {}
     for runs in methods.values():
         number, _ = next(iter(runs.values()))
-        candidates[label(rows[number])] = [runs[replicate][1].times for replicate in replicates]
-    if not replicates or len(candidates) < len(methods):  # two that the table calls the same
+        candidates[label(rows[number], told_apart)] = [runs[replicate][1].times for replicate in replicates]
+    assert len(candidates) == len(methods)
+    if not replicates:
         return None
     advice = recommend([plain[replicate].times for replicate in replicates], candidates)
-    config = plain[replicates[0]].manifest.config
-    same = {"engine": config["engine"]["name"], "model": config["model"]["name"], "dataset": config["dataset"]["name"]}
-    return advice and {**same, "concurrency": config["load"].get("concurrency"), **advice}
+    number = next(number for number, cell in measured.items() if not cell.is_plain)
+    load = ["engine", "model", "dataset", "concurrency", *conditions(told_apart)]
+    return advice and {**{name: rows[number][name] for name in load}, **advice}
 
 
-def label(row: dict[str, Any]) -> str:
-    """Returns the name of a row's method and draft length."""
+def _is_of_method(name: str) -> bool:
+    return name.startswith("spec.")
+
+
+def conditions(told_apart: Sequence[str]) -> list[str]:
+    """Returns those of the fields that say what methods are run on."""
+    return [name for name in told_apart if not _is_of_method(name)]
+
+
+def label(row: Mapping[str, Any], told_apart: Sequence[str]) -> str:
+    """Returns the name of a row's method, with its draft length and what else tells it from others."""
     name: str = row["spec"]
-    return name + (f" K={row['draft_length']}" if row["draft_length"] is not None else "")
+    if row["draft_length"] is not None:
+        name += f" K={row['draft_length']}"
+    fields = [field for field in told_apart if _is_of_method(field) and row.get(field) is not None]
+    return " ".join([name, *(f"{field.removeprefix('spec.')}={row[field]}" for field in fields)])

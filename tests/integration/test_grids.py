@@ -108,6 +108,66 @@ def test_several_runs_of_a_cell_are_compared_together(command_line: CommandLine)
     assert "several runs of a cell together" in outcome.stdout
 
 
+def own_experiments(folder: Path) -> Path:
+    """Writes two experiments of the user's own, which differ in how often the prompts are sent."""
+    own = folder / "own"
+    (own / "experiment").mkdir(parents=True)
+    for repeats in (1, 2):
+        (own / "experiment" / f"sent_{repeats}.yaml").write_text(
+            f"# @package _global_\nload:\n  repeats: {repeats}\n  concurrency: {repeats}\n"
+        )
+    return own
+
+
+def test_experiments_of_a_folder_of_ones_own(command_line: CommandLine) -> None:
+    own = own_experiments(command_line.folder)
+    outcome = command_line.measure("--config-dir=own", "experiment=sent_2", *GRID[:2], "hydra.run.dir=run")
+    assert (outcome.status, outcome.stderr) == (0, "")
+    assert read_json(command_line.folder / "run" / "manifest.json")["config"]["load"]["repeats"] == 2
+    assert len(measured(command_line.folder / "run")) == 6
+    # A flag may stand between overrides, and a sweep that is gone on with knows the folder.
+    grid = ("experiment=sent_1,sent_2", "--config-dir", "own", *GRID, "-m")
+    assert "2 cells, 0 done" in command_line.measure(*grid, "--dry-run").stdout
+    assert command_line.measure(*grid).status == 0
+    rows = table(command_line.folder / "sweep")
+    assert list(rows["experiment"]) == ["sent_1", "sent_2"]
+    assert list(rows["concurrency"]) == [1, 2]
+    assert "2 cells, 2 done" in command_line("resume=sweep", "--dry-run").stdout
+    shown = command_line("--config-dir", own, *command_line.experiment, "experiment=sent_2", "--cfg", "job")
+    assert "repeats: 2" in shown.stdout
+
+
+def test_cells_that_only_other_fields_tell_apart_are_told_apart(command_line: CommandLine) -> None:
+    cells = ("spec=none,ngram", "spec.ngram_max=2,3", "load.repeats=1,2", "load.concurrency=1")
+    outcome = command_line.measure("-m", *cells, *GRID)
+    assert (outcome.status, outcome.stderr) == (0, "")
+    lines = [line.split() for line in outcome.stdout.partition(" job ")[2].splitlines()]
+    shown = [line[:2] for line in lines if line and line[0] in {"0", "1", "2", "3", "4", "5"}]
+    assert shown[:6] == [["0", "1"], ["1", "2"], ["2", "1"], ["3", "2"], ["4", "1"], ["5", "2"]]
+    assert "ngram K=3 ngram_max=2" in outcome.stdout
+    advice = [line for line in outcome.stdout.splitlines() if " in flight, load.repeats=" in line]
+    assert [line.partition(":")[0] for line in advice] == ["1 in flight, load.repeats=1", "1 in flight, load.repeats=2"]
+    first, second = read_json(command_line.folder / "sweep" / "comparison.json")["recommendations"]
+    assert (first["load.repeats"], second["load.repeats"]) == (1, 2)
+    assert {first["best"], *first["tied"]} <= {"ngram K=3 ngram_max=2", "ngram K=3 ngram_max=3", "none"}
+
+
+def test_the_tables_of_a_sweep_can_be_computed_again(command_line: CommandLine) -> None:
+    assert command_line.measure("spec=none", *GRID[:2], "hydra.run.dir=plain").status == 0
+    assert command_line.measure("-m", "spec.draft_length=1,3", "baseline=plain", *GRID).status == 0
+    sweep = command_line.folder / "sweep"
+    before = {name: (sweep / name).read_bytes() for name in ("sweep.csv", "comparison.json")}
+    for name in before:
+        (sweep / name).unlink()
+    outcome = command_line("summarize", "sweep")
+    assert (outcome.status, outcome.stderr) == (0, "")
+    assert {name: (sweep / name).read_bytes() for name in before} == before
+    (command_line.folder / "plain").rename(command_line.folder / "elsewhere")
+    assert "baseline=plain: holds no finished plain run" in command_line("summarize", "sweep").error
+    assert command_line("summarize", "sweep", "--baseline=elsewhere").status == 0
+    assert "elsewhere is no sweep" in command_line("summarize", "elsewhere", "--baseline=elsewhere").error
+
+
 def test_an_archived_plain_run_serves_as_baseline_if_it_is_the_same(command_line: CommandLine) -> None:
     assert command_line.measure("spec=none", *GRID[:2], "hydra.run.dir=plain").status == 0
     assert command_line.measure("-m", "spec.draft_length=1,3", "baseline=plain", *GRID).status == 0

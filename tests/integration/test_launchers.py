@@ -212,6 +212,11 @@ REFUSALS = {
         "hydra.sweeper.direction=maximize",
     ),
     "a search with a baseline": (["baseline=auto", "hydra/sweeper=optuna_tpe"], "chooses its cells as it goes"),
+    "a search in rounds": (["order=replicates", "hydra/sweeper=optuna_tpe"], "order need Hydra's basic sweeper"),
+    "rounds of jobs elsewhere": (
+        ["order=replicates", "hydra/launcher=joblib_workers"],
+        "order=replicates: hydra/launcher=joblib_workers runs cells in an order of its own",
+    ),
 }
 
 

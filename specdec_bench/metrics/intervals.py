@@ -17,6 +17,16 @@ Interval = dict[str, float | None]
 """`value`, `low` and `high`; the last two are null where nothing can be said."""
 
 
+def no_interval(value: float | None) -> Interval:
+    """Returns a value of which nothing more can be said."""
+    return {"value": value, "low": None, "high": None}
+
+
+def columns(name: str, interval: Interval) -> dict[str, float | None]:
+    """Returns a table's columns of a figure."""
+    return {name: interval["value"], f"{name}_low": interval["low"], f"{name}_high": interval["high"]}
+
+
 def ratio_of_means(numerator: np.ndarray, denominator: np.ndarray) -> Interval:
     """Returns mean / mean of paired values, with the interval over the pairs: a percentile bootstrap.
 
@@ -32,7 +42,7 @@ def ratios_of_means(numerators: np.ndarray, denominators: np.ndarray) -> list[In
         numerators: (ratios, pairs).
         denominators: (ratios, pairs). A ratio with a NaN on either side is undefined.
     """
-    found: list[Interval] = [{"value": None, "low": None, "high": None} for _ in numerators]
+    found = [no_interval(None) for _ in numerators]
     totals = numerators.sum(axis=1) + denominators.sum(axis=1)
     is_empty = (numerators == 0) & (denominators == 0)
     whole = []
@@ -83,10 +93,10 @@ def median(values: np.ndarray, units: np.ndarray) -> Interval:
         units: of each value, numbered from 0.
     """
     if not len(values):
-        return {"value": None, "low": None, "high": None}
+        return no_interval(None)
     value, num_units = float(np.median(values)), int(units.max()) + 1
     if num_units < 2:
-        return {"value": value, "low": None, "high": None}
+        return no_interval(value)
     order = np.argsort(values, kind="stable")
     rng, medians = np.random.default_rng(0), np.empty(NUM_RESAMPLES)
     size = max(MAX_DRAWN // len(values), 1)
@@ -127,7 +137,7 @@ def rate(tokens: np.ndarray, seconds: np.ndarray) -> Interval:
     """
     value = float(tokens.sum() / seconds.sum())
     if len(tokens) < MIN_REPEATS:
-        return {"value": value, "low": None, "high": None}
+        return no_interval(value)
     error = np.sqrt(_relative_variance(tokens, seconds) / len(tokens))
     return around(value, float(stats.t.ppf((1 + CONFIDENCE) / 2, len(tokens) - 1) * error))
 

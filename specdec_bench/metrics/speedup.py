@@ -17,6 +17,7 @@ from specdec_bench.metrics.intervals import (
     around,
     log_margin,
     log_margin_of_runs,
+    no_interval,
     ratio_of_means,
     ratio_of_rates,
     widened,
@@ -183,7 +184,7 @@ def _throughput(baseline: Sequence[RunTimes], speculative: Sequence[RunTimes]) -
     plain = [totals for run in baseline if (totals := run.totals())]
     other = [totals for run in speculative if (totals := run.totals())]
     if len(plain) < len(baseline) or len(other) < len(speculative):
-        return {"value": None, "low": None, "high": None}
+        return no_interval(None)
     (plain_tokens, plain_s), (tokens, seconds) = np.array(plain, dtype=float).T, np.array(other, dtype=float).T
     value = float(tokens.sum() / seconds.sum() / (plain_tokens.sum() / plain_s.sum()))
     if len(plain) > 1:
@@ -191,7 +192,7 @@ def _throughput(baseline: Sequence[RunTimes], speculative: Sequence[RunTimes]) -
         return around(value, margin)
     plain_repeats, repeats = baseline[0].repeats(), speculative[0].repeats()
     if plain_repeats is None or repeats is None or min(len(plain_repeats[0]), len(repeats[0])) < MIN_REPEATS:
-        return {"value": value, "low": None, "high": None}
+        return no_interval(value)
     # The value is of the whole run, which is what the repeats add up to.
     return ratio_of_rates(repeats, plain_repeats) | {"value": value}
 

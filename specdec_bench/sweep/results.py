@@ -12,15 +12,15 @@ from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.provenance import comparable
 from specdec_bench.config.identity import flat
 from specdec_bench.metrics import headline, losslessness
-from specdec_bench.metrics.intervals import Interval, around, log_margin_of_runs, rate, widened
+from specdec_bench.metrics.intervals import Interval, around, columns, log_margin_of_runs, no_interval, rate, widened
 from specdec_bench.metrics.speedup import RunTimes, ideal_speedup, recommend, speedup
 from specdec_bench.records import Manifest
 from specdec_bench.sweep.objective import FIGURES, figure
 
 TEXT_AROUND = 60
 """Characters of text shown on either side of a divergence."""
-ALWAYS_SHOWN = ("engine", "model", "dataset", "spec", "draft_length", "concurrency", "replicate")
-"""Columns by which tables and plots tell cells apart."""
+ALWAYS_SHOWN = ("engine", "model", "dataset", "spec", "draft_length", "concurrency")
+"""Columns by which tables and plots tell cells apart, beside the replicate."""
 
 
 @dataclass(kw_only=True)
@@ -188,7 +188,7 @@ def _tell_apart(rows: Mapping[int, dict[str, Any]], configs: Mapping[int, dict[s
             cells = [{name: _scalar(value) for name, value in flat(configs[number]).items()} for number in numbers]
             every = set.union(*map(set, cells))
             names |= {name for name in every if len({cell.get(name) for cell in cells}) > 1}
-    names = {name for name in names if not name.startswith("expected.")}
+    names = {name for name in names if name != "replicate" and not name.startswith("expected.")}
     if names:
         for number, row in rows.items():
             fields = flat(configs[number])
@@ -207,7 +207,7 @@ def _figures(cell: Measured) -> dict[str, Any]:
         **{name: figure(summary, name) for name in FIGURES},
     }
     for name, interval in _intervals(cell).items():
-        row |= {f"{name}_low": interval["low"], f"{name}_high": interval["high"]}
+        row |= columns(name, {**interval, "value": row[name]})
     return row
 
 
@@ -246,11 +246,7 @@ def _speedups(plain: Sequence[Measured], runs: Sequence[Measured]) -> dict[str, 
     figures = speedup([run.times for run in plain], [run.times for run in runs])
     row = {"num_conversations": figures["num_conversations"]}
     for name in ("speedup_tpot", "speedup_e2e", "speedup_throughput"):
-        row |= {
-            name: figures[name]["value"],
-            f"{name}_low": figures[name]["low"],
-            f"{name}_high": figures[name]["high"],
-        }
+        row |= columns(name, figures[name])
     return row
 
 
@@ -340,7 +336,7 @@ def _replicates(
         row |= {name: first[name] for name in ("concurrency", "temperature", "seed", *told_apart)}
         row |= {"jobs": " ".join(map(str, numbers)), "num_runs": len(numbers)}
         for name, interval in _over_runs(cells, [rows[number] for number in numbers]).items():
-            row |= {name: interval["value"], f"{name}_low": interval["low"], f"{name}_high": interval["high"]}
+            row |= columns(name, interval)
         if not cells[0].is_plain:
             row |= _speedups([plain[replicate] for replicate in sorted(runs)], cells)
         found.append(row)
@@ -353,7 +349,7 @@ def _over_runs(cells: Sequence[Measured], rows: Sequence[dict[str, Any]]) -> dic
     for name in FIGURES:
         values = [row[name] for row in rows]
         if None in values or min(values) <= 0:
-            found.setdefault(name, {"value": None, "low": None, "high": None})
+            found.setdefault(name, no_interval(None))
             continue
         margin = log_margin_of_runs(np.array(values))
         found[name] = widened(found[name], margin) if name in found else around(float(np.mean(values)), margin)
@@ -375,8 +371,7 @@ def _recommend(
     for runs in methods.values():
         number, _ = next(iter(runs.values()))
         candidates[label(rows[number], told_apart)] = [runs[replicate][1].times for replicate in replicates]
-    assert len(candidates) == len(methods)
-    if not replicates:
+    if not replicates or len(candidates) < len(methods):  # two that the table calls the same
         return None
     advice = recommend([plain[replicate].times for replicate in replicates], candidates)
     number = next(number for number, cell in measured.items() if not cell.is_plain)

@@ -99,6 +99,7 @@ def _times(steps_ms: np.ndarray, ttft_ms: np.ndarray) -> Figure:
             axes.axvline(at, color=ORANGE, linestyle=style, label=f"p{percentile} {at:.2f} ms")
         axes.plot([], [], " ", label=f"max {values.max():.2f} ms (not drawn above p99)")
         axes.set(xlabel=name, ylabel=unit)
+        axes.margins(y=0.3)  # the legend's room
         axes.legend(frameon=True, edgecolor="none", framealpha=0.9, fontsize=8)
         tidy(axes)
     return figure

@@ -152,6 +152,8 @@ def _flags(arguments: list[str]) -> argparse.Namespace | None:
             raise ConfigError(f"--{name.replace('_', '-')}: is not taken; {instead}")
     if flags.config_dir is not None and not Path(flags.config_dir).is_dir():
         raise ConfigError(f"--config-dir={flags.config_dir}: no such folder")
+    if flags.config_dir is not None and any(override.startswith("hydra.searchpath=") for override in flags.overrides):
+        raise ConfigError(f"--config-dir={flags.config_dir}: is an override of hydra.searchpath; leave out one of them")
     return flags
 
 

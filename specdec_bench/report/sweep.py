@@ -19,7 +19,7 @@ from specdec_bench.archive import codec, files
 from specdec_bench.report.plots import GREY, nothing, plain, tidy
 from specdec_bench.report.table import number, print_whole
 from specdec_bench.report.text import literal
-from specdec_bench.sweep.results import SweepResult, conditions, label
+from specdec_bench.sweep.results import SweepResult, conditions, label, method_name
 
 TABLE, REPLICATES, COMPARISON = "sweep", "replicates", "comparison.json"
 OF_SINGLE_RUNS = (
@@ -69,7 +69,7 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
     shown = several + _several(rows, ("replicate",))
     table = Table(box=box.SIMPLE_HEAD)
     for header in ("job", *shown, "method"):
-        table.add_column(header, overflow="fold")
+        table.add_column(Text(literal(header)), overflow="fold")
     headers = ("in flight", "acceptance length", "tokens/s", "per user", "TTFT p50", "speedup (TPOT)", "same output")
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True)
@@ -111,7 +111,7 @@ def _replicates_table(result: SweepResult) -> Table:
     several = _several(rows, ("engine", "model", "dataset")) + conditions(result.told_apart)
     table = Table(box=box.SIMPLE_HEAD, title="several runs of a cell together", title_justify="left")
     for header in (*several, "method"):
-        table.add_column(header, overflow="fold")
+        table.add_column(Text(literal(header)), overflow="fold")
     for header in ("in flight", "runs", "acceptance length", "tokens/s", "speedup (TPOT)", "speedup (throughput)"):
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
@@ -190,7 +190,7 @@ def write_sweep_plots(result: SweepResult, folder: Path) -> list[Path]:
         _lines(figure, speedups, drafted, styles, "speedup_tpot", "speedup over plain decoding (TPOT)")
         speedups.axhline(1, color=GREY, linewidth=1, linestyle="--")
         _lines(figure, users, methods, styles, "output_tps_per_user", "output tokens/s per user")
-        _by_draft_length(figure, lengths, rows, colours)
+        _by_draft_length(figure, lengths, rows, colours, result.told_apart)
         title = " · ".join(names)
         if any(row.get("synthetic") for row in rows):
             title += " · SYNTHETIC"
@@ -261,25 +261,34 @@ def _lines(
     tidy(axes)
 
 
-def _by_draft_length(figure: Figure, axes: Any, rows: Sequence[dict[str, Any]], colours: dict[str, str]) -> None:
+def _by_draft_length(
+    figure: Figure,
+    axes: Any,
+    rows: Sequence[dict[str, Any]],
+    colours: dict[str, str],
+    told_apart: Sequence[str],
+) -> None:
     """Draws each method's acceptance length at every draft length, one mark and interval for each load."""
     methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["draft_length"] is not None and row.get("acceptance_length") is not None:
-            methods[row["spec"]].append(row)
+            methods[method_name(row, told_apart)].append(row)
     if not methods:
         nothing(figure, axes, "acceptance length: nothing was drafted")
         return
-    for method, same in sorted(methods.items()):
+    variants: dict[str, int] = defaultdict(int)
+    for name, same in sorted(methods.items()):
         by_length: dict[int, list[float]] = defaultdict(list)
-        colour = colours[method]
+        spec = same[0]["spec"]
+        colour, line = colours[spec], LINES[variants[spec] % len(LINES)]
+        variants[spec] += 1
         for row in same:
             by_length[row["draft_length"]].append(row["acceptance_length"])
             low, high = row.get("acceptance_length_low"), row.get("acceptance_length_high")
             if low is not None and high is not None:
                 axes.vlines(row["draft_length"], low, high, color=colour, linewidth=1, alpha=0.5)
         lengths = sorted(by_length)
-        axes.plot(lengths, [np.mean(by_length[k]) for k in lengths], color=colour, label=plain(method))
+        axes.plot(lengths, [np.mean(by_length[k]) for k in lengths], line, color=colour, label=plain(name))
         for k in lengths:
             axes.plot([k] * len(by_length[k]), by_length[k], "o", color=colour, markersize=4)
     axes.set_xticks(sorted({row["draft_length"] for same in methods.values() for row in same}))

@@ -113,7 +113,7 @@ def collect(runs: Sequence[tuple[int, RunDirectory]], archived: Iterable[RunDire
             if other is not None and other is not cell:
                 row, comparisons[str(number)] = _against(other, cell, None if cell.is_plain else noise)
                 rows[number] |= row
-        _add_ideal([rows[number] for number in measured], plain.get(0))
+        _add_ideal([rows[number] for number in measured], plain.get(0), told_apart)
         replicates += _replicates(plain, measured, rows, told_apart)
         if plain and (advice := _recommend(plain, measured, rows, told_apart)):
             recommendations.append(advice)
@@ -274,7 +274,7 @@ def _around(baseline: str | None, other: str | None) -> tuple[str | None, str | 
     return baseline[around], other[around]
 
 
-def _add_ideal(rows: Sequence[dict[str, Any]], plain: Measured | None) -> None:
+def _add_ideal(rows: Sequence[dict[str, Any]], plain: Measured | None, told_apart: Sequence[str]) -> None:
     """Adds the speedup without overhead, where a method was run with several draft lengths.
 
     Then the cost of one draft step is how much longer a decode step takes for each token more that is drafted, and
@@ -284,7 +284,7 @@ def _add_ideal(rows: Sequence[dict[str, Any]], plain: Measured | None) -> None:
     methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["draft_length"] is not None and row["step_time_ms_p50"] is not None:
-            methods[row["spec"]].append(row)
+            methods[method_name(row, told_apart)].append(row)
     for same in methods.values():
         lengths = [row["draft_length"] for row in same]
         if not plain_ms or len(set(lengths)) < 2:
@@ -389,9 +389,12 @@ def conditions(told_apart: Sequence[str]) -> list[str]:
 
 
 def label(row: Mapping[str, Any], told_apart: Sequence[str]) -> str:
-    """Returns the name of a row's method, with its draft length and what else tells it from others."""
-    name: str = row["spec"]
-    if row["draft_length"] is not None:
-        name += f" K={row['draft_length']}"
+    """Returns the name of a row's method with its draft length."""
+    draft_length = row["draft_length"]
+    return method_name(row, told_apart, "" if draft_length is None else f" K={draft_length}")
+
+
+def method_name(row: Mapping[str, Any], told_apart: Sequence[str], draft_length: str = "") -> str:
+    """Returns the name of a row's method with what else tells it from others, whatever its draft length."""
     fields = [field for field in told_apart if _is_of_method(field) and row.get(field) is not None]
-    return " ".join([name, *(f"{field.removeprefix('spec.')}={row[field]}" for field in fields)])
+    return " ".join([row["spec"] + draft_length, *(f"{field.removeprefix('spec.')}={row[field]}" for field in fields)])

@@ -100,6 +100,7 @@ FLAGS = {
     "an unknown one": (["--dri-run"], "unrecognized arguments: --dri-run; --help shows"),
     "one without its value": (["--config-dir"], "--config-dir/-cd: expected one argument"),
     "a folder that is not there": (["--config-dir=gone"], "--config-dir=gone: no such folder"),
+    "two search paths": (["--config-dir=.", "hydra.searchpath=[file:///x]"], "leave out one of them"),
     "another main file": (["--config-name=mine"], "--config-name: is not taken; choose experiment=NAME"),
     "another folder of files": (["-cp", "mine"], "--config-path: is not taken; pass --config-dir=DIR"),
     "a run of Hydra's": (["--experimental-rerun=x"], "--experimental-rerun: is not taken; specdec-bench replay"),

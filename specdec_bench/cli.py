@@ -4,9 +4,8 @@
 compose and refuse an experiment is imported here; engines, numpy and plots come later.
 """
 
-import argparse
 import contextlib
-import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 from hydra import initialize_config_dir
-from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
@@ -24,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from specdec_bench import flags
 from specdec_bench.archive import files
 from specdec_bench.archive.layout import MULTIRUN, RunDirectory
 from specdec_bench.archive.redact import REDACTED, redact_hydra_folder, redacted_yaml
@@ -42,19 +41,9 @@ if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
     from hydra.core.utils import JobReturn
 
-    from specdec_bench.records import Prompt
     from specdec_bench.runner.cell import Cell
 
 CONFIG = "config"
-DRY_RUN = "--dry-run"
-NOT_TAKEN = {
-    "config_path": "pass --config-dir=DIR for YAML of your own",
-    "config_name": "choose experiment=NAME, from --config-dir=DIR if it is of your own",
-    "experimental_rerun": "specdec-bench replay RUN_DIR runs an archived run again",
-    "resolve": "goes with --cfg",
-    "package": "goes with --cfg",
-}
-"""Flags of Hydra's that would be ignored, and what to do instead."""
 
 FAILED = 1
 BAD_INPUT = 2
@@ -102,59 +91,28 @@ def _compose_and_run(arguments: list[str]) -> None:
     sys.argv = [sys.argv[0], *arguments]
     # Hydra then raises its errors instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    resume = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
-    is_dry_run = DRY_RUN in arguments
-    flags = _flags([a for a in arguments if a != DRY_RUN and not a.startswith("resume=")])
-    if flags is None:
+    asked = flags.parse(arguments)
+    if asked.runs_nothing:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG)(lambda _: None)()
         return
-    is_sweep = bool(resume) or flags.multirun
-    overrides: list[str] = flags.overrides
-    if flags.config_dir is not None:
-        # As an override, it goes with every job, wherever that runs, and with a sweep that is gone on with.
-        overrides.append(f"hydra.searchpath=[{jobs.quoted(f'file://{Path(flags.config_dir).absolute()}')}]")
+    overrides = asked.overrides
     with initialize_config_dir(str(CONF), version_base="1.3"):
         app = GlobalHydra.instance().hydra
         assert app is not None
-        if is_sweep:
-            overrides.append("hydra.mode=MULTIRUN")
-        if resume:
-            overrides = _resumed(overrides, resume[-1])
+        if asked.is_sweep:
+            overrides = [*overrides, "hydra.mode=MULTIRUN"]
+        if asked.resume is not None:
+            overrides = _resumed(overrides, asked.resume)
         composed = _composed(app, overrides)
         app.compose_config = lambda **_: composed  # type: ignore[method-assign]
         check_objective(composed.objective)
         if composed.hydra.mode == RunMode.MULTIRUN:
-            _run_sweep(app, composed, overrides, is_resumed=bool(resume), is_dry_run=is_dry_run)
+            _run_sweep(app, composed, overrides, is_resumed=asked.resume is not None, is_dry_run=asked.is_dry_run)
         else:
             for name in ("baseline", "control", "order"):
                 if composed[name] not in (NO_BASELINE, False, Order.engines):
                     raise ConfigError(f"{name}={composed[name]}: is of a sweep; pass -m")
-            _run_single(app, composed, overrides, is_dry_run=is_dry_run)
-
-
-def _flags(arguments: list[str]) -> argparse.Namespace | None:
-    """Returns what Hydra's own flags say; None where one of them asks for something else than running.
-
-    Raises:
-        ConfigError: a flag is unknown, or would be ignored.
-    """
-    parser = get_args_parser()
-
-    def refuse(message: str) -> NoReturn:
-        raise ConfigError(f"{message}; --help shows overrides and flags, --hydra-help Hydra's own")
-
-    parser.error = refuse  # type: ignore[method-assign]
-    flags = parser.parse_intermixed_args(arguments)
-    if flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion:
-        return None
-    for name, instead in NOT_TAKEN.items():
-        if getattr(flags, name):
-            raise ConfigError(f"--{name.replace('_', '-')}: is not taken; {instead}")
-    if flags.config_dir is not None and not Path(flags.config_dir).is_dir():
-        raise ConfigError(f"--config-dir={flags.config_dir}: no such folder")
-    if flags.config_dir is not None and any(override.startswith("hydra.searchpath=") for override in flags.overrides):
-        raise ConfigError(f"--config-dir={flags.config_dir}: is an override of hydra.searchpath; leave out one of them")
-    return flags
+            _run_single(app, composed, overrides, is_dry_run=asked.is_dry_run)
 
 
 def _composed(app: "Hydra", overrides: list[str]) -> DictConfig:
@@ -190,42 +148,42 @@ def _resumed(overrides: list[str], resume: str) -> list[str]:
 def _run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_resumed: bool, is_dry_run: bool) -> None:
     """Runs the cells of a grid, or those that another sweeper chooses."""
     swept = jobs.sweep_overrides(app.config_loader, composed)
-    job = Job(
-        largest_concurrency=_largest_concurrency(swept),
-        command=tuple(sys.argv),
-        working_dir=str(Path.cwd()),
-        runs_here=jobs.runs_here(composed),
-        returns_objective=not jobs.is_grid(composed),
-    )
+    runs_here, is_grid = jobs.runs_here(composed), jobs.is_grid(composed)
+
+    def job(largest_concurrency: int) -> Job:
+        return Job(
+            largest_concurrency=largest_concurrency,
+            command=tuple(sys.argv),
+            working_dir=str(Path.cwd()),
+            runs_here=runs_here,
+            returns_objective=not is_grid,
+        )
+
     given = jobs.hydra_overrides(composed.hydra)
+    chosen, by_replicates = composed.hydra.runtime.choices, composed.order == Order.replicates
     folder = Path(composed.hydra.sweep.dir)
-    if not job.runs_here:
+    if not runs_here:
         jobs.make_absolute(composed)
     with _removing_unused(folder):
-        if jobs.is_grid(composed):
-            if not job.runs_here and composed.order == Order.replicates:
-                launcher = composed.hydra.runtime.choices["hydra/launcher"]
+        if is_grid:
+            if by_replicates and not runs_here:
                 raise ConfigError(
-                    f"order={Order.replicates.name}: hydra/launcher={launcher} runs cells in an order of its own; "
-                    "leave out one of them"
+                    f"order={Order.replicates.name}: hydra/launcher={chosen['hydra/launcher']} runs cells in an order "
+                    "of its own; leave out one of them"
                 )
-            prompts: dict[str, list[Prompt]] = {}
-            planner = Planner(
-                app.config_loader, composed, lambda *of_job: cell_of(*of_job, command=job.command, prompts=prompts)
-            )
+            prepare = functools.partial(cell_of, command=sys.argv, prompts={})
+            planner = Planner(app.config_loader, composed, prepare)
             cells = planner.plan(swept)
-            job = dataclasses.replace(job, largest_concurrency=planner.largest_concurrency)
-            _run_grid(app, composed, cells, job, given, is_resumed=is_resumed, is_dry_run=is_dry_run)
-            return
-        needs_grid = is_resumed or is_dry_run or composed.baseline != NO_BASELINE or composed.control
-        if needs_grid or composed.order != Order.engines:
-            sweeper = composed.hydra.runtime.choices["hydra/sweeper"]
+            sized = job(planner.largest_concurrency)
+            _run_grid(app, composed, cells, sized, given, is_resumed=is_resumed, is_dry_run=is_dry_run)
+        elif is_resumed or is_dry_run or composed.baseline != NO_BASELINE or composed.control or by_replicates:
             raise ConfigError(
-                f"hydra/sweeper={sweeper}: chooses its cells as it goes; resume, {DRY_RUN}, baseline, control and "
-                "order need Hydra's basic sweeper"
+                f"hydra/sweeper={chosen['hydra/sweeper']}: chooses its cells as it goes; resume, {flags.DRY_RUN}, "
+                "baseline, control and order need Hydra's basic sweeper"
             )
-        check_objective(composed.objective, composed.hydra.sweeper.get("direction"))
-        _run_search(app, composed, job, overrides)
+        else:
+            check_objective(composed.objective, composed.hydra.sweeper.get("direction"))
+            _run_search(app, composed, job(_largest_concurrency(swept)), overrides)
 
 
 def _run_grid(

@@ -25,6 +25,7 @@ LEVELS = {
     "commands": 5,
     "job": 6,
     "explain": 7,
+    "flags": 7,
     "cli": 7,
 }
 """Imports run from a higher level to a lower one, or stay within one level (archive reads metrics)."""

@@ -1,0 +1,79 @@
+"""What stands on the command line of an experiment: overrides, Hydra's flags and the project's own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+
+from specdec_bench.errors import ConfigError
+from specdec_bench.sweep import jobs
+
+DRY_RUN = "--dry-run"
+RESUME = "resume="
+NOT_TAKEN = {
+    "config_path": "pass --config-dir=DIR for YAML of your own",
+    "config_name": "choose experiment=NAME, from --config-dir=DIR if it is of your own",
+    "experimental_rerun": "specdec-bench replay RUN_DIR runs an archived run again",
+    "resolve": "goes with --cfg",
+    "package": "goes with --cfg",
+}
+"""Flags of Hydra's that would be ignored, and what to do instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandLine:
+    """What is asked for."""
+
+    overrides: list[str]
+    resume: str | None
+    """The sweep that is to go on: its folder, or `latest`."""
+    is_sweep: bool
+    is_dry_run: bool
+    runs_nothing: bool
+    """Whether a flag of Hydra's asks for help, the configuration and the like instead."""
+
+
+def parse(arguments: Sequence[str]) -> CommandLine:
+    """Returns what the arguments say.
+
+    Raises:
+        ConfigError: a flag is unknown, or would be ignored.
+    """
+    resume = next((a.removeprefix(RESUME) for a in reversed(arguments) if a.startswith(RESUME)), None)
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"{message}; --help shows overrides and flags, --hydra-help Hydra's own")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    flags = parser.parse_intermixed_args([a for a in arguments if a != DRY_RUN and not a.startswith(RESUME)])
+    runs_nothing = bool(flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
+    overrides: list[str] = flags.overrides
+    if not runs_nothing:
+        for name, instead in NOT_TAKEN.items():
+            if getattr(flags, name):
+                raise ConfigError(f"--{name.replace('_', '-')}: is not taken; {instead}")
+        if flags.config_dir is not None:
+            overrides = [*overrides, _search_path(flags.config_dir, overrides)]
+    return CommandLine(
+        overrides=overrides,
+        resume=resume,
+        is_sweep=resume is not None or flags.multirun,
+        is_dry_run=DRY_RUN in arguments,
+        runs_nothing=runs_nothing,
+    )
+
+
+def _search_path(config_dir: str, overrides: Sequence[str]) -> str:
+    """Returns --config-dir as an override, which goes with every job and with a sweep that is gone on with.
+
+    Raises:
+        ConfigError: it is no folder, or the other overrides name one too.
+    """
+    if not Path(config_dir).is_dir():
+        raise ConfigError(f"--config-dir={config_dir}: no such folder")
+    if any(override.startswith("hydra.searchpath=") for override in overrides):
+        raise ConfigError(f"--config-dir={config_dir}: is an override of hydra.searchpath; leave out one of them")
+    return f"hydra.searchpath=[{jobs.quoted(f'file://{Path(config_dir).absolute()}')}]"

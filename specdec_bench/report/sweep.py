@@ -1,5 +1,6 @@
 """A sweep's tables and plots."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from specdec_bench.archive import codec, files
 from specdec_bench.report.plots import GREY, nothing, plain, tidy
 from specdec_bench.report.table import number, print_whole
 from specdec_bench.report.text import literal
-from specdec_bench.sweep.results import SweepResult, conditions, label, method_name
+from specdec_bench.sweep.results import SweepResult, conditions, label, method_name, of_method
 
 TABLE, REPLICATES, COMPARISON = "sweep", "replicates", "comparison.json"
 OF_SINGLE_RUNS = (
@@ -171,25 +172,25 @@ def write_sweep_plots(result: SweepResult, folder: Path) -> list[Path]:
             rows, key=lambda row: (row["spec"], row["draft_length"] or 0, row["concurrency"], row["job"])
         ):
             methods[_line(row, result.told_apart)].append(row)
-        num_legend_rows = -(-len(methods) // 2) if len(methods) > MAX_LINES_INSIDE else 0
-        figure = Figure(figsize=(15, 4.4 + 0.2 * num_legend_rows), layout="constrained")
+        is_crowded = len(methods) > MAX_LINES_INSIDE
+        figure = Figure(figsize=(15, 4.4 + 0.1 * len(methods) * is_crowded), layout="constrained")
         speedups, users, lengths = figure.subplots(1, 3)
         specs = sorted({row["spec"] for row in rows}, key=lambda spec: (spec == "none", spec))
         draft_lengths = sorted({row["draft_length"] or 0 for row in rows})
         colours = {spec: COLOURS[i % len(COLOURS)] for i, spec in enumerate(specs)}
-        variants = sorted({_variant(row, result.told_apart) for row in rows})
+        lines = _line_styles(rows, result.told_apart)
         styles = {
             name: {
                 "color": colours[same[0]["spec"]],
                 "marker": MARKERS[draft_lengths.index(same[0]["draft_length"] or 0) % len(MARKERS)],
-                "linestyle": LINES[variants.index(_variant(same[0], result.told_apart)) % len(LINES)],
+                "linestyle": lines[_variant(same[0], result.told_apart)],
             }
             for name, same in methods.items()
         }
         drafted = {name: same for name, same in methods.items() if same[0]["draft_length"] is not None}
-        _lines(figure, speedups, drafted, styles, "speedup_tpot", "speedup over plain decoding (TPOT)")
+        _lines(figure, speedups, drafted, styles, "speedup_tpot", "speedup over plain decoding (TPOT)", is_crowded)
         speedups.axhline(1, color=GREY, linewidth=1, linestyle="--")
-        _lines(figure, users, methods, styles, "output_tps_per_user", "output tokens/s per user")
+        _lines(figure, users, methods, styles, "output_tps_per_user", "output tokens/s per user", is_crowded)
         _by_draft_length(figure, lengths, rows, colours, result.told_apart)
         title = " · ".join(names)
         if any(row.get("synthetic") for row in rows):
@@ -202,8 +203,13 @@ def write_sweep_plots(result: SweepResult, folder: Path) -> list[Path]:
     return paths
 
 
-def _variant(row: dict[str, Any], told_apart: Sequence[str]) -> tuple[str, ...]:
-    return tuple(_value(row[name]) for name in told_apart)
+def _variant(row: dict[str, Any], fields: Sequence[str]) -> tuple[str, ...]:
+    return tuple(_value(row[name]) for name in fields)
+
+
+def _line_styles(rows: Sequence[dict[str, Any]], fields: Sequence[str]) -> dict[tuple[str, ...], str]:
+    """Returns how lines are drawn, by the values of these fields."""
+    return dict(zip(sorted({_variant(row, fields) for row in rows}), itertools.cycle(LINES), strict=False))
 
 
 def _line(row: dict[str, Any], told_apart: Sequence[str]) -> str:
@@ -218,14 +224,15 @@ def _lines(
     styles: dict[str, dict[str, str]],
     name: str,
     title: str,
+    is_crowded: bool,
 ) -> None:
-    num_lines = 0
+    drawn = False
     concurrencies = sorted({row["concurrency"] for rows in methods.values() for row in rows})
     for method, rows in methods.items():
         points = [row for row in rows if row.get(name) is not None]
         if not points:
             continue
-        num_lines += 1
+        drawn = True
         at = [row["concurrency"] for row in points]
         axes.plot(at, [row[name] for row in points], label=plain(method), **styles[method])
         band = [row for row in points if row.get(f"{name}_low") is not None]
@@ -246,7 +253,7 @@ def _lines(
                 elinewidth=1,
                 capsize=2,
             )
-    if not num_lines:
+    if not drawn:
         nothing(figure, axes, f"{title}: nothing to compare")
         return
     if len(concurrencies) > 1:
@@ -254,7 +261,7 @@ def _lines(
     axes.set_xticks(concurrencies, [str(value) for value in concurrencies])
     axes.minorticks_off()
     axes.set(xlabel="requests in flight", ylabel=title)
-    if num_lines > MAX_LINES_INSIDE:
+    if is_crowded:
         axes.legend(frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     else:
         axes.legend(frameon=False, fontsize=8)
@@ -276,12 +283,10 @@ def _by_draft_length(
     if not methods:
         nothing(figure, axes, "acceptance length: nothing was drafted")
         return
-    variants: dict[str, int] = defaultdict(int)
+    lines = _line_styles([row for same in methods.values() for row in same], of_method(told_apart))
     for name, same in sorted(methods.items()):
         by_length: dict[int, list[float]] = defaultdict(list)
-        spec = same[0]["spec"]
-        colour, line = colours[spec], LINES[variants[spec] % len(LINES)]
-        variants[spec] += 1
+        colour, line = colours[same[0]["spec"]], lines[_variant(same[0], of_method(told_apart))]
         for row in same:
             by_length[row["draft_length"]].append(row["acceptance_length"])
             low, high = row.get("acceptance_length_low"), row.get("acceptance_length_high")

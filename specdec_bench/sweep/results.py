@@ -179,21 +179,17 @@ def _scalar(value: Any) -> Any:
 
 def _tell_apart(rows: Mapping[int, dict[str, Any]], configs: Mapping[int, dict[str, Any]]) -> list[str]:
     """Adds columns for the fields in which cells differ that are otherwise alike, and returns their names."""
-    alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    fields = {number: {k: _scalar(v) for k, v in flat(config).items()} for number, config in configs.items()}
+    alike: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for number, row in rows.items():
-        alike[tuple(row[name] for name in ALWAYS_SHOWN)].append(number)
+        alike[tuple(row[name] for name in ALWAYS_SHOWN)].append(fields[number])
     names: set[str] = set()
-    for numbers in alike.values():
-        if len(numbers) > 1:
-            cells = [{name: _scalar(value) for name, value in flat(configs[number]).items()} for number in numbers]
-            every = set.union(*map(set, cells))
-            names |= {name for name in every if len({cell.get(name) for cell in cells}) > 1}
-    names = {name for name in names if name != "replicate" and not name.startswith("expected.")}
-    if names:
-        for number, row in rows.items():
-            fields = flat(configs[number])
-            row |= {name: _scalar(fields.get(name)) for name in sorted(names)}
-    return sorted(names)
+    for cells in alike.values():
+        names |= {name for name in set().union(*cells) if len({cell.get(name) for cell in cells}) > 1}
+    told_apart = sorted(name for name in names if name != "replicate" and not name.startswith("expected."))
+    for number, row in rows.items():
+        row |= {name: fields[number].get(name) for name in told_apart}
+    return told_apart
 
 
 def _figures(cell: Measured) -> dict[str, Any]:
@@ -332,8 +328,7 @@ def _replicates(
             continue
         numbers, cells = zip(*(runs[replicate] for replicate in sorted(runs)), strict=True)
         first = rows[numbers[0]]
-        row = {name: first[name] for name in ("job", "engine", "model", "dataset", "spec", "draft_length")}
-        row |= {name: first[name] for name in ("concurrency", "temperature", "seed", *told_apart)}
+        row = {name: first[name] for name in ("job", *ALWAYS_SHOWN, "temperature", "seed", *told_apart)}
         row |= {"jobs": " ".join(map(str, numbers)), "num_runs": len(numbers)}
         for name, interval in _over_runs(cells, [rows[number] for number in numbers]).items():
             row |= columns(name, interval)
@@ -379,22 +374,23 @@ def _recommend(
     return advice and {**{name: rows[number][name] for name in load}, **advice}
 
 
-def _is_of_method(name: str) -> bool:
-    return name.startswith("spec.")
+def of_method(told_apart: Sequence[str]) -> list[str]:
+    """Returns those of the fields that belong to the method."""
+    return [name for name in told_apart if name.startswith("spec.")]
 
 
 def conditions(told_apart: Sequence[str]) -> list[str]:
     """Returns those of the fields that say what methods are run on."""
-    return [name for name in told_apart if not _is_of_method(name)]
+    return [name for name in told_apart if not name.startswith("spec.")]
 
 
 def label(row: Mapping[str, Any], told_apart: Sequence[str]) -> str:
-    """Returns the name of a row's method with its draft length."""
-    draft_length = row["draft_length"]
-    return method_name(row, told_apart, "" if draft_length is None else f" K={draft_length}")
+    """Returns the name of a row's method, with its draft length and what else tells it from others."""
+    length = [] if row["draft_length"] is None else [f"K={row['draft_length']}"]
+    fields = [name for name in of_method(told_apart) if row.get(name) is not None]
+    return " ".join([row["spec"], *length, *(f"{name.removeprefix('spec.')}={row[name]}" for name in fields)])
 
 
-def method_name(row: Mapping[str, Any], told_apart: Sequence[str], draft_length: str = "") -> str:
-    """Returns the name of a row's method with what else tells it from others, whatever its draft length."""
-    fields = [field for field in told_apart if _is_of_method(field) and row.get(field) is not None]
-    return " ".join([row["spec"] + draft_length, *(f"{field.removeprefix('spec.')}={row[field]}" for field in fields)])
+def method_name(row: Mapping[str, Any], told_apart: Sequence[str]) -> str:
+    """Returns the same whatever the draft length."""
+    return label({**row, "draft_length": None}, told_apart)

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from specdec_bench.archive import RequestWriter, codec
+from specdec_bench.checkpoints.prompter import BytePrompter
 from specdec_bench.config.identity import request_seed
 from specdec_bench.config.schema import (
     ClosedLoad,
@@ -24,7 +25,6 @@ from specdec_bench.config.schema import (
     SyntheticEngine,
 )
 from specdec_bench.engines.base import Engine, create
-from specdec_bench.prompting import BytePrompter
 from specdec_bench.records import (
     AcceptanceCounters,
     AcceptanceSource,

@@ -9,7 +9,11 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from specdec_bench import prompting
+from specdec_bench import hub
+from specdec_bench.checkpoints import chat as chatting
+from specdec_bench.checkpoints.chat import ChatPrompter
+from specdec_bench.checkpoints.prompter import BytePrompter
+from specdec_bench.checkpoints.replies import harmony_final, without_thinking
 from specdec_bench.config.checkpoints import resolve
 from specdec_bench.config.schema import (
     ClosedLoad,
@@ -22,9 +26,7 @@ from specdec_bench.config.schema import (
     SyntheticEngine,
     TransformersEngine,
 )
-from specdec_bench.datasets import hub
 from specdec_bench.errors import ConfigError
-from specdec_bench.prompting import BytePrompter, ChatPrompter, harmony_final, without_thinking
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<sys>", "<user>", "<bot>", "<end>"]
 WORDS = ["be", "brief", "hello", "there", "how", "are", "you", "fine", "good", "bye"]
@@ -407,7 +409,7 @@ def experiment(engine: EngineConfig, model: ModelConfig) -> ExperimentConfig:
 
 def test_the_synthetic_engine_needs_no_tokenizer() -> None:
     config = experiment(SyntheticEngine(vocab_size=10), ModelConfig(name="m", path="/nowhere"))
-    prompter = prompting.create(config)
+    prompter = chatting.create(config)
     assert isinstance(prompter, BytePrompter)
     assert max(prompter.encode(None, ["hello"], [])) < 10
 
@@ -415,5 +417,5 @@ def test_the_synthetic_engine_needs_no_tokenizer() -> None:
 def test_the_tokenizer_is_the_models_unless_another_is_named(checkpoint: NewCheckpoint) -> None:
     path = str(checkpoint())
     for model in (ModelConfig(name="m", path=path), ModelConfig(name="m", path="/nowhere", tokenizer=path)):
-        prompter = prompting.create(experiment(TransformersEngine(), model))
+        prompter = chatting.create(experiment(TransformersEngine(), model))
         assert prompter.encode(None, ["hello"], []) == ids("<s> <user> hello <end> <bot>")

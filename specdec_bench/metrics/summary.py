@@ -1,6 +1,6 @@
 """summary.json: every figure of a run, a function of its requests and its manifest alone.
 
-Shape: `warnings` (of what was asked for, where it bends the figures), `requests` (finished, failed, skipped,
+Shape: `warnings` (of what was asked for and of the checkpoints, where it bends the figures), `requests` (finished, failed, skipped,
 interrupted, warmup, conversations, skipped_prompts), `prompt_tokens` (their distribution), `acceptance` (source,
 cross_check, pooled, macro, macro_by_conversation, by_category), `latency`, `latency_by_category`, `throughput`,
 `merged_chunks`, `merged_share`, `client` (lateness_ms, saturated), `definitions`. Undefined is null.
@@ -22,6 +22,7 @@ from specdec_bench.metrics.acceptance import (
     numbered,
     request_acceptance,
 )
+from specdec_bench.metrics.checkpoint_warnings import checkpoint_warnings
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.distribution import describe
 from specdec_bench.metrics.timing import Timings
@@ -45,6 +46,8 @@ class Samples:
         self.prompt_tokens = array("q")
         self.skipped_prompts: dict[str, None] = {}
         """The ids of conversations that outgrew the model's context, each once, in the order of the requests."""
+        self.refused_prompts: dict[str, None] = {}
+        """The ids of conversations of which a later turn could not be encoded, each once."""
         self.sources: set[str | None] = set()
         self.timings = Timings()
         self.timed_categories: list[str] = []
@@ -57,6 +60,8 @@ class Samples:
         self.outcomes[outcome] += 1
         if outcome == "skipped":
             self.skipped_prompts[record.prompt_id] = None
+        if record.error is not None and record.error.kind == "encoding_error":
+            self.refused_prompts[record.prompt_id] = None
         if outcome != "finished":
             return
         self.acceptance.append(request_acceptance(record))
@@ -80,20 +85,31 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
     timings = samples.timings
     if len(samples.sources) > 1:
         raise ValueError(f"acceptance comes from several sources within one run: {sorted(map(str, samples.sources))}")
+    acceptance = _acceptance(samples, manifest)
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": manifest.run_id,
         "status": manifest.status,
         "partial": manifest.status != "finished",
         "synthetic": manifest.synthetic,
-        "warnings": _warnings(manifest.config),
+        "warnings": _warnings(manifest.config)
+        + checkpoint_warnings(
+            manifest.checkpoints,
+            [
+                num_tokens + request.output_tokens
+                for num_tokens, request in zip(samples.prompt_tokens, samples.acceptance, strict=True)
+            ],
+            manifest.config.get("spec", {}).get("draft_length") or 0,
+            acceptance["pooled"],
+            list(samples.refused_prompts),
+        ),
         "requests": {
             **samples.outcomes,
             "conversations": len(set(samples.conversations)),
             "skipped_prompts": list(samples.skipped_prompts),
         },
         "prompt_tokens": describe(samples.prompt_tokens),
-        "acceptance": _acceptance(samples, manifest),
+        "acceptance": acceptance,
         "latency": timings.latency(),
         "latency_by_category": {
             name: timings.latency(rows) for name, rows in _rows_by_category(samples.timed_categories).items()

@@ -414,8 +414,16 @@ def test_the_synthetic_engine_needs_no_tokenizer() -> None:
     assert max(prompter.encode(None, ["hello"], [])) < 10
 
 
-def test_the_tokenizer_is_the_models_unless_another_is_named(checkpoint: NewCheckpoint) -> None:
-    path = str(checkpoint())
-    for model in (ModelConfig(name="m", path=path), ModelConfig(name="m", path="/nowhere", tokenizer=path)):
+def test_the_tokenizer_is_the_models_unless_another_is_named(checkpoint: NewCheckpoint, tmp_path: Path) -> None:
+    """The other's folder says nothing of where the model ends its replies."""
+    path = str(checkpoint(generation={"eos_token_id": IDS["<bot>"]}))
+    weights = tmp_path / "weights alone"
+    weights.mkdir()
+    (weights / "config.json").write_text(json.dumps({"eos_token_id": IDS["<end>"]}))
+    for model, stops in (
+        (ModelConfig(name="m", path=path), "</s> <bot>"),
+        (ModelConfig(name="m", path=str(weights), tokenizer=path), "</s> <end>"),
+    ):
         prompter = chatting.create(experiment(TransformersEngine(), model))
         assert prompter.encode(None, ["hello"], []) == ids("<s> <user> hello <end> <bot>")
+        assert prompter.stop_token_ids == ids(stops)

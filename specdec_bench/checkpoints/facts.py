@@ -88,7 +88,10 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
             for name in ("context_length", "vocab_size", "dtype", "model_type", "architectures")
         }
         return {
-            "end_of_sequence": [msgspec.to_builtins(end_tokens) for end_tokens in self.end_tokens],
+            "end_of_sequence": [
+                {"file": found.file, "token_ids": list(found.token_ids), "used": found.used}
+                for found in self.end_tokens
+            ],
             **stated,
             "chat_templates": {
                 template.name: {"file": template.file, "sha256": template.sha256} for template in self.chat_templates

@@ -19,5 +19,8 @@ def one_line(what: str) -> Iterator[None]:
 
 
 def printable(error: BaseException) -> str:
-    """Returns the first line of an error without characters that a terminal would act on."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in gist(error))
+    """Returns the first line of an error, with the next one where it announces it, as characters that can be shown."""
+    text = gist(error)
+    if text.endswith(":"):
+        text = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

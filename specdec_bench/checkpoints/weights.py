@@ -154,6 +154,6 @@ def _entries(path: Path, header: dict[str, Any]) -> Iterator[tuple[int, int, str
             is_sane = False
         if not is_sane:
             raise ConfigError(f"{path}: tensor {name} has no type, shape and place in the file; the file is damaged")
-        if dtype not in _BITS:
+        if not isinstance(dtype, str) or dtype not in _BITS:
             raise ConfigError(f"{path}: tensor {name} is of the unknown type {dtype}; the file is damaged")
         yield begin, end, name, dtype, shape

@@ -43,7 +43,7 @@ def checkpoint_warnings(
         )
     if refused_prompts:
         warnings.append(
-            f"{len(refused_prompts)} conversations FAILED at a later turn that the chat template or the tokenizer does "
-            f"not take ({listed(refused_prompts)})"
+            "the chat template or the tokenizer does not take a later turn of "
+            f"{listed(refused_prompts)} ({len(refused_prompts)} in all): these conversations FAILED there"
         )
     return warnings

@@ -1,9 +1,9 @@
 """summary.json: every figure of a run, a function of its requests and its manifest alone.
 
-Shape: `warnings` (of what was asked for and of the checkpoints, where it bends the figures), `requests` (finished, failed, skipped,
-interrupted, warmup, conversations, skipped_prompts), `prompt_tokens` (their distribution), `acceptance` (source,
-cross_check, pooled, macro, macro_by_conversation, by_category), `latency`, `latency_by_category`, `throughput`,
-`merged_chunks`, `merged_share`, `client` (lateness_ms, saturated), `definitions`. Undefined is null.
+Shape: `warnings` (of what was asked for and of the checkpoints, where it bends the figures), `requests` (finished,
+failed, skipped, interrupted, warmup, conversations, skipped_prompts), `prompt_tokens` (their distribution),
+`acceptance` (source, cross_check, pooled, macro, macro_by_conversation, by_category), `latency`,
+`latency_by_category`, `throughput`, `merged_chunks`, `merged_share`, `client` (lateness_ms, saturated), `definitions`. Undefined is null.
 """
 
 import json

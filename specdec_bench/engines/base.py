@@ -75,7 +75,7 @@ class EngineSupport:
     model_types: tuple[str, ...] | None = None
     """Where it keeps the types of model that it knows beside transformers', as module:name; None: not known."""
     stops_drafting: bool = False
-    """It drafts nothing once a request has outgrown the draft's positions; others go wrong there."""
+    """It goes on without the draft once a request has outgrown its positions; others go wrong there."""
     long_draft_variable: str | None = None
     """It gives the draft the target's context, whatever the requests need of it, and does not start where that exceeds
     the draft's positions, unless this environment variable is set."""

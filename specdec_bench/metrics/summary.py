@@ -3,7 +3,8 @@
 Shape: `warnings` (of what was asked for and of the checkpoints, where it bends the figures), `requests` (finished,
 failed, skipped, interrupted, warmup, conversations, skipped_prompts), `prompt_tokens` (their distribution),
 `acceptance` (source, cross_check, pooled, macro, macro_by_conversation, by_category), `latency`,
-`latency_by_category`, `throughput`, `merged_chunks`, `merged_share`, `client` (lateness_ms, saturated), `definitions`. Undefined is null.
+`latency_by_category`, `throughput`, `merged_chunks`, `merged_share`, `client` (lateness_ms, saturated), `definitions`.
+Undefined is null.
 """
 
 import json
@@ -22,7 +23,7 @@ from specdec_bench.metrics.acceptance import (
     numbered,
     request_acceptance,
 )
-from specdec_bench.metrics.checkpoint_warnings import checkpoint_warnings
+from specdec_bench.metrics.checkpoint_warnings import DraftReach, checkpoint_warnings
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.distribution import describe
 from specdec_bench.metrics.timing import Timings
@@ -38,7 +39,8 @@ class Samples:
     The lists have one entry a finished request of the measured window.
     """
 
-    def __init__(self, records: Iterable[RequestRecord]) -> None:
+    def __init__(self, records: Iterable[RequestRecord], manifest: Manifest | None = None) -> None:
+        self.reach = DraftReach(manifest)
         self.outcomes = dict.fromkeys(("finished", "failed", "skipped", "interrupted", "warmup"), 0)
         self.acceptance: list[RequestAcceptance] = []
         self.categories: list[str] = []
@@ -64,6 +66,7 @@ class Samples:
             self.refused_prompts[record.prompt_id] = None
         if outcome != "finished":
             return
+        self.reach.add(record)
         self.acceptance.append(request_acceptance(record))
         self.categories.append(record.category)
         self.prompt_tokens.append(len(record.prompt_token_ids))
@@ -81,11 +84,10 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
         ValueError: acceptance comes from different sources within the run, which no adapter may do.
     """
     if not isinstance(samples, Samples):
-        samples = Samples(samples)
+        samples = Samples(samples, manifest)
     timings = samples.timings
     if len(samples.sources) > 1:
         raise ValueError(f"acceptance comes from several sources within one run: {sorted(map(str, samples.sources))}")
-    acceptance = _acceptance(samples, manifest)
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": manifest.run_id,
@@ -93,23 +95,14 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
         "partial": manifest.status != "finished",
         "synthetic": manifest.synthetic,
         "warnings": _warnings(manifest.config)
-        + checkpoint_warnings(
-            manifest.checkpoints,
-            [
-                num_tokens + request.output_tokens
-                for num_tokens, request in zip(samples.prompt_tokens, samples.acceptance, strict=True)
-            ],
-            manifest.config.get("spec", {}).get("draft_length") or 0,
-            acceptance["pooled"],
-            list(samples.refused_prompts),
-        ),
+        + checkpoint_warnings(manifest, samples.reach, list(samples.refused_prompts)),
         "requests": {
             **samples.outcomes,
             "conversations": len(set(samples.conversations)),
             "skipped_prompts": list(samples.skipped_prompts),
         },
         "prompt_tokens": describe(samples.prompt_tokens),
-        "acceptance": acceptance,
+        "acceptance": _acceptance(samples, manifest),
         "latency": timings.latency(),
         "latency_by_category": {
             name: timings.latency(rows) for name, rows in _rows_by_category(samples.timed_categories).items()

@@ -200,7 +200,7 @@ def samples_of(run: RunDirectory) -> "Samples":
     """Returns what figures and plots are computed from, read in one pass."""
     from specdec_bench.metrics.summary import Samples  # numpy: not for a refused configuration
 
-    return Samples(run.requests())
+    return Samples(run.requests(), run.manifest())
 
 
 def encoded_summary(samples: "Samples", manifest: Manifest) -> bytes:

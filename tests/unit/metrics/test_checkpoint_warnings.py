@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from made_runs import failure, manifest, request
 
-from specdec_bench.metrics.checkpoint_warnings import checkpoint_warnings
 from specdec_bench.metrics.summary import summarize
 
 
@@ -14,38 +13,35 @@ def draft(positions: int | None, **more: Any) -> dict[str, Any]:
     return {"draft": {"facts": {"context_length": stated}} | more}
 
 
-POOLED = {"decode_steps": 10, "verify_steps": 7}
+def warned(checkpoints: dict[str, Any], *accepted: int, prompt_tokens: int = 1) -> list[str]:
+    """Of one request with K = 3, whose prefill gives a token and each decode step one more than it accepted."""
+    made = request(0, *accepted, prompt_token_ids=(1,) * prompt_tokens)
+    warnings: list[str] = summarize([made], manifest(checkpoints=checkpoints))["warnings"]
+    return warnings
 
 
-@pytest.mark.parametrize(
-    ("lengths", "num_beyond"),
-    [([61], 0), ([62], 1), ([10, 64, 500], 2)],
-)
-def test_a_draft_that_was_outgrown(lengths: list[int], num_beyond: int) -> None:
-    """64 positions and K = 3: from 62 tokens on three drafts do not fit."""
-    found = checkpoint_warnings(draft(64), lengths, 3, POOLED, [])
-    if not num_beyond:
-        assert found == []
-        return
-    assert len(found) == 1
-    assert f"positions for 64 tokens, and {num_beyond} of {len(lengths)} requests" in found[0]
-    assert "3 of 10 decode steps drafted nothing" in found[0]
-
-
-def test_steps_that_nobody_counted_are_not_made_up() -> None:
-    (found,) = checkpoint_warnings(draft(64), [64], 3, {"decode_steps": None, "verify_steps": None}, [])
-    assert "how many steps drafted nothing is not known" in found
+def test_steps_beyond_the_draft_s_positions_are_counted() -> None:
+    """A prompt of 1: the decode steps begin at lengths 2, 4, 5 and 9, and three drafts more are to fit into 8."""
+    assert warned(draft(8), 1, 0, 3, 0) == [
+        "the draft has positions for 8 tokens, and 1 requests outgrew them: 1 of 4 decode steps began where it cannot "
+        "draft, and lower acceptance"
+    ]
+    (found,) = warned(draft(7), 1, 0, 3, 0)
+    assert "2 of 4 decode steps" in found
+    (found,) = warned(draft(64), 1, 0, prompt_tokens=100)
+    assert "2 of 2 decode steps" in found
+    assert warned(draft(12), 1, 0, 3, 0) == []
 
 
 @pytest.mark.parametrize("checkpoints", [{}, {"draft": {"fingerprint": "f"}}, draft(None), draft(10**6)])
 def test_where_nothing_is_known_or_wrong_nothing_is_said(checkpoints: dict[str, Any]) -> None:
-    assert checkpoint_warnings(checkpoints, [64], 3, POOLED, []) == []
+    assert warned(checkpoints, 1, 1) == []
 
 
 def test_other_tokens_in_the_draft_s_vocabulary() -> None:
-    (found,) = checkpoint_warnings(draft(None, vocabulary_differences=2), [], 3, POOLED, [])
+    (found,) = warned(draft(None, vocabulary_differences=2), 1)
     assert "2 entries of the draft's vocabulary differ" in found
-    assert checkpoint_warnings(draft(None, vocabulary_differences=0), [], 3, POOLED, []) == []
+    assert warned(draft(None, vocabulary_differences=0), 1) == []
 
 
 def test_the_summary_names_conversations_of_which_a_turn_was_refused() -> None:
@@ -57,13 +53,3 @@ def test_the_summary_names_conversations_of_which_a_turn_was_refused() -> None:
         "the chat template or the tokenizer does not take a later turn of late (1 in all): these conversations FAILED "
         "there"
     ]
-
-
-def test_the_summary_counts_what_a_short_draft_left_undrafted() -> None:
-    """Prompts of 1 token and replies of 1 + 2 + 2 tokens; a draft with 8 positions, 3 drafts a step."""
-    found = summarize([request(0, 1, 1)], manifest(checkpoints=draft(8)))
-    assert found["warnings"] == [
-        "the draft has positions for 8 tokens, and 1 of 1 requests came within 3 tokens of them or went beyond: "
-        "0 of 2 decode steps drafted nothing"
-    ]
-    assert summarize([request(0, 1, 1)], manifest(checkpoints=draft(9)))["warnings"] == []

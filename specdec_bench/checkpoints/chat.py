@@ -16,7 +16,7 @@ from specdec_bench.errors import ConfigError, EngineUnavailableError
 
 logger = logging.getLogger(__name__)
 
-TEMPLATE_TIME_LIMIT_S = 3.0
+TEMPLATE_TIME_LIMIT_S = 5.0
 """For one conversation. A template takes milliseconds; what it says may be code that does not end."""
 
 

@@ -48,7 +48,8 @@ def checkpoint_warnings(manifest: Manifest, reach: DraftReach, refused_prompts: 
     if reach.num_beyond:
         warnings.append(
             f"the draft has positions for {reach.positions} tokens, and {reach.num_requests} requests outgrew them: "
-            f"{reach.num_beyond} of {reach.num_steps} decode steps began where it cannot draft, and lower acceptance"
+            f"at least {reach.num_beyond} of {reach.num_steps} decode steps began where it cannot draft, which lowers "
+            "acceptance"
         )
     if num_differing := manifest.checkpoints.get("draft", {}).get("vocabulary_differences"):
         warnings.append(

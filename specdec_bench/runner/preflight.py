@@ -143,10 +143,23 @@ def fingerprints(config: ExperimentConfig, facts: dict[str, CheckpointFacts], *,
         folder = facts[role].folder
         if Path(resolve(path)).is_dir() is of_hub:
             continue
-        weights = None if role == "tokenizer" else read_weights(folder)
+        weights = None if role == "tokenizer" else _weights(folder)
         found[role] = checkpoint_fingerprint(path, folder, revision) | {
-            "facts": facts[role].summary() | {"weights": None if weights is None else weights.summary()}
+            "facts": facts[role].summary() | {"weights": weights}
         }
         if role == "draft" and "target" in facts:
             found[role]["vocabulary_differences"] = vocabulary_differences(facts["target"], facts["draft"])
     return found
+
+
+def _weights(folder: Path) -> dict[str, Any] | None:
+    """Returns what the manifest says of a folder's weights.
+
+    Those that were to be checked have been. Others may be a part of what is in the folder's index (a checkpoint in two
+    formats, of which one was fetched): then the manifest says what is amiss with the rest.
+    """
+    try:
+        weights = read_weights(folder)
+    except ConfigError as error:
+        return {"error": str(error)}
+    return None if weights is None else weights.summary()

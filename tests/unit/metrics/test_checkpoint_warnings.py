@@ -23,8 +23,8 @@ def warned(checkpoints: dict[str, Any], *accepted: int, prompt_tokens: int = 1) 
 def test_steps_beyond_the_draft_s_positions_are_counted() -> None:
     """A prompt of 1: the decode steps begin at lengths 2, 4, 5 and 9, and three drafts more are to fit into 8."""
     assert warned(draft(8), 1, 0, 3, 0) == [
-        "the draft has positions for 8 tokens, and 1 requests outgrew them: 1 of 4 decode steps began where it cannot "
-        "draft, and lower acceptance"
+        "the draft has positions for 8 tokens, and 1 requests outgrew them: at least 1 of 4 decode steps began where "
+        "it cannot draft, which lowers acceptance"
     ]
     (found,) = warned(draft(7), 1, 0, 3, 0)
     assert "2 of 4 decode steps" in found

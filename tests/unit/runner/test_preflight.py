@@ -120,7 +120,12 @@ def test_weights_that_cannot_be_are_named(variant: Variant, engine: str) -> None
     refused(experiment(engine, folder), r"model\.safetensors: has no safetensors header")
     (folder / "model.safetensors").unlink()
     refused(experiment(engine, folder), r"target: holds no weights")
-    prepare(experiment("vllm", folder, extra_args={"load_format": "dummy"}), ONE_TURN)
+    config = experiment("vllm", folder, extra_args={"load_format": "dummy"})
+    facts = prepare(config, ONE_TURN).facts
+    assert fingerprints(config, facts, of_hub=False)["target"]["facts"]["weights"] is None
+    (folder / "model.safetensors").write_bytes(b"of another format, which is not loaded")
+    kept = fingerprints(config, prepare(config, ONE_TURN).facts, of_hub=False)["target"]["facts"]["weights"]
+    assert "model.safetensors: has no safetensors header" in kept["error"]
 
 
 def test_the_draft_s_weights_are_looked_at_too(variant: Variant) -> None:

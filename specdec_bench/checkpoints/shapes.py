@@ -23,9 +23,12 @@ _LLAMA_LIKE = frozenset(
 )
 """Model types whose layers are all alike and named as Llama's. Of others nothing is known here."""
 
+_IN_EVERY_LAYER = "self_attn.q_proj.weight"
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
 
 def check_shapes(folder: Path, config: dict[str, Any], weights: Weights) -> None:
-    """Refuses tensors of another shape than the configuration gives them, where that is certain.
+    """Refuses tensors that are missing or of another shape than the configuration gives them, where that is certain.
 
     Nothing is said of other architectures, of quantized weights, and of checkpoints with code of their own.
 
@@ -36,11 +39,21 @@ def check_shapes(folder: Path, config: dict[str, Any], weights: Weights) -> None
         return
     if not all(name.endswith("ForCausalLM") for name in map(str, config.get("architectures") or [])):
         return
+    if any(tensor.dtype not in _FLOATS for tensor in weights.tensors.values()):
+        return
+    num_layers = config.get("num_hidden_layers")
+    if isinstance(num_layers, int) and any(name.startswith("model.layers.") for name in weights.tensors):
+        for name in ("model.embed_tokens.weight", *(f"model.layers.{i}.{_IN_EVERY_LAYER}" for i in range(num_layers))):
+            if name not in weights.tensors:
+                raise ConfigError(
+                    f"{folder / weights.files[0]}: tensor {name} is missing, and config.json has num_hidden_layers="
+                    f"{num_layers}; complete the download, or the two are of different models"
+                )
     expected = _expected_shapes(config)
     for name, tensor in weights.tensors.items():
         part = name.partition("model.layers.")[2].partition(".")[2] if name.startswith("model.layers.") else name
         shape = expected.get(part)
-        if shape is not None and tensor.dtype in ("F64", "F32", "F16", "BF16") and tensor.shape != shape:
+        if shape is not None and tensor.shape != shape:
             raise ConfigError(
                 f"{folder / tensor.file}: tensor {name} has the shape {list(tensor.shape)}, and {list(shape)} by "
                 "config.json; the two are of different models"

@@ -196,6 +196,13 @@ def test_of_what_is_not_certain_nothing_is_said(tmp_path: Path, changes: dict[st
     shapes(tmp_path, LLAMA | changes, **{"model.norm.weight": [9]})
 
 
+def test_a_tensor_that_is_missing_is_named(tmp_path: Path) -> None:
+    shapes(tmp_path, LLAMA | {"num_hidden_layers": 1})
+    with pytest.raises(ConfigError, match=r"tensor model\.layers\.1\.self_attn\.q_proj\.weight is missing, .*layers=2"):
+        shapes(tmp_path, LLAMA | {"num_hidden_layers": 2})
+    shapes(tmp_path, LLAMA | {"num_hidden_layers": 2}, dtype="I8")  # packed: its tensors have other names
+
+
 def test_packed_integers_have_shapes_of_their_own(tmp_path: Path) -> None:
     shapes(tmp_path, LLAMA, dtype="I8", **{"model.norm.weight": [9]})
 

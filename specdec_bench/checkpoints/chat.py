@@ -52,13 +52,14 @@ class ChatPrompter:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(
                 str(folder), trust_remote_code=model.trust_remote_code
             )
+            stops = {*target.end_token_ids, *own.tokenizer_end_token_ids, self._tokenizer.eos_token_id}
+            added = {token.content: i for i, token in self._tokenizer.added_tokens_decoder.items() if token.special}
+            special = dict(zip(self._tokenizer.all_special_tokens, self._tokenizer.all_special_ids, strict=True))
         self._model = model
         self._ordinary_token_ids: list[int] | None = None
-        stops = {*target.end_token_ids, *own.tokenizer_end_token_ids, self._tokenizer.eos_token_id}
         self.stop_token_ids = tuple(sorted(stops - {None}))
         self._bos = self._beginning_of_sequence()
-        added = {token.content: i for i, token in self._tokenizer.added_tokens_decoder.items() if token.special}
-        special = dict(zip(self._tokenizer.all_special_tokens, self._tokenizer.all_special_ids, strict=True)) | added
+        special |= added
         special.pop(self._tokenizer.unk_token, None)
         self._control_ids = frozenset(special.values())
         self._control = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
@@ -189,7 +190,8 @@ class ChatPrompter:
 
     def _name_as_text(self, name: str) -> list[int]:
         """Returns a special token's name as the ids of its characters; where that is impossible, says so once."""
-        ids = list(self._tokenizer(name, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        with one_line(f"the tokenizer of {self._model.path} fails"):
+            ids = list(self._tokenizer(name, add_special_tokens=False, split_special_tokens=True)["input_ids"])
         if self._control_ids.intersection(ids) and name not in self._told:
             self._told.add(name)
             logger.warning("%s stands in a prompt; this tokenizer cannot encode it as text: it acts as a token", name)

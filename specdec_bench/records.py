@@ -14,7 +14,8 @@ Phase = Literal["warmup", "measure"]
 RunStatus = Literal["started", "finished", "failed", "interrupted"]
 FinishReason = Literal["stop", "length"]
 AcceptanceSource = Literal["engine_request", "engine_total", "stream"]
-ErrorKind = Literal["engine_error", "context_overflow", "interrupted"]
+ErrorKind = Literal["engine_error", "context_overflow", "interrupted", "encoding_error"]
+"""The last is a turn that the chat template or the tokenizer does not take."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,7 +173,7 @@ class RequestRecord(Record, frozen=True, kw_only=True):
     phase: Phase
     scheduled_ns: int
     sent_ns: int | None
-    """`None`: never sent (it did not fit the model's context)."""
+    """`None`: never sent (it did not fit the model's context, or could not be encoded)."""
     prompt_token_ids: tuple[int, ...]
     output_token_ids: tuple[int, ...] = ()
     steps: tuple[Step, ...] = ()
@@ -221,7 +222,9 @@ class Manifest(Record, frozen=True, kw_only=True):
     environment: dict[str, Any] = {}
     """Hardware and installed versions, read by the process that measures."""
     checkpoints: dict[str, Any] = {}
-    """Fingerprints by role: target, draft, tokenizer."""
+    """By role (target, draft, tokenizer): the files' fingerprint, and `facts`, what the files say: each with the file
+    that says it. `end_token_ids` of the target are those at which requests ended; `vocabulary_differences` of a draft
+    the entries that only one of the two vocabularies has."""
     dataset: dict[str, Any] = {}
     """Name, sha256 of the selected prompts, counts by category; once the engine is up also `dropped`: the conversations
     that do not fit the model's context from the first, by id, with the tokens that they need."""

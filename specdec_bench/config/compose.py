@@ -128,7 +128,11 @@ def _complete(config: ExperimentConfig, largest_concurrency: int) -> ExperimentC
     if isinstance(config.spec, CheckpointSpec) and not isinstance(config.engine, SyntheticEngine):
         draft = draft_checkpoint(config)
         if draft is not None:
-            config.spec.draft = DraftCheckpoint(path=_absolute(draft.path), revision=draft.revision)
+            config.spec.draft = DraftCheckpoint(
+                path=_absolute(draft.path),
+                revision=draft.revision,
+                allow_vocabulary_differences=draft.allow_vocabulary_differences,
+            )
     if isinstance(config.engine, LLMAPIEngine | SGLangEngine | VLLMEngine) and config.engine.max_num_seqs is None:
         assert isinstance(config.load, ClosedLoad)
         config.engine.max_num_seqs = max(config.load.concurrency, largest_concurrency)

@@ -72,6 +72,13 @@ class EngineSupport:
     """Sampling settings that it cannot have (together), and why."""
     greedy: Mapping[str, str] = field(default_factory=dict)
     """Methods that run at temperature 0 only, and why."""
+    model_types: tuple[str, ...] | None = None
+    """Where it keeps the types of model that it knows beside transformers', as module:name; None: not known."""
+    stops_drafting: bool = False
+    """It goes on without the draft once a request has outgrown its positions; others go wrong there."""
+    long_draft_variable: str | None = None
+    """It gives the draft the target's context, whatever the requests need of it, and does not start where that exceeds
+    the draft's positions, unless this environment variable is set."""
 
 
 _LLM_API_SAMPLING = {
@@ -82,6 +89,7 @@ _LLM_API_SAMPLING = {
 ENGINES: Mapping[str, EngineSupport] = {
     "transformers": EngineSupport(
         package="transformers",
+        model_types=(),
         methods={
             "none": {},
             "ngram": {"draft_length": ANY, "ngram_min": (1,), "ngram_max": ANY},
@@ -95,6 +103,8 @@ ENGINES: Mapping[str, EngineSupport] = {
     ),
     "vllm": EngineSupport(
         package="vllm",
+        model_types=("vllm.transformers_utils.config:_CONFIG_REGISTRY",),
+        stops_drafting=True,
         methods={
             "none": {},
             "ngram": {"draft_length": ANY, "ngram_min": ANY, "ngram_max": ANY},
@@ -115,6 +125,8 @@ ENGINES: Mapping[str, EngineSupport] = {
     ),
     "sglang": EngineSupport(
         package="sglang",
+        model_types=("sglang.srt.utils.hf_transformers.common:_CONFIG_REGISTRY",),
+        long_draft_variable="SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN",
         methods={
             "none": {},
             "ngram": {"draft_length": ANY, "ngram_min": (1,), "ngram_max": ANY, "topk": ANY, "num_draft_tokens": ANY},

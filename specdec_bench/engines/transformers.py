@@ -12,7 +12,9 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from specdec_bench.config.checkpoints import check_vocabulary, draft_checkpoint, resolve
+from specdec_bench.checkpoints.checks import check_vocabulary
+from specdec_bench.checkpoints.facts import context_length
+from specdec_bench.config.checkpoints import draft_checkpoint, resolve
 from specdec_bench.config.schema import DraftModelSpec, ExperimentConfig, NgramSpec, TransformersEngine
 from specdec_bench.errors import ConfigError, EngineError, EngineUnavailableError
 from specdec_bench.records import AcceptanceCounters, Chunk, EngineDescription, FinishReason, GenerationRequest
@@ -153,8 +155,7 @@ class TransformersAdapter:
 
     def describe(self) -> EngineDescription:
         """Returns what was loaded, and how."""
-        config = self._target.config.get_text_config()
-        limit = self._config.model.max_seq_len or getattr(config, "max_position_embeddings", None)
+        limit = self._config.model.max_seq_len or context_length(self._target.config.to_dict())
         return EngineDescription(
             arguments=self._arguments,
             resolved={

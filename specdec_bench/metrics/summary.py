@@ -1,9 +1,10 @@
 """summary.json: every figure of a run, a function of its requests and its manifest alone.
 
-Shape: `warnings` (of what was asked for, where it bends the figures), `requests` (finished, failed, skipped,
-interrupted, warmup, conversations, skipped_prompts), `prompt_tokens` (their distribution), `acceptance` (source,
-cross_check, pooled, macro, macro_by_conversation, by_category), `latency`, `latency_by_category`, `throughput`,
-`merged_chunks`, `merged_share`, `client` (lateness_ms, saturated), `definitions`. Undefined is null.
+Shape: `warnings` (of what was asked for and of the checkpoints, where it bends the figures), `requests` (finished,
+failed, skipped, interrupted, warmup, conversations, skipped_prompts), `prompt_tokens` (their distribution),
+`acceptance` (source, cross_check, pooled, macro, macro_by_conversation, by_category), `latency`,
+`latency_by_category`, `throughput`, `merged_chunks`, `merged_share`, `client` (lateness_ms, saturated), `definitions`.
+Undefined is null.
 """
 
 import json
@@ -22,6 +23,7 @@ from specdec_bench.metrics.acceptance import (
     numbered,
     request_acceptance,
 )
+from specdec_bench.metrics.checkpoint_warnings import DraftReach, checkpoint_warnings
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.distribution import describe
 from specdec_bench.metrics.timing import Timings
@@ -37,7 +39,8 @@ class Samples:
     The lists have one entry a finished request of the measured window.
     """
 
-    def __init__(self, records: Iterable[RequestRecord]) -> None:
+    def __init__(self, records: Iterable[RequestRecord], manifest: Manifest | None = None) -> None:
+        self.reach = DraftReach(manifest)
         self.outcomes = dict.fromkeys(("finished", "failed", "skipped", "interrupted", "warmup"), 0)
         self.acceptance: list[RequestAcceptance] = []
         self.categories: list[str] = []
@@ -45,6 +48,8 @@ class Samples:
         self.prompt_tokens = array("q")
         self.skipped_prompts: dict[str, None] = {}
         """The ids of conversations that outgrew the model's context, each once, in the order of the requests."""
+        self.refused_prompts: dict[str, None] = {}
+        """The ids of conversations of which a later turn could not be encoded, each once."""
         self.sources: set[str | None] = set()
         self.timings = Timings()
         self.timed_categories: list[str] = []
@@ -57,8 +62,11 @@ class Samples:
         self.outcomes[outcome] += 1
         if outcome == "skipped":
             self.skipped_prompts[record.prompt_id] = None
+        if record.error is not None and record.error.kind == "encoding_error":
+            self.refused_prompts[record.prompt_id] = None
         if outcome != "finished":
             return
+        self.reach.add(record)
         self.acceptance.append(request_acceptance(record))
         self.categories.append(record.category)
         self.prompt_tokens.append(len(record.prompt_token_ids))
@@ -76,7 +84,7 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
         ValueError: acceptance comes from different sources within the run, which no adapter may do.
     """
     if not isinstance(samples, Samples):
-        samples = Samples(samples)
+        samples = Samples(samples, manifest)
     timings = samples.timings
     if len(samples.sources) > 1:
         raise ValueError(f"acceptance comes from several sources within one run: {sorted(map(str, samples.sources))}")
@@ -86,7 +94,8 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
         "status": manifest.status,
         "partial": manifest.status != "finished",
         "synthetic": manifest.synthetic,
-        "warnings": _warnings(manifest.config),
+        "warnings": _warnings(manifest.config)
+        + checkpoint_warnings(manifest, samples.reach, list(samples.refused_prompts)),
         "requests": {
             **samples.outcomes,
             "conversations": len(set(samples.conversations)),

@@ -16,12 +16,13 @@ from dataclasses import asdict, dataclass
 
 from specdec_bench.archive.redact import redact_text, secret_values
 from specdec_bench.archive.writer import RequestWriter
+from specdec_bench.checkpoints.prompter import Prompter, first_requests
 from specdec_bench.config.identity import request_seed
 from specdec_bench.config.schema import ClosedLoad, ExperimentConfig
 from specdec_bench.engines.base import Engine
 from specdec_bench.engines.receive import LiveCounts, Received, receive
+from specdec_bench.errors import ConfigError
 from specdec_bench.load import closed
-from specdec_bench.prompting import Prompter, first_requests
 from specdec_bench.records import (
     AcceptanceSource,
     GenerationRequest,
@@ -53,7 +54,18 @@ class Measurement:
         engine: Engine,
         prompter: Prompter,
         writer: RequestWriter,
+        first_token_ids: list[tuple[int, ...]] | None = None,
     ) -> None:
+        """Takes a cell.
+
+        Args:
+            config: the experiment.
+            prompts: its conversations.
+            engine: started.
+            prompter: of its model.
+            writer: where the records go.
+            first_token_ids: of each conversation's first request, where they are encoded already.
+        """
         self.live = LiveCounts()
         self.lateness = LoopLateness()
         self.phase: Phase = "warmup"
@@ -67,17 +79,15 @@ class Measurement:
         self._max_seq_len = engine.describe().max_seq_len
         own_stops = () if config.sampling.ignore_eos else prompter.stop_token_ids
         self._stops = tuple(sorted({*own_stops, *config.sampling.stop_token_ids}))
+        if first_token_ids is None:
+            first_token_ids = first_requests(prompter, prompts)
+        self._first_token_ids = first_token_ids
         self._encoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
 
     @property
     def num_requests(self) -> int:
         """Requests of the measured window, if every conversation reaches its last turn."""
         return self._config.load.repeats * sum(len(prompt.turns) for prompt in self._prompts)
-
-    @functools.cached_property
-    def encoded(self) -> list[tuple[int, ...]]:
-        """The token ids of every conversation's first request."""
-        return first_requests(self._prompter, self._prompts)
 
     @functools.cached_property
     def dropped(self) -> dict[str, int]:
@@ -90,7 +100,7 @@ class Measurement:
             return {}
         needed = (
             (prompt.prompt_id, len(token_ids) + self._max_new_tokens(prompt))
-            for prompt, token_ids in zip(self._prompts, self.encoded, strict=True)
+            for prompt, token_ids in zip(self._prompts, self._first_token_ids, strict=True)
         )
         return {prompt_id: num_tokens for prompt_id, num_tokens in needed if num_tokens > self._max_seq_len}
 
@@ -111,7 +121,7 @@ class Measurement:
             self._encoding.shutdown(wait=False, cancel_futures=True)
 
     def _conversations(self, repeat: int) -> Iterator[Conversation]:
-        return (Conversation(p, repeat, ids) for p, ids in zip(self._prompts, self.encoded, strict=True))
+        return (Conversation(p, repeat, ids) for p, ids in zip(self._prompts, self._first_token_ids, strict=True))
 
     async def _warm_up(self, conversation: Conversation) -> None:
         """Sends the first turn only."""
@@ -127,13 +137,39 @@ class Measurement:
             if record.error is not None:
                 return
             if turn + 1 < len(prompt.turns):
-                token_ids = await asyncio.get_running_loop().run_in_executor(
-                    self._encoding, self._next_turn, prompt, replies, record.output_token_ids
-                )
+                try:
+                    token_ids = await asyncio.get_running_loop().run_in_executor(
+                        self._encoding, self._next_turn, prompt, replies, record.output_token_ids
+                    )
+                except ConfigError as error:
+                    self._refuse(conversation, turn + 1, str(error))
+                    return
 
     def _next_turn(self, prompt: Prompt, replies: list[str], output_token_ids: tuple[int, ...]) -> tuple[int, ...]:
         replies.append(self._prompter.reply(output_token_ids))
         return self._prompter.encode(prompt.system, prompt.turns[: len(replies) + 1], replies)
+
+    def _refuse(self, conversation: Conversation, turn: int, reason: str) -> None:
+        """Records a turn that could not be encoded, and so was never sent: its conversation ends there."""
+        prompt = conversation.prompt
+        record = RequestRecord(
+            request_id=f"{prompt.prompt_id}/{turn}/{conversation.repeat}",
+            prompt_id=prompt.prompt_id,
+            category=prompt.category,
+            turn=turn,
+            repeat=conversation.repeat,
+            phase=self.phase,
+            scheduled_ns=time.perf_counter_ns(),
+            sent_ns=None,
+            prompt_token_ids=(),
+            seed=request_seed(self._config.seed, prompt.prompt_id, turn, conversation.repeat),
+            error=RequestError(
+                kind="encoding_error",
+                message=redact_text(f"prompt {prompt.prompt_id}, turn {turn + 1}: {reason}", self._secrets),
+            ),
+        )
+        self._writer.append(record)
+        self._count(record)
 
     async def _request(self, conversation: Conversation, turn: int, token_ids: tuple[int, ...]) -> RequestRecord:
         """Sends one turn and hands its record to the writer.

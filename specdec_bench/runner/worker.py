@@ -15,21 +15,17 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from specdec_bench import prompting
 from specdec_bench.archive import provenance
-from specdec_bench.archive.fingerprint import checkpoint_fingerprint
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.writer import RequestWriter
-from specdec_bench.config.checkpoints import checkpoint_roles, resolve
-from specdec_bench.config.schema import ExperimentConfig
 from specdec_bench.engines.base import Engine, create
 from specdec_bench.errors import ConfigError, SpecDecBenchError
 from specdec_bench.records import EngineDescription, RequestRecord
+from specdec_bench.runner import preflight
 from specdec_bench.runner.measure import Measurement
 from specdec_bench.runner.messages import Done, Failed, Interrupt, Progress, RunCell, Started
 
@@ -86,8 +82,9 @@ class Worker:
 
     async def _run(self, cell: RunCell) -> None:
         config = cell.config
-        prompter = prompting.create(config)
-        checkpoints = _local_fingerprints(config)
+        prepared = preflight.prepare(config, cell.prompts)
+        prompter = prepared.prompter
+        checkpoints = preflight.fingerprints(config, prepared.facts, of_hub=False)
         _check_fingerprints(cell.expected_checkpoints, checkpoints)
         reused = self._engine is not None
         if self._engine is None:
@@ -98,12 +95,14 @@ class Worker:
         else:
             await self._engine.reset()
         engine = self._engine
-        checkpoints |= _hub_fingerprints(config)
+        checkpoints |= preflight.fingerprints(config, prepared.facts, of_hub=True)
         _check_fingerprints(cell.expected_checkpoints, checkpoints)
+        if "target" in checkpoints:
+            checkpoints["target"]["end_token_ids"] = list(prompter.stop_token_ids)
         run = RunDirectory.open(cell.run_dir)
         interrupted = False
         with RequestWriter(run.requests_path) as writer:
-            measurement = Measurement(config, cell.prompts, engine, prompter, writer)
+            measurement = Measurement(config, cell.prompts, engine, prompter, writer, prepared.first_token_ids)
             self._send(
                 Started(
                     description=_describe(engine),
@@ -198,27 +197,6 @@ def _plain(value: Any) -> Any:
 
 def _replies(run: RunDirectory) -> Iterator[RequestRecord]:
     return (record for record in run.requests() if record.phase == "measure" and record.output_token_ids)
-
-
-def _local_fingerprints(config: ExperimentConfig) -> dict[str, object]:
-    """Returns fingerprints of the checkpoints that are folders here, before their weights load."""
-    return {
-        role: checkpoint_fingerprint(path, resolve(path), revision)
-        for role, (path, revision) in checkpoint_roles(config).items()
-        if Path(resolve(path)).is_dir()
-    }
-
-
-def _hub_fingerprints(config: ExperimentConfig) -> dict[str, object]:
-    """Returns fingerprints of the hub checkpoints, from the folder that loading them filled."""
-    found: dict[str, object] = {}
-    for role, (path, revision) in checkpoint_roles(config).items():
-        if not Path(resolve(path)).is_dir():
-            from huggingface_hub import snapshot_download
-
-            folder = snapshot_download(path, revision=revision, local_files_only=True)
-            found[role] = checkpoint_fingerprint(path, folder, revision)
-    return found
 
 
 def _check_fingerprints(expected: dict[str, object] | None, found: dict[str, object]) -> None:

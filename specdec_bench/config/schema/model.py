@@ -17,6 +17,9 @@ class DraftCheckpoint:
     path: str | None = None
     """As `model.path`."""
     revision: str | None = None
+    allow_vocabulary_differences: bool = False
+    """Takes a draft some entries of whose vocabulary are other tokens than the target's: a renamed filler token, say.
+    Their number is in the manifest. Where such tokens are drafted, fewer drafts are accepted."""
 
 
 @dataclass(kw_only=True)

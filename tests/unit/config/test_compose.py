@@ -8,9 +8,9 @@ from hydra import compose as hydra_compose
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 
+from specdec_bench.checkpoints.checks import check_checkpoints
 from specdec_bench.cli import CONF
 from specdec_bench.config import compose
-from specdec_bench.config.checkpoints import check_checkpoints
 from specdec_bench.config.identity import engine_key, request_seed
 from specdec_bench.config.schema import (
     OPTIONS,

@@ -10,9 +10,10 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from specdec_bench import datasets
+from specdec_bench.checkpoints.chat import ChatPrompter
+from specdec_bench.checkpoints.prompter import BytePrompter, first_request, first_requests
 from specdec_bench.config.schema import ModelConfig, RandomDataset
 from specdec_bench.errors import ConfigError
-from specdec_bench.prompting import BytePrompter, ChatPrompter, first_request, first_requests
 from specdec_bench.records import Prompt, RandomTokens
 
 

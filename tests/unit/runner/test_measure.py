@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from specdec_bench.archive import RequestWriter, codec
+from specdec_bench.checkpoints.prompter import BytePrompter
 from specdec_bench.config.identity import request_seed
 from specdec_bench.config.schema import (
     ClosedLoad,
@@ -24,7 +25,7 @@ from specdec_bench.config.schema import (
     SyntheticEngine,
 )
 from specdec_bench.engines.base import Engine, create
-from specdec_bench.prompting import BytePrompter
+from specdec_bench.errors import ConfigError
 from specdec_bench.records import (
     AcceptanceCounters,
     AcceptanceSource,
@@ -128,6 +129,35 @@ class Remembering:
 
 
 # ---------------------------------------------------------------- order, warm-up, repeats
+
+
+class Refusing(BytePrompter):
+    """Takes no conversation with a reply."""
+
+    def encode(self, system: str | None, turns: Sequence[str], replies: Sequence[str]) -> tuple[int, ...]:
+        if replies:
+            raise ConfigError("the chat template refuses the conversation: only one turn")
+        return super().encode(system, turns, replies)
+
+
+def test_a_later_turn_that_is_refused_fails_its_conversation_alone(tmp_path: Path) -> None:
+    prompts = [prompt("a", 1), prompt("b", 3), prompt("c", 1)]
+    path = tmp_path / "requests.jsonl"
+    with RequestWriter(path) as writer:
+        config = experiment()
+        measurement = Measurement(config, prompts, create(config), Refusing(256), writer)
+        asyncio.run(measurement.run())
+    decoder = msgspec.json.Decoder(RequestRecord)
+    records = {record.request_id: record for record in (decoder.decode(x) for x in path.read_bytes().splitlines())}
+    assert list(records) == ["a/0/0", "b/0/0", "b/1/0", "c/0/0"]
+    refused = records.pop("b/1/0")
+    assert refused.error is not None
+    assert refused.error.kind == "encoding_error"
+    assert refused.error.message == "prompt b, turn 2: the chat template refuses the conversation: only one turn"
+    assert (refused.sent_ns, refused.prompt_token_ids, refused.steps) == (None, (), ())
+    assert all(record.error is None for record in records.values())
+    live = measurement.live
+    assert (live.finished, live.failed, live.first_error) == (3, 1, refused.error.message)
 
 
 def test_turns_follow_each_other_and_conversations_too(measure: Measure) -> None:

@@ -226,7 +226,7 @@ class TensorRTLLMAdapter:
             raise
         except RequestError as error:
             is_over = True
-            raise EngineError(f"TensorRT-LLM: {named(error)}") from error
+            raise EngineError(f"TensorRT-LLM: {gist(error)}") from error
         except Exception as error:  # what is not one request's shuts TensorRT-LLM down (its _handle_background_error)
             is_over = True
             raise EngineDiedError(f"TensorRT-LLM died: {named(error)}") from error

@@ -146,7 +146,7 @@ def _preemptions(counts: Sequence[int | None]) -> dict[str, int | None]:
 
 
 def _engine_warnings(manifest: Manifest, preemptions: dict[str, int | None], num_finished: int) -> list[str]:
-    """Returns what the engine made of what was asked for, where it is something else, and what the load could not be."""
+    """Returns what the engine made of the settings and the requests, and the concurrency that could not be."""
     warnings = [
         f"{difference['name']}: {difference['asked']} was asked for, the engine has {difference['got']}"
         for difference in manifest.engine.get("differences", ())

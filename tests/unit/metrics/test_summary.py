@@ -47,6 +47,8 @@ def test_a_run_of_two_requests_by_hand() -> None:
         "warmup": 0,
         "conversations": 2,
         "skipped_prompts": [],
+        "preempted": None,
+        "preemptions": None,
     }
     assert found["warnings"] == []
     assert (found["prompt_tokens"]["count"], found["prompt_tokens"]["max"]) == (2, 1.0)

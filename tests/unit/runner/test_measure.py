@@ -33,6 +33,7 @@ from specdec_bench.records import (
     GenerationRequest,
     Prompt,
     RequestRecord,
+    RequestSampling,
 )
 from specdec_bench.runner.measure import Measurement
 
@@ -94,7 +95,7 @@ class Remembering:
     """Answers every request with these chunks and keeps what it was asked, resets included."""
 
     def __init__(self, *chunks: Chunk, totals: AcceptanceCounters | None = None, pause_s: float = 0.0) -> None:
-        self._chunks = chunks or (Chunk([65, 66], 0, 0, finish_reason="length"),)
+        self._chunks = chunks or (Chunk([65, 66, 67, 68, 69, 70, 71, 72], 0, 0, finish_reason="length"),)
         self._totals = totals
         self._pause_s = pause_s
         self.asked: list[GenerationRequest] = []
@@ -120,6 +121,9 @@ class Remembering:
 
     def counters(self) -> AcceptanceCounters | None:
         return self._totals
+
+    def read_back(self, sampling: RequestSampling) -> dict[str, Any]:
+        return msgspec.structs.asdict(sampling)
 
     def describe(self) -> EngineDescription:
         return EngineDescription(arguments={}, resolved={}, max_seq_len=None, num_accelerators=0, reproducible=True)

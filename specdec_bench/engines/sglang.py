@@ -128,7 +128,7 @@ class SGLangAdapter:
             "temperature": 0.0 if is_greedy else made.temperature,
             "top_p": made.top_p,
             "top_k": 0 if made.top_k >= sglang_arguments.ALL_TOKENS else made.top_k,
-            "seed": None,
+            "seed": f"{sglang_arguments.FIXED['random_seed']} for all requests",
             "stop_token_ids": made.stop_token_ids or (),
         }
 

@@ -73,7 +73,8 @@ def gist(error: BaseException) -> str:
     reasons = getattr(error, "errors", None)
     if callable(reasons):
         with contextlib.suppress(Exception):  # whatever else has an attribute of that name
-            return "; ".join(" ".join(str(reason["msg"]).split()) for reason in reasons())
+            found = (".".join([*map(str, reason["loc"])]) + f": {reason['msg']}" for reason in reasons())
+            return "; ".join(" ".join(reason.removeprefix(": ").split()) for reason in found)
     return (str(error).strip() or "no message").splitlines()[0]
 
 

@@ -73,8 +73,8 @@ def gist(error: BaseException) -> str:
     reasons = getattr(error, "errors", None)
     if callable(reasons):
         with contextlib.suppress(Exception):  # whatever else has an attribute of that name
-            found = (".".join([*map(str, reason["loc"])]) + f": {reason['msg']}" for reason in reasons())
-            return "; ".join(" ".join(reason.removeprefix(": ").split()) for reason in found)
+            told = [(".".join(map(str, reason["loc"])), " ".join(reason["msg"].split())) for reason in reasons()]
+            return "; ".join(f"{place}: {message}" if place else message for place, message in told)
     return (str(error).strip() or "no message").splitlines()[0]
 
 

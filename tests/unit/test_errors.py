@@ -17,7 +17,7 @@ def refused(**values: object) -> Exception:
     return caught.value
 
 
-class WithErrors(Exception):
+class OtherError(Exception):
     """Has something of pydantic's name that is something else."""
 
     def errors(self) -> int:
@@ -30,7 +30,7 @@ class WithErrors(Exception):
         (KeyError("x"), "KeyError: 'x'"),
         (TimeoutError(), "TimeoutError: no message"),
         (RuntimeError("\n  out of pages\nin the second line"), "RuntimeError: out of pages"),
-        (WithErrors("as it is"), "WithErrors: as it is"),
+        (OtherError("as it is"), "OtherError: as it is"),
     ],
 )
 def test_the_kind_and_the_first_line(error: Exception, words: str) -> None:

@@ -279,7 +279,7 @@ def test_what_forces_the_overlap_scheduler_off_is_said(caplog: pytest.LogCapture
 def test_unknown_arguments_and_a_failing_start() -> None:
     with pytest.raises(ConfigError, match=r"engine\.extra_args\.sampler_tipe: .*did you mean sampler_type"):
         started(NoSpec(), TensorRTLLMEngine(max_num_seqs=4, extra_args={"sampler_tipe": 1}))
-    with pytest.raises(EngineError, match=r"did not start: ValidationError: enable_autotuner: Input should be a valid boolean"):
+    with pytest.raises(EngineError, match="did not start: ValidationError: enable_autotuner: Input should be a"):
         started(NoSpec(), TensorRTLLMEngine(max_num_seqs=4, extra_args={"enable_autotuner": "perhaps"}))
 
 

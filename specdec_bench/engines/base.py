@@ -20,8 +20,8 @@ from specdec_bench.records import (
 class Engine(Protocol):
     """One live engine: a target with its draft. All methods are called on one event loop.
 
-    An adapter's module offers `create(config) -> Engine`, imports its engine's package inside `start()`,
-    and is otherwise free.
+    An adapter's module offers `create(config) -> Engine`, imports its engine's package inside `start()`
+    and `read_back()`, and is otherwise free.
     """
 
     async def start(self) -> None:

@@ -108,7 +108,7 @@ class TransformersAdapter:
             self._engine_config.extra_args,
             known | set(SETTINGS),
             settings=SETTINGS,
-            fixed={},
+            fixed={"output_loading_info": True},
             engine=f"transformers {transformers.__version__}",
             reference="from_pretrained",
         )

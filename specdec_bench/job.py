@@ -133,6 +133,7 @@ def cell_of(
     prompts = {} if prompts is None else prompts
     if key not in prompts:
         prompts[key] = load_prompts(config)
+    compose.limit_batch(config, composed, len(prompts[key]))
     return Cell(config=config, prompts=prompts[key], command=command, overrides=overrides)
 
 

@@ -51,6 +51,7 @@ COLUMNS: Final[dict[str, Any]] = {
     "num_proposed": "Int64",
     "num_accepted": "Int64",
     "finish_reason": _STRING,
+    "num_preemptions": "Int64",
     "error": _STRING,
     "prompt_token_ids": "object",
     "output_token_ids": "object",
@@ -79,6 +80,7 @@ def load(path: str | Path) -> pd.DataFrame:
       the request alone, counted by `acceptance_source`. From `stream` the first is an upper bound and the last
       three are undefined; from `engine_total`, and in a failed request, all of them are. Plain decoding
       verifies nothing, and its length is 1.
+    - `num_preemptions` is undefined where the engine does not tell.
     - `step_*` hold one entry a chunk as received, the prefill's first; None where the engine does not tell.
     - `attrs["torn_lines"]`: requests left out because their process was killed while it wrote them.
 
@@ -152,6 +154,7 @@ def _request_values(record: RequestRecord) -> dict[str, Any]:
         **_acceptance(record),
         "acceptance_source": record.acceptance_source,
         "finish_reason": record.finish_reason,
+        "num_preemptions": record.num_preemptions,
         "error": None if record.error is None else f"{record.error.kind}: {record.error.message}",
         "prompt_token_ids": list(record.prompt_token_ids),
         "output_token_ids": list(record.output_token_ids),

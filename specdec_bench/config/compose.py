@@ -144,6 +144,21 @@ def _complete(config: ExperimentConfig, largest_concurrency: int) -> ExperimentC
     return config
 
 
+def limit_batch(config: ExperimentConfig, composed: DictConfig, num_prompts: int) -> None:
+    """Sizes an engine whose batch is left to the load by no more requests than there are conversations.
+
+    A cell, its baseline and the others of its sweep on the same dataset have as many, so that they stay alike.
+
+    Args:
+        config: of `experiment`; changed in place.
+        composed: what it was made of.
+        num_prompts: of the dataset, once.
+    """
+    if "max_num_seqs" in composed.engine and composed.engine.max_num_seqs is None:
+        most = max(num_prompts * config.load.repeats, 1)
+        config.engine.max_num_seqs = min(config.engine.max_num_seqs, most)  # type: ignore[attr-defined]
+
+
 def _template_text(path: str) -> str:
     """Returns the template file's text, so that the archive holds all that a replay needs.
 

@@ -7,14 +7,21 @@ from typing import Any, Protocol
 
 from specdec_bench.config.schema import OPTIONS, ClosedLoad, ExperimentConfig
 from specdec_bench.errors import ConfigError
-from specdec_bench.records import AcceptanceCounters, Chunk, EngineDescription, GenerationRequest, StepBatch
+from specdec_bench.records import (
+    AcceptanceCounters,
+    Chunk,
+    EngineDescription,
+    GenerationRequest,
+    RequestSampling,
+    StepBatch,
+)
 
 
 class Engine(Protocol):
     """One live engine: a target with its draft. All methods are called on one event loop.
 
-    An adapter's module offers `create(config) -> Engine`, imports its engine's package inside `start()`,
-    and is otherwise free.
+    An adapter's module offers `create(config) -> Engine`, imports its engine's package inside `start()`
+    and `read_back()`, and is otherwise free.
     """
 
     async def start(self) -> None:
@@ -26,12 +33,23 @@ class Engine(Protocol):
             EngineError: anything else.
         """
 
+    def read_back(self, sampling: RequestSampling) -> Mapping[str, Any]:
+        """Returns what the engine's own object makes of a request's sampling, by the names of RequestSampling's fields.
+
+        A greedy choice has temperature 0, whatever the engine calls it. Loads nothing but the engine's package, so
+        that it can be asked before `start()`.
+
+        Raises:
+            ConfigError: the engine refuses a value.
+            EngineUnavailableError: the package is missing.
+        """
+
     def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk | StepBatch]:
         """Generates for one request. Yields chunks with at least one new token id each, in order.
 
         An adapter that notes every step and its time by itself may yield many of them as one StepBatch.
 
-        The last chunk alone carries `finish_reason` and, where the engine has them, `counters`. An adapter
+        The last chunk alone carries `finish_reason` and, where the engine has them, `counters` and `made`. An adapter
         whose engine tells the step sets `num_proposed` and `num_accepted` on each chunk (0 and 0 on the
         prefill's). Proposals after a proposed stop token, and beyond the remaining tokens - 1, are not
         counted where the engine lets us see them. Closing the iterator early cancels the request.
@@ -182,6 +200,8 @@ def check_support(config: ExperimentConfig) -> None:
     """
     engine, spec, load = config.engine.name, config.spec, config.load
     support = ENGINES[engine]
+    if support.package is None and config.engine.extra_args:
+        raise ConfigError(f"engine.extra_args.{next(iter(config.engine.extra_args))}: engine={engine} has no arguments")
     if spec.name not in support.methods:
         others = [name for name, other in ENGINES.items() if spec.name in other.methods]
         raise ConfigError(

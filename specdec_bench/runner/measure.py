@@ -10,9 +10,11 @@ import functools
 import gc
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+
+import msgspec
 
 from specdec_bench.archive.redact import redact_text, secret_values
 from specdec_bench.archive.writer import RequestWriter
@@ -42,6 +44,26 @@ class Conversation:
     prompt: Prompt
     repeat: int
     first_token_ids: tuple[int, ...]
+
+
+def request_sampling(config: ExperimentConfig, own_stop_token_ids: Sequence[int]) -> RequestSampling:
+    """Returns the sampling that all requests of a cell share; their limits and seeds are set one by one.
+
+    Args:
+        config: the cell.
+        own_stop_token_ids: the model's own end-of-sequence tokens.
+    """
+    sampling = config.sampling
+    own_stops = () if sampling.ignore_eos else own_stop_token_ids
+    return RequestSampling(
+        max_new_tokens=sampling.max_new_tokens,
+        min_new_tokens=sampling.min_new_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        seed=config.seed,
+        stop_token_ids=tuple(sorted({*own_stops, *sampling.stop_token_ids})),
+    )
 
 
 class Measurement:
@@ -77,8 +99,7 @@ class Measurement:
         self._writer = writer
         self._secrets = secret_values(asdict(config))
         self._max_seq_len = engine.describe().max_seq_len
-        own_stops = () if config.sampling.ignore_eos else prompter.stop_token_ids
-        self._stops = tuple(sorted({*own_stops, *config.sampling.stop_token_ids}))
+        self._sampling = request_sampling(config, prompter.stop_token_ids)
         if first_token_ids is None:
             first_token_ids = first_requests(prompter, prompts)
         self._first_token_ids = first_token_ids
@@ -110,13 +131,14 @@ class Measurement:
         load = self._config.load
         fitting = [held for held in self._conversations(0) if held.prompt.prompt_id not in self.dropped]
         warmup = itertools.islice(itertools.cycle(fitting), load.num_warmup)
+        concurrency = min(load.concurrency, load.repeats * len(self._prompts))  # the warm-up's too: see compose
         try:
-            await closed.offer(warmup, load.concurrency, self._warm_up)
+            await closed.offer(warmup, concurrency, self._warm_up)
             await self._engine.reset()
             self.phase, self.phase_began_s, self.live = "measure", time.perf_counter(), LiveCounts()
             repeats = (self._conversations(repeat) for repeat in range(load.repeats))
             with no_garbage_collection(), self.lateness:
-                await closed.offer(itertools.chain.from_iterable(repeats), load.concurrency, self._hold)
+                await closed.offer(itertools.chain.from_iterable(repeats), concurrency, self._hold)
         finally:
             self._encoding.shutdown(wait=False, cancel_futures=True)
 
@@ -178,19 +200,15 @@ class Measurement:
             asyncio.CancelledError: the run was stopped; the record is written all the same.
             EngineDiedError: as above.
         """
-        prompt, sampling = conversation.prompt, self._config.sampling
+        prompt = conversation.prompt
         request_id = f"{prompt.prompt_id}/{turn}/{conversation.repeat}"
         request = GenerationRequest(
             request_id=request_id if self.phase == "measure" else f"warmup/{request_id}",
             prompt_token_ids=token_ids,
-            sampling=RequestSampling(
+            sampling=msgspec.structs.replace(
+                self._sampling,
                 max_new_tokens=self._max_new_tokens(prompt),
-                min_new_tokens=sampling.min_new_tokens,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
                 seed=request_seed(self._config.seed, prompt.prompt_id, turn, conversation.repeat),
-                stop_token_ids=self._stops,
             ),
         )
         needed = len(token_ids) + request.sampling.max_new_tokens
@@ -224,6 +242,7 @@ class Measurement:
             counters=received.counters if received else None,
             acceptance_source=self._source(received),
             finish_reason=received.finish_reason if received else None,
+            num_preemptions=received.made.num_preemptions if received else None,
             seed=request.sampling.seed,
             error=error,
         )

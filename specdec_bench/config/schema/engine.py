@@ -82,7 +82,7 @@ class VLLMEngine(EngineConfig):
     enable_expert_parallel: bool = False
     max_num_seqs: int | None = None
     """Requests in one batch; null takes the largest concurrency of the sweep (of the run, if it is none), so that
-    every cell runs on the same engine, baseline included."""
+    every cell runs on the same engine, baseline included; no more than there are conversations."""
     max_num_batched_tokens: int | None = None
     enable_prefix_caching: bool = False
     enforce_eager: bool = False
@@ -133,7 +133,8 @@ class SGLangEngine(EngineConfig):
     expert_parallel_size: int = 1
     max_num_seqs: int | None = None
     """Requests in one batch (max_running_requests) and the largest CUDA graph; null takes the largest concurrency
-    of the sweep (of the run, if it is none), so that every cell runs on the same engine, baseline included."""
+    of the sweep (of the run, if it is none), so that every cell runs on the same engine, baseline included; no more
+    than there are conversations."""
     enable_prefix_caching: bool = False
     """The radix cache."""
     enforce_eager: bool = False
@@ -165,7 +166,8 @@ class LLMAPIEngine(EngineConfig):
 
     max_num_seqs: int | None = None
     """Requests in one batch (max_batch_size) and the largest CUDA graph; null takes the largest concurrency of the
-    sweep (of the run, if it is none), so that every cell runs on the same engine, baseline included."""
+    sweep (of the run, if it is none), so that every cell runs on the same engine, baseline included; no more than there
+    are conversations."""
     max_num_batched_tokens: int | None = None
     """Tokens in one batch (max_num_tokens)."""
     enable_prefix_caching: bool = False

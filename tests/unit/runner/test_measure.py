@@ -33,7 +33,9 @@ from specdec_bench.records import (
     EngineDescription,
     GenerationRequest,
     Prompt,
+    RequestMade,
     RequestRecord,
+    RequestSampling,
 )
 from specdec_bench.runner.measure import Measurement
 
@@ -95,7 +97,7 @@ class Remembering:
     """Answers every request with these chunks and keeps what it was asked, resets included."""
 
     def __init__(self, *chunks: Chunk, totals: AcceptanceCounters | None = None, pause_s: float = 0.0) -> None:
-        self._chunks = chunks or (Chunk([65, 66], 0, 0, finish_reason="length"),)
+        self._chunks = chunks or (Chunk([65, 66, 67, 68, 69, 70, 71, 72], 0, 0, finish_reason="length"),)
         self._totals = totals
         self._pause_s = pause_s
         self.asked: list[GenerationRequest] = []
@@ -121,6 +123,9 @@ class Remembering:
 
     def counters(self) -> AcceptanceCounters | None:
         return self._totals
+
+    def read_back(self, sampling: RequestSampling) -> dict[str, Any]:
+        return msgspec.structs.asdict(sampling)
 
     def describe(self) -> EngineDescription:
         return EngineDescription(arguments={}, resolved={}, max_seq_len=None, num_accelerators=0, reproducible=True)
@@ -205,6 +210,13 @@ def test_the_concurrency_is_filled_and_never_exceeded(measure: Measure, concurre
     assert engine.most == min(concurrency, 10)
 
 
+def test_the_warm_up_has_no_more_in_flight_than_the_window_can(measure: Measure) -> None:
+    """Two prompts, twice each: an engine is sized for four requests at a time."""
+    engine = Remembering(pause_s=0.002)
+    measure(experiment(concurrency=10**6, num_warmup=40, repeats=2), [prompt("a", 1), prompt("b", 1)], engine)
+    assert engine.most == 4
+
+
 def test_conversations_in_flight_together_keep_their_own_turns(measure: Measure) -> None:
     """Each next prompt is its own conversation's, however the replies interleave; and so are the figures."""
     prompts = [prompt(f"p{i}", 3, max_new_tokens=i + 1) for i in range(8)]
@@ -251,6 +263,23 @@ def test_the_record_is_what_the_engine_was_asked_and_what_it_sent(measure: Measu
     ]
     assert (record.counters, record.finish_reason, record.seed) == (COUNTERS, "stop", asked.sampling.seed)
     assert record.scheduled_ns == record.sent_ns, "a closed loop has no queue"
+
+
+def test_what_the_engine_made_of_a_request_is_recorded(measure: Measure) -> None:
+    reply = [65] * 8
+    engine = Remembering(Chunk(reply, 0, 0, finish_reason="length", made=RequestMade(num_preemptions=2)))
+    assert measure(experiment(), [prompt("a", 1)], engine)[0].num_preemptions == 2
+    assert measure(experiment(), [prompt("a", 1)], Remembering())[0].num_preemptions is None
+
+
+def test_a_reply_that_was_cut_fails_and_ends_its_conversation(measure: Measure) -> None:
+    """7 of 8 tokens: as a finished one it would have been the faster for it, and part of the next prompt."""
+    watched: list[Measurement] = []
+    engine = Remembering(Chunk([65] * 7, 0, 0, finish_reason="length"))
+    (record,) = measure(experiment(), [prompt("a", 2)], engine, watch=watched.append)
+    assert record.error is not None
+    assert "after 7 of 8 tokens" in record.error.message
+    assert (watched[0].live.finished, watched[0].live.failed) == (0, 1)
 
 
 # ---------------------------------------------------------------- sampling

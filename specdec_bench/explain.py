@@ -15,6 +15,8 @@ _REASONS = {
     "not a valid bool": "must be true or false",
     "not a ListConfig": "must be a list, as in [1,2]",
     "does not support deletion": "can be set but not removed",
+    "is not Optional": "must have a value; null is none",
+    "NoneType is not a subclass": "null cannot be an entry",
 }
 """What OmegaConf says of a value -> what to do about it."""
 
@@ -28,6 +30,9 @@ _EXTRAS = {
 """The plugins' own options, on which those of conf/hydra build -> what to install."""
 
 
+_LIBRARIES = ("hydra.", "omegaconf.", "antlr4.", "yaml.")
+
+
 def explain(error: Exception) -> str:
     """Returns Hydra's and OmegaConf's messages of several lines as one: what, the value, what to do."""
     if isinstance(error, OverrideParseException):
@@ -38,10 +43,16 @@ def explain(error: Exception) -> str:
     plugin = re.search(r"Could not (?:load|find) '([^']+)/([^'/]+)'", text)
     if plugin and (extra := _EXTRAS.get((plugin[1], plugin[2]))):
         return f"{plugin[1]}: its plugin is not installed; pip install 'specdec-bench[{extra}]'"
-    if option := re.search(r"Could not find '([^']+)/([^'/]+)'\s*Available options in '[^']+':\s*(.*)", text, re.S):
+    if option := re.search(
+        r"Could not find '((?:hydra/)?[^'/]+)/([^']*)'\s*Available options in '[^']+':\s*(.*)", text, re.S
+    ):
         choices = option[3].partition("Config search path")[0].split()
         group, name = option[1], option[2]
         return f"{group}={name}: no such option; choose one of {', '.join(choices)}{_suggest(name, choices)}"
+    if there := re.search(
+        r"Could not append to config. An item is already at '(.*?)'|Multiple values for (\S+)\. ", text
+    ):
+        return f"+{there[1] or there[2]}: is there already; leave out the +"
     if several := re.search(r"(?:argument|parameters) '(.*)'", text):
         return f"{several[1]}: several values; pass -m to run each of them, or write a list as [a,b]"
     reason = first_line(cause or error)
@@ -52,9 +63,9 @@ def explain(error: Exception) -> str:
 
 
 def is_hydras_own(error: Exception) -> bool:
-    """Whether Hydra itself raised it: it refuses some of what it is given by ValueError."""
+    """Whether Hydra or what it builds on raised it: some of what is given it refuses by ValueError or RecursionError."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__", "")).startswith("hydra.")
+    return str(frame.f_globals.get("__name__", "")).startswith(_LIBRARIES)
 
 
 def _explain_unknown(key: str, override: str) -> str:

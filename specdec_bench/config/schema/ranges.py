@@ -8,6 +8,8 @@ import functools
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
 
+from omegaconf import MISSING
+
 from specdec_bench.errors import ConfigError
 
 
@@ -28,14 +30,14 @@ class Range:
         return f"{opening}{self.least:,}, {self.most:,}{closing}"
 
     def check(self, key: str, value: float) -> None:
-        """Raises ConfigError unless the value, a finite number, lies within the bounds."""
+        """Raises ConfigError unless the value, which is a number, lies within the bounds."""
         is_high_enough = value > self.least if self.excludes_least else value >= self.least
         is_low_enough = value < self.most if self.excludes_most else value <= self.most  # both are false of a nan
         if isinstance(value, float):
             wrong = f"must lie in {self}"
         else:
             wrong = f"must be at least {self.least:,}" if not is_high_enough else f"must be at most {self.most:,}"
-        reason = f"; {self.reason}" if self.reason and not is_low_enough else ""
+        reason = f"; {self.reason}" if self.reason and value >= self.most else ""
         require(is_high_enough and is_low_enough, key, value, wrong + reason)
 
 
@@ -96,7 +98,7 @@ def bounds(schema: type) -> dict[str, Range | FreeText | None]:
 
 
 def check_bounds(config: Any, group: str) -> None:
-    """Refuses numbers, texts and lists beyond their bounds.
+    """Refuses numbers, texts and lists beyond their bounds, and another name than the option's own.
 
     Args:
         config: an option's dataclass.
@@ -106,18 +108,22 @@ def check_bounds(config: Any, group: str) -> None:
         ConfigError: for the first of them, naming it, its value and the bounds.
     """
     schema: type = type(config)
+    fixed, given = getattr(schema, "name", MISSING), getattr(config, "name", MISSING)
+    require(fixed in (MISSING, given), f"{group}.name", given, f"is fixed by {group}={fixed}; choose {group}={given}")
     for name, bound in bounds(schema).items():
         if not isinstance(bound, FreeText):
             _check(f"{group}.{name}" if group else name, getattr(config, name), bound)
 
 
-def _check(key: str, value: Any, bound: Range | None) -> None:
+def _check(key: str, value: Any, bound: Range | None, *, is_entry: bool = False) -> None:
     """Checks a field's value, or each of its entries. Other groups' options have checked themselves."""
+    # OmegaConf lets a list through as an entry of a list of numbers or texts.
+    require(not is_entry or not isinstance(value, list), key, value, "is a list within the list; write one list")
     if isinstance(value, list | dict):
         fix = f"has {len(value):,} entries; give at most {MOST_ENTRIES:,}"
         require(len(value) <= MOST_ENTRIES, key, value, fix)
         for name, entry in value.items() if isinstance(value, dict) else ((None, entry) for entry in value):
-            _check(key if name is None else f"{key}.{name}", entry, bound)
+            _check(key if name is None else f"{key}.{name}", entry, bound, is_entry=True)
     elif is_dataclass(value) and not isinstance(value, Bounded):
         check_bounds(value, key)
     elif isinstance(value, str):

@@ -45,7 +45,8 @@ CONTEXT = Range(1, 2**24, "no model has a longer context")
 """Tokens of one request."""
 CONTEXT_OR_NONE = Range(0, 2**24, "no model has a longer context")
 DRAFT_LENGTH = Range(1, 1024, "a verify step runs so many tokens of every request through the target at once")
-"""K, and whatever is counted in tokens of one draft."""
+"""K."""
+NGRAM = Range(1, 1024, "longer ones hardly occur twice in a text")
 TREE_TOKENS = Range(2, 65_536, "a verify step runs so many tokens of every request through the target at once")
 TOKEN_ID = Range(0, 2**31 - 1, "token ids have 31 bits")
 VOCABULARY = Range(2, 2**31, "token ids have 31 bits")

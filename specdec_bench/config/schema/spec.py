@@ -8,6 +8,7 @@ from omegaconf import MISSING
 from specdec_bench.config.schema.model import DraftCheckpoint
 from specdec_bench.config.schema.ranges import (
     DRAFT_LENGTH,
+    NGRAM,
     PROBABILITY,
     TIMES_OR_NONE,
     TREE_TOKENS,
@@ -65,9 +66,9 @@ class NgramSpec(DraftingSpec):
     """Prompt lookup: drafts what followed the last n-gram earlier in the context."""
 
     name: str = "ngram"
-    ngram_min: Annotated[int, DRAFT_LENGTH] = 1
+    ngram_min: Annotated[int, NGRAM] = 1
     """Shortest n-gram that is looked up."""
-    ngram_max: Annotated[int, DRAFT_LENGTH] = 3
+    ngram_max: Annotated[int, NGRAM] = 3
     """Longest n-gram that is looked up; the longest match wins."""
 
     def __post_init__(self) -> None:
@@ -88,7 +89,7 @@ class SuffixSpec(DraftingSpec):
     """
 
     name: str = "suffix"
-    max_tree_depth: Annotated[int, DRAFT_LENGTH] = 24
+    max_tree_depth: Annotated[int, NGRAM] = 24
     """Longest match and drafts together, in tokens."""
     max_spec_factor: Annotated[float, Range(0, 1024, "no draft is longer", excludes_least=True)] = 1.0
     """Drafts at most this times the length of the match."""

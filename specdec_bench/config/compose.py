@@ -1,5 +1,6 @@
 """From Hydra's composed tree, or an archived config.yaml, to the typed experiment."""
 
+import functools
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "co
 """Inside an installed wheel, or beside the package in a checkout."""
 
 
+@functools.cache
 def register_schemas() -> None:
     """Makes every option's dataclass known to Hydra, where conf/'s files name them as /schema/GROUP/OPTION."""
     store = ConfigStore.instance()

@@ -16,7 +16,7 @@ import hydra
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -71,10 +71,11 @@ def main(arguments: list[str] | None = None) -> None:
         _exit(error.exit_status, str(error))
     except (HydraException, OmegaConfBaseException) as error:
         _exit(BAD_INPUT, explain(error))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if not is_hydras_own(error):
             raise
-        _exit(BAD_INPUT, first_line(error))
+        is_nested = isinstance(error, RecursionError)
+        _exit(BAD_INPUT, "brackets or references are nested too deeply" if is_nested else first_line(error))
     except OSError as error:
         _exit(FAILED, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:
@@ -340,7 +341,11 @@ def _largest_concurrency(overrides: list[Override]) -> int:
     values: list[Any] = []
     for override in overrides:
         if override.key_or_group == "load.concurrency":
-            values += override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+            value = override.value()
+            if isinstance(value, RangeSweep) and isinstance(swept := value.range(), range):
+                values += [*swept[:1], *swept[-1:]]  # a search may choose from any number of them
+            else:
+                values += override.sweep_iterator() if override.is_sweep_override() else [value]
     return max((value for value in values if isinstance(value, int)), default=1)
 
 

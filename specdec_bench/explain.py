@@ -15,6 +15,8 @@ _REASONS = {
     "not a valid bool": "must be true or false",
     "not a ListConfig": "must be a list, as in [1,2]",
     "does not support deletion": "can be set but not removed",
+    "is not Optional": "must have a value; null is none",
+    "NoneType is not a subclass": "null cannot be an entry",
 }
 """What OmegaConf says of a value -> what to do about it."""
 
@@ -27,6 +29,11 @@ _EXTRAS = {
 }
 """The plugins' own options, on which those of conf/hydra build -> what to install."""
 
+_OPTION = r"'((?:hydra/)?[^'/]+)/([^']*)'"
+"""A group and what is given for it, which may be empty or a path."""
+
+_LIBRARIES = ("hydra.", "omegaconf.", "antlr4.", "yaml.")
+
 
 def explain(error: Exception) -> str:
     """Returns Hydra's and OmegaConf's messages of several lines as one: what, the value, what to do."""
@@ -38,10 +45,12 @@ def explain(error: Exception) -> str:
     plugin = re.search(r"Could not (?:load|find) '([^']+)/([^'/]+)'", text)
     if plugin and (extra := _EXTRAS.get((plugin[1], plugin[2]))):
         return f"{plugin[1]}: its plugin is not installed; pip install 'specdec-bench[{extra}]'"
-    if option := re.search(r"Could not find '([^']+)/([^'/]+)'\s*Available options in '[^']+':\s*(.*)", text, re.S):
+    if option := re.search(rf"Could not find {_OPTION}\s*Available options in '[^']+':\s*(.*)", text, re.S):
         choices = option[3].partition("Config search path")[0].split()
         group, name = option[1], option[2]
         return f"{group}={name}: no such option; choose one of {', '.join(choices)}{_suggest(name, choices)}"
+    if there := re.search(r"An item is already at '(.*?)'|Multiple values for (\S+)\. ", text):
+        return f"+{there[1] or there[2]}: is there already; leave out the +"
     if several := re.search(r"(?:argument|parameters) '(.*)'", text):
         return f"{several[1]}: several values; pass -m to run each of them, or write a list as [a,b]"
     reason = first_line(cause or error)
@@ -52,9 +61,9 @@ def explain(error: Exception) -> str:
 
 
 def is_hydras_own(error: Exception) -> bool:
-    """Whether Hydra itself raised it: it refuses some of what it is given by ValueError."""
+    """Whether Hydra or what it builds on raised it: it refuses some input by ValueError or RecursionError."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__", "")).startswith("hydra.")
+    return str(frame.f_globals.get("__name__", "")).startswith(_LIBRARIES)
 
 
 def _explain_unknown(key: str, override: str) -> str:
@@ -63,7 +72,7 @@ def _explain_unknown(key: str, override: str) -> str:
     fields = compose.known_fields(key)
     if fields is None or not name:
         groups = sorted(entry.name for entry in CONF.iterdir() if entry.is_dir() and entry.name != "hydra")
-        groups += ["seed", "replicate", "baseline", "control", "order", "objective"]
+        groups += ["expected", "seed", "replicate", "baseline", "control", "order", "objective"]
         return f"{override}: no such field or group; there are {', '.join(groups)}{_suggest(group, groups)}"
     if name.split(".")[0] in fields:
         return f"{override}: the chosen {group} has no such field; --cfg job shows those that it has"

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
+from specdec_bench.config.schema.ranges import MOST_CHARACTERS, shortened
 from specdec_bench.errors import ConfigError
 from specdec_bench.sweep import jobs
 
@@ -41,6 +42,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     Raises:
         ConfigError: a flag is unknown, or would be ignored.
     """
+    _refuse_unreadable(arguments)
     resume = next((a.removeprefix(RESUME) for a in reversed(arguments) if a.startswith(RESUME)), None)
     parser = get_args_parser()
 
@@ -64,6 +66,21 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         is_dry_run=DRY_RUN in arguments,
         runs_nothing=runs_nothing,
     )
+
+
+def _refuse_unreadable(arguments: Sequence[str]) -> None:
+    """Refuses what Hydra's parser takes minutes for (its time grows with the square), and what no archive can hold.
+
+    Raises:
+        ConfigError: an argument is too long, or not UTF-8.
+    """
+    for argument in arguments:
+        name = shortened(ascii(argument)[1:-1])
+        if len(argument) > MOST_CHARACTERS:
+            fix = f"an argument has at most {MOST_CHARACTERS:,}; put it into a YAML file, and pass --config-dir=DIR"
+            raise ConfigError(f"{name}: {fix}")
+        if any(0xD800 <= ord(character) <= 0xDFFF for character in argument):
+            raise ConfigError(f"{name}: is not UTF-8; give it in UTF-8")
 
 
 def _search_path(config_dir: str, overrides: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """From Hydra's composed tree, or an archived config.yaml, to the typed experiment."""
 
+import functools
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from specdec_bench.config.schema import (
     CheckpointSpec,
     ClosedLoad,
     DraftCheckpoint,
+    Expected,
     ExperimentConfig,
     LLMAPIEngine,
     SGLangEngine,
@@ -30,6 +32,7 @@ CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "co
 """Inside an installed wheel, or beside the package in a checkout."""
 
 
+@functools.cache
 def register_schemas() -> None:
     """Makes every option's dataclass known to Hydra, where conf/'s files name them as /schema/GROUP/OPTION."""
     store = ConfigStore.instance()
@@ -165,8 +168,11 @@ def _template_text(path: str) -> str:
     Raises:
         ConfigError: it cannot be read, or holds what the archived YAML could not give back.
     """
+    file = Path(path).expanduser()
+    if file.exists() and not file.is_file():  # reading a pipe waits for ever
+        raise ConfigError(f"model.chat_template={path}: is no file; pass a file with a Jinja template")
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
         raise ConfigError(f"model.chat_template={path}: {reason}; pass a file with a Jinja template") from None
@@ -184,6 +190,7 @@ def _absolute(path: str) -> str:
 def known_fields(key: str) -> list[str] | None:
     """Returns the fields of the group that a dotted key lies in, over all of its options; None if there is no group."""
     group = key.split(".")[0]
-    if group not in OPTIONS:
+    schemas = {"expected": Expected} if group == "expected" else OPTIONS.get(group)
+    if schemas is None:
         return None
-    return sorted({name for schema in OPTIONS[group].values() for name in field_names(schema)} - {"name"})
+    return sorted({name for schema in schemas.values() for name in field_names(schema)} - {"name"})

@@ -67,7 +67,7 @@ def test_the_seed_draws_the_lengths_and_a_larger_set_begins_with_the_smaller() -
         ({"path": "p"}, r"dataset\.path=p: dataset=random has none"),
         ({"length_distribution": "normal"}, "length_distribution=normal: use one of fixed, uniform, lognormal"),
         ({"length_distribution": "uniform", "length_spread": 1.0}, "length_spread=1.0: must be below 1"),
-        ({"length_spread": float("nan")}, "length_spread=nan: must be 0 or more"),
+        ({"length_spread": float("nan")}, r"length_spread=nan: must lie in \[0, 4\]$"),
         ({"input_tokens": 0}, "input_tokens=0: must be at least 1"),
     ],
 )

@@ -1,0 +1,47 @@
+"""How large a grid is, known before any of its values is made or its cells composed."""
+
+import math
+from collections.abc import Sequence
+
+from hydra.core.override_parser.types import Override, RangeSweep
+
+from specdec_bench.config.schema.ranges import shortened
+from specdec_bench.errors import ConfigError
+
+MOST_CELLS = 10_000
+"""Of a sweep: composing a cell takes a tenth of a second."""
+
+
+def check_size(overrides: Sequence[Override]) -> None:
+    """Refuses a grid without cells, or with more than can be planned.
+
+    Raises:
+        ConfigError: naming what is swept.
+    """
+    for override in overrides:
+        if override.is_interval_sweep():
+            raise ConfigError(f"{override.input_line}: only hydra/sweeper=optuna_tpe chooses from it; list the values")
+    # Of two for the same key the later holds.
+    swept = {override.get_key_element(): override for override in overrides if override.is_discrete_sweep()}
+    number = math.prod(_num_values(override) for override in swept.values())
+    if number > MOST_CELLS:
+        lines = shortened(" ".join(str(override.input_line) for override in swept.values()))
+        raise ConfigError(f"{lines}: {number:,} cells; a sweep has at most {MOST_CELLS:,}, so sweep fewer values")
+
+
+def _num_values(override: Override) -> int:
+    """Returns how many values an override sweeps.
+
+    Raises:
+        ConfigError: it has none, or no end.
+    """
+    sweep = override.value()
+    if not isinstance(sweep, RangeSweep):
+        number = sum(1 for _ in override.sweep_iterator())
+    elif sweep.step == 0 or not all(map(math.isfinite, (sweep.start or 0, sweep.stop or 0, sweep.step))):
+        raise ConfigError(f"{override.input_line}: has no end; give finite numbers, and a step other than 0")
+    else:
+        number = max(0, math.ceil(((sweep.stop or 0) - (sweep.start or 0)) / sweep.step))
+    if number == 0:
+        raise ConfigError(f"{override.input_line}: has no values; give at least one")
+    return number

@@ -16,8 +16,12 @@ from omegaconf import DictConfig, flag_override
 
 from specdec_bench.config.identity import engine_key
 from specdec_bench.config.schema import AUTO, NoSpec, Order
-from specdec_bench.errors import SpecDecBenchError
+from specdec_bench.errors import ConfigError, SpecDecBenchError
 from specdec_bench.runner.cell import Cell
+from specdec_bench.sweep.settings import check_cell_settings
+
+MAX_CELLS = 10_000
+"""Of one sweep."""
 
 Role = Literal["asked", "baseline", "control"]
 """Asked for by the user; added to compare with; run once more to tell noise."""
@@ -56,6 +60,26 @@ class PlannedCell:
         return isinstance(self.cell.config.spec, NoSpec)
 
 
+def check_sweep(overrides: Sequence[Override]) -> None:
+    """Refuses sweeps of no cell, and of so many that nobody means them.
+
+    Raises:
+        ConfigError: naming the override without values, or the number of cells.
+    """
+    num_cells = 1
+    for override in overrides:
+        if override.is_sweep_override() and override.is_discrete_sweep():
+            num_values = sum(1 for _ in itertools.islice(override.sweep_iterator(), MAX_CELLS + 1))
+            if num_values == 0:
+                raise ConfigError(f"{override.input_line}: has no values; a sweep needs at least one of each field")
+            num_cells *= num_values
+            if num_cells > MAX_CELLS:
+                raise ConfigError(
+                    f"{override.input_line}: makes it more than {MAX_CELLS:,} cells; sweep over fewer values, or "
+                    "search with hydra/sweeper=optuna_tpe"
+                )
+
+
 class Planner:
     """Composes the cells of one sweep."""
 
@@ -77,6 +101,7 @@ class Planner:
             ConfigCompositionException: an override fits none of the cells, or a value is wrong.
             SpecDecBenchError: a cell cannot be run; the message names its overrides.
         """
+        check_sweep(overrides)
         (jobs,) = BasicSweeper.split_arguments(list(overrides), None)
         self._swept = {_key(override.input_line or "") for override in overrides if override.is_sweep_override()}
         refused: dict[str, ConfigCompositionException] = {}
@@ -141,6 +166,7 @@ class Planner:
         with flag_override(composed, ["struct", "readonly"], [False, False]):
             composed.hydra.job.id = str(number)
             composed.hydra.job.num = number
+        check_cell_settings(self._composed, composed, number)
         try:
             cell = self._prepare(without_hydra(composed), overrides, self.largest_concurrency)
             identity = cell.identity

@@ -24,6 +24,7 @@ LEVELS = {
     "report": 4,
     "commands": 5,
     "job": 6,
+    "composing": 7,
     "explain": 7,
     "flags": 7,
     "cli": 7,

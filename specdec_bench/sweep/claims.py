@@ -1,12 +1,15 @@
 """Folders that are claimed, so that of several processes one has each, and given back where they stay unused."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from specdec_bench.archive import layout
 from specdec_bench.errors import ConfigError
+from specdec_bench.sweep.directory import JOBS_LOCK, LOCK
 from specdec_bench.sweep.landing import BEGUN, RUN_DIR
+
+_WRITTEN_BEFORE = frozenset((layout.HYDRA, layout.LOG, layout.MULTIRUN, LOCK, JOBS_LOCK))
 
 
 @contextlib.contextmanager
@@ -39,25 +42,32 @@ def claim(folder: Path, key: str, *, is_new: bool) -> Iterator[Path]:
             raise ConfigError(f"{key}={folder}: {BEGUN}") from None
         except OSError as error:
             raise ConfigError(f"{key}={folder}: cannot be written: {error.strerror}; choose another") from None
+    before = frozenset(entry.name for entry in claimed.iterdir()) - {layout.HYDRA}
     try:
         yield claimed
     finally:
-        remove_unused(claimed, keeps_folder=made is None)
+        remove_unused(claimed, before, keeps_folder=made is None)
         for path in above:
             with contextlib.suppress(OSError):  # another process has put something into it
                 path.rmdir()
 
 
-def remove_unused(folder: Path, *, keeps_folder: bool = False) -> None:
-    """Removes a folder that holds nothing but what Hydra wrote before the experiment was refused."""
+def remove_unused(folder: Path, before: Collection[str] = (), *, keeps_folder: bool = False) -> None:
+    """Removes a folder that holds nothing but what was written before the experiment was refused.
+
+    Args:
+        folder: to remove.
+        before: names of what was in it and stays.
+        keeps_folder: whether it was there itself.
+    """
     if not folder.is_dir():
         return
-    entries = list(folder.iterdir())
-    if {entry.name for entry in entries} <= {layout.HYDRA, layout.LOG, layout.MULTIRUN}:
+    names = {entry.name for entry in folder.iterdir()} - set(before)
+    if names <= _WRITTEN_BEFORE:
         with contextlib.suppress(OSError):
-            for path in [*(folder / layout.HYDRA).glob("*.yaml"), folder / layout.LOG, folder / layout.MULTIRUN]:
+            for path in [*(folder / layout.HYDRA).glob("*.yaml"), *(folder / name for name in names - {layout.HYDRA})]:
                 path.unlink(missing_ok=True)
-            if (folder / layout.HYDRA).is_dir():
+            if layout.HYDRA in names:
                 (folder / layout.HYDRA).rmdir()
             if not keeps_folder:
                 folder.rmdir()

@@ -72,7 +72,7 @@ def not_given_again(began_with: Sequence[str], given: Sequence[str]) -> list[str
 
 
 def check_plugins(loader: ConfigLoader, composed: DictConfig) -> None:
-    """Refuses callbacks and a launcher that cannot be made with their settings.
+    """Refuses callbacks, a launcher and a sweeper that cannot be made with their settings.
 
     Raises:
         ConfigError: saying why.
@@ -80,12 +80,14 @@ def check_plugins(loader: ConfigLoader, composed: DictConfig) -> None:
     try:
         callbacks = Callbacks(composed)
         context = HydraContext(config_loader=loader, callbacks=callbacks)
-        if not runs_here(composed):
-            plugins = Plugins.instance()
+        plugins = Plugins.instance()
+        if not is_grid(composed):
+            plugins.instantiate_sweeper(hydra_context=context, task_function=lambda _: None, config=composed)
+        elif not runs_here(composed):
             plugins.instantiate_launcher(hydra_context=context, task_function=lambda _: None, config=composed)
     except InstantiationException as error:
         reason = " ".join(str(error).replace(_FULL_ERROR_HINT, "").split())
-        raise ConfigError(f"hydra.callbacks or hydra.launcher: {reason}; correct it") from None
+        raise ConfigError(f"hydra.callbacks, hydra.launcher or hydra.sweeper: {reason}; correct it") from None
     for made in callbacks.callbacks:
         if not isinstance(made, Callback):
             raise ConfigError(f"hydra.callbacks: {made} is no callback of Hydra's; give its class as _target_")

@@ -182,9 +182,10 @@ def _run_grid(
         commands.show_plan(cells, done, composed.order, shares_engines=job.runs_here)
         return
     asked, hydra_overrides = jobs.task_overrides(composed.hydra), jobs.hydra_overrides(composed.hydra)
+    # Jobs elsewhere need a name that is the same in every process, whatever folder it works in.
+    folder = folder if job.runs_here else folder.absolute()
     with claim(folder, landing.SWEEP_DIR, is_new=is_new) as claimed, directory.SweepDirectory(claimed) as sweep:
-        # Jobs elsewhere need a name that is the same in every process, whatever folder it works in.
-        landing.settle_sweep(composed, claimed if job.runs_here else claimed.absolute())
+        landing.settle_sweep(composed, claimed)
         done = _done(sweep, cells, folders)  # once more, by the one that holds the folder
         if sweep.plan() is None:
             sweep.write_plan(directory.as_plan(cells, asked, hydra_overrides, str(composed.baseline)))
@@ -229,10 +230,11 @@ def _run_search(app: "Hydra", composed: DictConfig, folder: Path, job: Job, over
                 print_error(f"job {number}: {failure}")
         results.extend(returned)
 
+    folder = folder if job.runs_here else folder.absolute()
     with claim(folder, landing.SWEEP_DIR, is_new=is_new) as claimed, directory.SweepDirectory(claimed) as sweep:
         if sweep.is_sweep() or sweep.runs():
             raise ConfigError(f"hydra.sweep.dir={sweep.path}: already holds a sweep; choose another folder")
-        landing.settle_sweep(composed, claimed if job.runs_here else claimed.absolute())
+        landing.settle_sweep(composed, claimed)
         try:
             with patiently(note, check_landing):
                 app.multirun(CONFIG, job, overrides)

@@ -25,6 +25,7 @@ from specdec_bench.runner.cell import Cell, encoded_summary, mark_interrupted, r
 from specdec_bench.sweep.archived import check_archived
 from specdec_bench.sweep.claims import claim
 from specdec_bench.sweep.directory import SweepDirectory
+from specdec_bench.sweep.landing import check_unused
 from specdec_bench.sweep.objective import Direction, figure
 from specdec_bench.sweep.plan import PlannedCell, in_running_order, num_engine_starts
 
@@ -83,14 +84,14 @@ def archived_baselines(baseline: str, cells: Sequence[PlannedCell]) -> list[RunD
 
 
 def _plain_runs(baseline: str) -> list[RunDirectory]:
-    """Returns the finished plain runs of an archived run or sweep.
+    """Returns the finished plain runs of an archived run or sweep, the oldest last.
 
     Raises:
         ConfigError: a folder is named that has none.
     """
     if baseline in (NO_BASELINE, AUTO):
         return []
-    runs = find_runs(Path(baseline)).runs.values()
+    runs = sorted(find_runs(Path(baseline)).runs.values(), key=lambda run: run.manifest().created_utc, reverse=True)
     plain = [
         run for run in runs if run.manifest().config["spec"]["name"] == "none" and run.manifest().status == "finished"
     ]
@@ -184,6 +185,8 @@ def replay(arguments: list[str]) -> int:
     original = RunDirectory.open(options.run_dir)
     cell = replaying.archived_cell(original, sys.argv)
     output, is_new = Path(options.output or _default_output()), options.output is None
+    if not is_new:
+        check_unused(output, "--output")
     with claim(output, "--output", is_new=is_new) as claimed:
         run = run_and_show(cell, claimed)
     manifest = original.manifest()

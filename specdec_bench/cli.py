@@ -196,7 +196,8 @@ def _run_grid(
         results: list[JobReturn] = []
         try:
             for planned in to_run:
-                sweep.set_aside(planned)
+                if moved := sweep.set_aside(planned):
+                    commands.show_line(moved)
             with patiently(lambda _: None):
                 for planned, result in jobs.launch(to_run, app.config_loader, composed, _run_planned, job):
                     results.append(result)

@@ -107,13 +107,18 @@ def show_sweep(sweep: SweepDirectory, archived: Sequence[RunDirectory]) -> None:
 
     found = sweep.found()
     for line in found.not_taken:
-        _console().print(line, markup=False, soft_wrap=True)
+        show_line(line)
     if not found.runs:
         return
     result = collect(list(found.runs.items()), archived)
     write_tables(result, sweep.path)
     write_sweep_plots(result, sweep.path)
     print_sweep(result, _console(), path=str(sweep.path))
+
+
+def show_line(text: str) -> None:
+    """Prints a line on what became of a sweep's folder."""
+    _console().print(text, markup=False, soft_wrap=True)
 
 
 def close_abandoned(run_dirs: Sequence[Path]) -> None:

@@ -162,15 +162,21 @@ class SweepDirectory:
         manifest = RunDirectory.open(planned.run_dir).manifest()
         return manifest.status == "finished" and manifest.cell_id == planned.cell.identity.cell_id
 
-    def set_aside(self, planned: PlannedCell) -> None:
+    def set_aside(self, planned: PlannedCell) -> str | None:
         """Moves what an unfinished attempt left of a cell out of the way, where no figure is computed from it.
+
+        Returns:
+            Of a run of another cell, what became of it; of an attempt, None.
 
         Raises:
             ArchiveError: it cannot be moved.
         """
         if not planned.run_dir.exists():
-            return
+            return None
         attempts = self.path / ATTEMPTS
+        is_other = (
+            RunDirectory.is_run(planned.run_dir) and self._cell_id(planned.run_dir) != planned.cell.identity.cell_id
+        )
         try:
             attempts.mkdir(exist_ok=True)
             taken = {entry.name for entry in attempts.iterdir()}
@@ -180,6 +186,14 @@ class SweepDirectory:
             files.sync_folder(attempts)
         except OSError as error:
             raise ArchiveError(f"{planned.run_dir}: cannot be moved to {attempts}: {error.strerror}") from error
+        return (
+            f"{planned.run_dir}: held a run of another cell, which is now {ATTEMPTS}/{name}-{number}"
+            if is_other
+            else None
+        )
+
+    def _cell_id(self, path: Path) -> str | None:
+        return RunDirectory.open(path).manifest().cell_id
 
 
 def check_same_cells(plan: Plan, cells: Sequence[PlannedCell], path: Path) -> None:
@@ -212,11 +226,7 @@ def place_new(cells: Sequence[PlannedCell], folders: dict[int, str], sweep: Swee
     """
     for cell in cells:
         landing.settle_cell(cell.composed, sweep.path, folders[cell.number])
-        if cell.run_dir.is_dir() and any(cell.run_dir.iterdir()):
-            raise ConfigError(
-                f"{landing.SWEEP_DIR}={sweep.path}: {cell.run_dir}, where job {cell.number} would land, is there "
-                "already; choose another folder"
-            )
+        landing.check_cell_unused(cell.run_dir, cell.number)
 
 
 def place(cells: Sequence[PlannedCell], plan: Plan, sweep: SweepDirectory) -> None:

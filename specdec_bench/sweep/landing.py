@@ -5,6 +5,7 @@
 
 import copy
 import os
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from specdec_bench.archive import layout
 from specdec_bench.archive.layout import RunDirectory
-from specdec_bench.archive.redact import redact_text, secret_values
+from specdec_bench.archive.redact import redact, redact_text, secret_values
 from specdec_bench.archive.sweep_plan import PLAN
 from specdec_bench.errors import ConfigError
 
@@ -57,7 +58,10 @@ def find_sweep_folder(composed: DictConfig) -> Path:
     Raises:
         ConfigError: no sweep can land there.
     """
-    return _top_folder(composed, SWEEP_DIR)
+    folder = _top_folder(composed, SWEEP_DIR)
+    if RunDirectory.is_run(folder):
+        raise ConfigError(f"{SWEEP_DIR}={folder}: holds a run; choose another folder")
+    return folder
 
 
 def find_cell_folders(cells: Sequence[tuple[int, DictConfig]], sweep: Path) -> dict[int, str]:
@@ -139,7 +143,10 @@ class SearchLanding:
         """Checks a batch of jobs beside those before."""
         jobs = [(first + i, self._compose(overrides)) for i, overrides in enumerate(job_overrides)]
         cells = [(number, _numbered(composed, number)) for number, composed in jobs]
-        self._folders |= find_cell_folders(cells, self._sweep)
+        chosen = find_cell_folders(cells, self._sweep)
+        for number, folder in chosen.items():
+            check_cell_unused(self._sweep / folder, number)
+        self._folders |= chosen
         check_cell_folders(self._folders, self._sweep, SUBDIR)
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
@@ -161,6 +168,18 @@ def check_unused(folder: Path, key: str) -> None:
             raise ConfigError(f"{key}={folder}: {BEGUN}")
         if entry.name in _RUN_FILES or entry.is_dir():
             raise ConfigError(f"{key}={folder}: holds {entry.name} already; choose another folder")
+
+
+def check_cell_unused(folder: Path, number: int) -> None:
+    """Refuses a folder that is there already for a cell of a new sweep.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(
+            f"{folder}: job {number} would land there, but it is there already; choose another {SWEEP_DIR}"
+        )
 
 
 def settle_run(composed: DictConfig, folder: Path) -> None:
@@ -243,10 +262,15 @@ def _check_length(path: Path, given: str) -> None:
 
 
 def _refuse_secrets(composed: DictConfig, key: str, text: str) -> None:
-    tree = OmegaConf.to_container(composed, resolve=False)
-    assert isinstance(tree, dict)
-    secrets: Collection[str] = secret_values({name: value for name, value in tree.items() if name != "hydra"})
-    if redact_text(text, secrets) != text:
+    """Refuses a name that holds a secret of the experiment or of the environment."""
+    names = [str(name) for name in composed if name != "hydra"]
+    try:
+        tree = OmegaConf.to_container(OmegaConf.masked_copy(composed, names), resolve=True)
+    except OmegaConfBaseException:  # refused when the experiment is looked at
+        tree = {}
+    secrets: Collection[str] = secret_values(tree)
+    variables = dict.fromkeys(re.findall(r"oc\.env:\s*(\w+)", _unresolved(composed, key)), "a value")
+    if redact_text(text, secrets) != text or redact(variables) != variables:
         raise ConfigError(f"{key}: would put a secret into the name of a folder; leave it out")
 
 

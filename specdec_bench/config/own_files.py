@@ -51,6 +51,11 @@ class CheckedFiles(FileConfigSource):
         return result
 
 
+# Launchers pass the registry on to processes in which Hydra's own class is registered once more: it refuses one of
+# another name.
+CheckedFiles.__name__ = FileConfigSource.__name__
+
+
 def register() -> None:
     """Has Hydra read files by `CheckedFiles`, and forgets those that were read before."""
     Plugins.instance()  # which registers Hydra's own first

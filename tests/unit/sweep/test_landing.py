@@ -138,9 +138,8 @@ def test_where_cells_can_land() -> None:
 
 
 def test_a_sweep_has_one_folder() -> None:
-    cells = [
-        (n, composed(f"spec={name}", "hydra.sweep.dir=X/${spec.name}")) for n, name in enumerate(("ngram", "none"))
-    ]
+    given = ("hydra.sweep.dir=X/${spec.name}", "hydra.sweep.subdir=${spec.name}")
+    cells = [(n, composed(f"spec={name}", *given)) for n, name in enumerate(("ngram", "none"))]
     with pytest.raises(ConfigError, match=r"X/\$\{spec.name\}: is X/none for job 1 and X/ngram for the sweep"):
         landing.find_cell_folders(cells, Path("X/ngram"))
 

@@ -9,10 +9,11 @@ from hydra._internal.utils import get_args_parser
 
 from specdec_bench.config.schema.ranges import MOST_CHARACTERS, shortened
 from specdec_bench.errors import ConfigError
-from specdec_bench.sweep import jobs
+from specdec_bench.sweep import landing
 
 DRY_RUN = "--dry-run"
 RESUME = "resume="
+SEARCH_PATH = "hydra.searchpath="
 NOT_TAKEN = {
     "config_path": "pass --config-dir=DIR for YAML of your own",
     "config_name": "choose experiment=NAME, from --config-dir=DIR if it is of your own",
@@ -91,6 +92,6 @@ def _search_path(config_dir: str, overrides: Sequence[str]) -> str:
     """
     if not Path(config_dir).is_dir():
         raise ConfigError(f"--config-dir={config_dir}: no such folder")
-    if any(override.startswith("hydra.searchpath=") for override in overrides):
+    if any(override.startswith(SEARCH_PATH) for override in overrides):
         raise ConfigError(f"--config-dir={config_dir}: is an override of hydra.searchpath; leave out one of them")
-    return f"hydra.searchpath=[{jobs.quoted(f'file://{Path(config_dir).absolute()}')}]"
+    return f"{SEARCH_PATH}[{landing.quoted(f'file://{Path(config_dir).absolute()}')}]"

@@ -60,6 +60,7 @@ def experiment(composed: DictConfig, largest_concurrency: int = 1) -> Experiment
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
     assert isinstance(config, ExperimentConfig)
     _refuse_added_fields(config)
+    _refuse_renamed_options(config)
     _check_expected(config)
     cell = ExperimentConfig(**{field.name: getattr(config, field.name) for field in fields(ExperimentConfig)})
     return _complete(cell, largest_concurrency)
@@ -93,6 +94,21 @@ def _refuse_added_fields(config: Any, prefix: str = "") -> None:
         for key, item in value.items() if isinstance(value, dict) else [(None, value)]:
             if is_dataclass(item):
                 _refuse_added_fields(item, f"{prefix}{name}." if key is None else f"{prefix}{name}.{key}.")
+
+
+def _refuse_renamed_options(config: ExperimentConfig) -> None:
+    """Refuses another `name` than the chosen option's, by which engines, datasets and methods are found.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    for group, options in OPTIONS.items():
+        option = getattr(config, group)
+        fixed = next((name for name, schema in options.items() if type(option) is schema), None)
+        if len(options) > 1 and fixed != option.name:
+            raise ConfigError(
+                f"{group}.name={option.name}: the chosen option is {fixed}; choose another by {group}=NAME"
+            )
 
 
 def archived_experiment(tree: dict[str, Any]) -> ExperimentConfig:
@@ -185,6 +201,11 @@ def _absolute(path: str) -> str:
     """Returns an existing folder's absolute path; a hub id or a bundled checkpoint stays as it is."""
     folder = Path(path).expanduser()
     return str(folder.resolve()) if folder.is_dir() else path
+
+
+def groups() -> list[str]:
+    """Returns the groups of conf/ from which options are chosen, without Hydra's own."""
+    return sorted(entry.name for entry in CONF.iterdir() if entry.is_dir() and entry.name != "hydra")
 
 
 def known_fields(key: str) -> list[str] | None:

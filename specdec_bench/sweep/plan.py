@@ -19,6 +19,7 @@ from specdec_bench.config.schema import AUTO, NoSpec, Order
 from specdec_bench.errors import SpecDecBenchError
 from specdec_bench.runner.cell import Cell
 from specdec_bench.sweep.grid import check_size
+from specdec_bench.sweep.settings import check_cell_settings
 
 Role = Literal["asked", "baseline", "control"]
 """Asked for by the user; added to compare with; run once more to tell noise."""
@@ -144,6 +145,7 @@ class Planner:
         with flag_override(composed, ["struct", "readonly"], [False, False]):
             composed.hydra.job.id = str(number)
             composed.hydra.job.num = number
+        check_cell_settings(self._composed, composed, number)
         try:
             cell = self._prepare(without_hydra(composed), overrides, self.largest_concurrency)
             identity = cell.identity

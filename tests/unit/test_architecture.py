@@ -25,6 +25,7 @@ LEVELS = {
     "report": 5,
     "commands": 6,
     "job": 7,
+    "composing": 8,
     "explain": 8,
     "flags": 8,
     "cli": 8,

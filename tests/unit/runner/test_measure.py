@@ -213,7 +213,7 @@ def test_the_concurrency_is_filled_and_never_exceeded(measure: Measure, concurre
 def test_the_warm_up_has_no_more_in_flight_than_the_window_can(measure: Measure) -> None:
     """Two prompts, twice each: an engine is sized for four requests at a time."""
     engine = Remembering(pause_s=0.002)
-    measure(experiment(concurrency=10**6, num_warmup=40, repeats=2), [prompt("a", 1), prompt("b", 1)], engine)
+    measure(experiment(concurrency=65_536, num_warmup=40, repeats=2), [prompt("a", 1), prompt("b", 1)], engine)
     assert engine.most == 4
 
 

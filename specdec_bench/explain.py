@@ -40,6 +40,8 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override}: is no override; write KEY=VALUE, in quotes where VALUE has special characters"
     text, cause = str(error), error.__cause__
+    if text.startswith("Unable to configure"):
+        return f"hydra.job_logging: {first_line(error)}: {first_line(cause or error)}; correct it"
     inside = re.match(r"In '([^']+)': (.*)", text, re.S)
     if inside and inside[1] in own_files.loaded():
         return _explain_file(inside[1], inside[2])
@@ -110,9 +112,9 @@ def _explain_group_value(arguments: Sequence[str]) -> str | None:
 
 
 def is_hydras_own(error: Exception) -> bool:
-    """Whether Hydra itself raised it: it refuses some of what it is given by ValueError."""
+    """Whether Hydra, or what it configures, raised it: they refuse some of what they are given by ValueError."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__", "")).startswith("hydra.")
+    return str(frame.f_globals.get("__name__", "")).startswith(("hydra.", "logging.config"))
 
 
 def _explain_unknown(key: str, override: str) -> str:

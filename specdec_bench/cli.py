@@ -32,7 +32,7 @@ from specdec_bench.config.schema import NO_BASELINE, Order
 from specdec_bench.errors import ConfigError, RunInterrupted, SpecDecBenchError
 from specdec_bench.explain import explain, is_hydras_own
 from specdec_bench.job import Job, JobFailed, cell_of, print_error
-from specdec_bench.sweep import directory, jobs, landing
+from specdec_bench.sweep import directory, jobs, landing, latest
 from specdec_bench.sweep.claims import claim
 from specdec_bench.sweep.launchers import JobLost, patiently
 from specdec_bench.sweep.objective import FIGURES, check_objective
@@ -190,7 +190,7 @@ def _run_grid(
         done = _done(sweep, cells, folders)  # once more, by the one that holds the folder
         if sweep.plan() is None:
             sweep.write_plan(directory.as_plan(cells, asked, hydra_overrides, str(composed.baseline)))
-        directory.record(sweep.path, OUTPUTS)
+        latest.record(sweep.path, OUTPUTS)
         # Not Hydra's own way, which would put secrets on the disk for a job to take out again.
         files.write_atomically(sweep.path / MULTIRUN, [redacted_yaml(composed)])
         to_run = [planned for planned in cells if planned.number not in done]

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from specdec_bench.archive.redact import REDACTED
 from specdec_bench.errors import ConfigError, SpecDecBenchError
 from specdec_bench.explain import first_line, is_hydras_own
-from specdec_bench.sweep import directory, jobs, landing
+from specdec_bench.sweep import directory, jobs, landing, latest
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -80,7 +80,7 @@ def resumed(overrides: list[str], resume: str) -> list[str]:
 
     Where only Hydra's own settings are given, paths are relative to the folder in which the sweep was started.
     """
-    folder = directory.find(resume, OUTPUTS)
+    folder = latest.find(resume, OUTPUTS)
     for key in (landing.SWEEP_DIR, landing.SUBDIR):
         if given := [override for override in overrides if override.lstrip("+").startswith(f"{key}=")]:
             raise ConfigError(f"{given[0]}: resume={resume} goes on in {folder} as it began; leave one of them out")

@@ -31,7 +31,7 @@ _EXTRAS = {
 }
 """The plugins' own options, on which those of conf/hydra build -> what to install."""
 
-_LIBRARIES = ("hydra.", "omegaconf.", "antlr4.", "yaml.")
+_LIBRARIES = ("hydra.", "omegaconf.", "antlr4.", "yaml.", "logging.config")
 
 
 def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
@@ -44,6 +44,8 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override}: is no override; write KEY=VALUE, in quotes where VALUE has special characters"
     text, cause = str(error), error.__cause__
+    if text.startswith("Unable to configure"):
+        return f"hydra.job_logging: {first_line(error)}: {first_line(cause or error)}; correct it"
     inside = re.match(r"In '([^']+)': (.*)", text, re.S)
     if inside and inside[1] in own_files.loaded():
         return _explain_file(inside[1], inside[2])

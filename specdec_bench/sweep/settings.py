@@ -51,6 +51,9 @@ def check_settings(composed: DictConfig, *, is_sweep: bool) -> None:
     for override in _plain(composed.hydra.overrides.hydra):
         _check_override(override, is_sweep=is_sweep)
     _check_kept(composed)
+    verbose = _plain(composed.hydra.verbose)
+    if not isinstance(verbose, bool | str | list):
+        raise ConfigError(f"hydra.verbose={verbose}: must be true, false, or the names of loggers, as [a,b]")
     for kind, basic in (("launcher", BasicLauncher), ("sweeper", BasicSweeper)):
         _check_plugin(composed, kind, basic, is_sweep=is_sweep)
 

@@ -39,6 +39,7 @@ SETTINGS = {
     "hydra.runtime.cwd=/": "Hydra itself fills it in",
     "hydra/help=default": "it changes --help alone",
     "hydra.hydra_logging.root.level=DEBUG": "hydra.job_logging is for run.log",
+    "hydra.verbose=3": "must be true, false, or the names of loggers",
     "hydra.sweep.dir=x": "is of a sweep; pass -m",
     "hydra/launcher=joblib_workers": "is of a sweep; pass -m",
     "hydra/sweeper=optuna_tpe": "is of a sweep; pass -m",

@@ -8,7 +8,8 @@ from made_runs import manifest
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.sweep_plan import Plan, PlannedRun, find_runs
 from specdec_bench.errors import ConfigError
-from specdec_bench.sweep.directory import SweepDirectory, find, record
+from specdec_bench.sweep.directory import SweepDirectory
+from specdec_bench.sweep.latest import find, record
 
 
 def test_a_second_sweep_is_kept_out_until_the_first_has_left(tmp_path: Path) -> None:

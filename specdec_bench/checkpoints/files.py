@@ -47,18 +47,6 @@ def find_json(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Returns a JSON file that a checkpoint must have.
-
-    Raises:
-        ConfigError: it is missing, cannot be read, or holds no JSON object.
-    """
-    content = find_json(path)
-    if content is None:
-        raise ConfigError(f"{path}: no such file; complete the checkpoint")
-    return content
-
-
 def names_in(folder: Path, suffix: str) -> list[str]:
     """Returns the names of a folder's entries with a suffix, sorted; none where there is no such folder.
 

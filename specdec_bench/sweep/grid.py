@@ -1,15 +1,41 @@
-"""How large a grid is, known before any of its values is made or its cells composed."""
+"""How large a sweep is, known before any of its values is made or its cells composed."""
 
 import math
 from collections.abc import Sequence
 
+from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Override, RangeSweep
+from omegaconf import OmegaConf
 
-from specdec_bench.config.schema.ranges import shortened
+from specdec_bench.config.schema.ranges import Range, shortened
 from specdec_bench.errors import ConfigError
 
 MOST_CELLS = 10_000
 """Of a sweep: composing a cell takes a tenth of a second."""
+
+
+_AT_A_TIME = Range(1, 1024, "no machine runs as many at once")
+_OF_PLUGINS = {
+    "sweeper.n_trials": Range(1, MOST_CELLS, "a sweep has at most as many cells"),
+    "sweeper.n_jobs": _AT_A_TIME,
+    "launcher.n_jobs": _AT_A_TIME,
+    "launcher.array_parallelism": Range(1, MOST_CELLS, "a sweep has at most as many cells"),
+    "launcher.timeout_min": Range(1, 525_600, "a year"),
+}
+"""Numbers of Hydra's sweepers and launchers that these take as they are, and then do nothing or fail."""
+
+
+def check_plugins(hydra: HydraConf) -> None:
+    """Refuses numbers with which a sweeper or launcher would do nothing.
+
+    Raises:
+        ConfigError: naming the first of them.
+    """
+    for key, bound in _OF_PLUGINS.items():
+        value = OmegaConf.select(hydra, key)  # type: ignore[arg-type]
+        is_all_cores = key == "launcher.n_jobs" and value == -1
+        if isinstance(value, int) and not is_all_cores:
+            bound.check(f"hydra.{key}", value)
 
 
 def check_size(overrides: Sequence[Override]) -> None:

@@ -2,9 +2,10 @@
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from specdec_bench.errors import ConfigError
-from specdec_bench.sweep.grid import check_size
+from specdec_bench.sweep.grid import check_plugins, check_size
 
 
 def check(*lines: str) -> None:
@@ -45,3 +46,26 @@ def test_what_can_be_planned_is_let_pass(lines: list[str]) -> None:
 def test_what_cannot_be_is_refused_without_making_its_values(lines: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         check(*lines)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "words"),
+    [
+        ("sweeper", {"n_trials": 0}, r"^hydra\.sweeper\.n_trials=0: must be at least 1$"),
+        ("sweeper", {"n_trials": 20, "n_jobs": 0}, r"^hydra\.sweeper\.n_jobs=0: must be at least 1$"),
+        ("launcher", {"n_jobs": 0}, r"^hydra\.launcher\.n_jobs=0: must be at least 1$"),
+        (
+            "launcher",
+            {"timeout_min": 10**9},
+            r"^hydra\.launcher\.timeout_min=1000000000: must be at most 525,600; a year$",
+        ),
+    ],
+)
+def test_a_plugin_s_numbers_have_bounds_too(kind: str, settings: dict[str, int], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        check_plugins(OmegaConf.create({kind: settings}))
+
+
+@pytest.mark.parametrize("settings", [{}, {"n_jobs": -1}, {"n_jobs": 2, "timeout_min": None}])
+def test_all_cores_and_what_a_plugin_lacks_are_let_pass(settings: dict[str, int | None]) -> None:
+    check_plugins(OmegaConf.create({"launcher": settings, "sweeper": {}}))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from specdec_bench.archive import RunDirectory, provenance
-from specdec_bench.archive.layout import ATTEMPTS, MANIFEST
+from specdec_bench.archive.layout import ATTEMPTS, LOG, MANIFEST
 from specdec_bench.config.schema import AUTO, NO_BASELINE, Order
 from specdec_bench.errors import ArchiveError, ConfigError, NotComparableError, SpecDecBenchError
 from specdec_bench.records import Manifest
@@ -20,12 +20,15 @@ from specdec_bench.report import check as checking
 from specdec_bench.report.plan import plan_table
 from specdec_bench.report.progress import RunProgress
 from specdec_bench.report.table import print_summary
+from specdec_bench.report.text import literal
+from specdec_bench.runner import held_log
 from specdec_bench.runner import replay as replaying
 from specdec_bench.runner.cell import Cell, encoded_summary, mark_interrupted, run_cell, samples_of
 from specdec_bench.sweep.archived import check_archived
 from specdec_bench.sweep.directory import SweepDirectory
 from specdec_bench.sweep.objective import Direction, figure
 from specdec_bench.sweep.plan import PlannedCell, in_running_order, num_engine_starts
+from specdec_bench.unused import describe
 
 if TYPE_CHECKING:
     from specdec_bench.metrics.summary import Samples
@@ -181,7 +184,9 @@ def replay(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     original = RunDirectory.open(options.run_dir)
     cell = replaying.archived_cell(original, sys.argv)
-    run = run_and_show(cell, Path(options.output or _default_output()))
+    output = Path(options.output or _default_output())
+    with held_log.logging_to(output / LOG):
+        run = run_and_show(cell, output)
     manifest = original.manifest()
     result = replaying.compare(original.requests(), run.requests())
     result["must_be_identical"] = replaying.must_be_identical(manifest)
@@ -285,7 +290,9 @@ def prepare(arguments: list[str]) -> int:
         f"  sha256    {made['sha256']}",
         *(f"  made of   {name} at {version}" for name, version in made.get("made_of", {}).items()),
         *(f"  {count:7,}  {category}" for category, count in made["categories"].items()),
+        *(f"  {line}" for line in describe(made["unused"])),
     ]
+    lines = [literal(line) for line in lines]
     _console().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
     return 0
 

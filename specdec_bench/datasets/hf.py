@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from specdec_bench.config.schema import DatasetConfig, HFDataset
-from specdec_bench.datasets import hub
+from specdec_bench.datasets import content, hub
 from specdec_bench.datasets.jsonl import to_prompt
 from specdec_bench.datasets.rows import read_rows
-from specdec_bench.datasets.sharegpt import human_turns
+from specdec_bench.datasets.sharegpt import is_used, read_conversation
 from specdec_bench.errors import DatasetError
 from specdec_bench.records import Prompt
+from specdec_bench.unused import Unused
 
 _SUFFIXES = (".parquet", ".jsonl", ".json")
 
 
-def load(config: DatasetConfig) -> Iterator[Prompt]:
-    """Yields the rows of `config.id` on the hub, or of the file or folder `config.path`.
+def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
+    """Yields row numbers and prompts of `config.id` on the hub, or of the file or folder `config.path`.
 
     Raises:
         DatasetError: naming the dataset and the row.
@@ -44,20 +45,28 @@ def load(config: DatasetConfig) -> Iterator[Prompt]:
         )
     for where, number, row in _local_rows(config.path) if config.path is not None else _hub_rows(config):
         try:
-            yield _prompt(row, number, {field: name for field, name in columns.items() if name is not None})
+            prompt = _prompt(row, number, {field: name for field, name in columns.items() if name is not None}, unused)
         except ValueError as error:
             raise DatasetError(f"{where}:{number}: {error}") from None
+        if prompt is not None:
+            yield number, prompt
 
 
-def _prompt(row: dict[str, Any], number: int, columns: dict[str, str]) -> Prompt:
+def _prompt(row: dict[str, Any], number: int, columns: dict[str, str], unused: Unused) -> Prompt | None:
+    """Returns the row's prompt; None of one that is not used, which is noted."""
     missing = [column for column in columns.values() if column not in row]
     if missing:
         raise ValueError(f"has no column {', '.join(missing)}; its columns are {', '.join(row)}")
     fields = {field: row[column] for field, column in columns.items()}
     if "conversations" in fields:
-        turns, system = human_turns({"conversations": fields.pop("conversations")})
-        fields["turns"] = list(turns)
-        fields.setdefault("system", system)
+        conversation = read_conversation({"conversations": fields.pop("conversations"), "system": fields.get("system")})
+        if not is_used(conversation, number, unused):
+            return None
+        fields |= {"turns": list(conversation.turns), "system": conversation.system}
+    elif fields.get("prompt", "") in (None, "") and "prompt" in fields:
+        unused.add_row(f"with an empty {columns['prompt']}", number)
+        return None
+    unused.add_fields(row, columns.values(), number)
     return to_prompt(fields, number)
 
 
@@ -68,9 +77,10 @@ def local_files(path: str) -> list[Path]:
         DatasetError: there are none.
     """
     place = Path(path).expanduser()
+    content.require_file(place, path, allows_folder=True)
     files = sorted(file for file in place.rglob("*") if file.suffix in _SUFFIXES) if place.is_dir() else [place]
-    if not files or not files[0].is_file():
-        raise DatasetError(f"dataset.path={path}: no such file, or a folder without {', '.join(_SUFFIXES)} files")
+    if not files:
+        raise DatasetError(f"dataset.path={path}: a folder without {', '.join(_SUFFIXES)} files")
     return files
 
 

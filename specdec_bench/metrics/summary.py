@@ -1,9 +1,10 @@
 """summary.json: every figure of a run, a function of its requests and its manifest alone.
 
-Shape: `warnings` (of what was asked for, where it bends the figures), `requests` (finished, failed, skipped,
-interrupted, warmup, conversations, skipped_prompts), `prompt_tokens` (their distribution), `acceptance` (source,
-cross_check, pooled, macro, macro_by_conversation, by_category), `latency`, `latency_by_category`, `throughput`,
-`merged_chunks`, `merged_share`, `client` (lateness_ms, saturated), `definitions`. Undefined is null.
+Shape: `warnings` (of what was asked for, where it bends the figures), `dataset` (num_rows, num_usable, num_prompts,
+num_turns_cut, unused: what of the source was not used, with the first row numbers), `requests` (finished, failed,
+skipped, interrupted, warmup, conversations, skipped_prompts), `prompt_tokens` (their distribution), `acceptance`
+(source, cross_check, pooled, macro, macro_by_conversation, by_category), `latency`, `latency_by_category`,
+`throughput`, `merged_chunks`, `merged_share`, `client` (lateness_ms, saturated), `definitions`. Undefined is null.
 """
 
 import json
@@ -26,6 +27,7 @@ from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.distribution import describe
 from specdec_bench.metrics.timing import Timings
 from specdec_bench.records import SCHEMA_VERSION, Lateness, Manifest, RequestRecord, Summary
+from specdec_bench.unused import shorten
 
 SATURATED_MS = 2.0
 """A loop that is later than this half of the time adds as much to most times that it takes."""
@@ -87,6 +89,7 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
         "partial": manifest.status != "finished",
         "synthetic": manifest.synthetic,
         "warnings": _warnings(manifest.config),
+        "dataset": _dataset(manifest.dataset),
         "requests": {
             **samples.outcomes,
             "conversations": len(set(samples.conversations)),
@@ -129,6 +132,12 @@ def _warnings(config: dict[str, Any]) -> list[str]:
             "the replies of the one before: acceptance and speed are those of text that was seen already"
         )
     return warnings
+
+
+def _dataset(dataset: dict[str, Any]) -> dict[str, Any]:
+    """Returns how the prompts came out of their source; null where an archive of before does not say."""
+    counts = ("num_rows", "num_usable", "num_prompts", "num_turns_cut")
+    return {name: dataset.get(name) for name in counts} | {"unused": shorten(dataset.get("unused", {}))}
 
 
 def _drafts_from_other_requests(config: dict[str, Any]) -> bool:

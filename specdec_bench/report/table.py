@@ -11,6 +11,7 @@ from rich.text import Text
 from specdec_bench.errors import listed
 from specdec_bench.records import Summary
 from specdec_bench.report.text import literal
+from specdec_bench.unused import describe
 
 LATENCIES = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "step_time_ms": "step time", "itl_ms": "ITL", "e2e_ms": "end to end"}
 NAME_WIDTH = 16
@@ -72,10 +73,17 @@ def _warnings(summary: Summary) -> list[str]:
             f"SATURATED CLIENT: the measuring loop was {late['p50']:.1f} ms late at the median ({late['max']:.0f} at "
             "most); times are its own as much as the engine's, acceptance is not touched"
         )
+    warnings += dataset_warnings(summary)
     warnings += summary["warnings"]
     if summary["synthetic"]:
         warnings.append(f"SYNTHETIC: {summary['synthetic']}")
     return warnings
+
+
+def dataset_warnings(summary: Summary) -> list[str]:
+    """Returns what of the dataset's rows was not used, in a line each; of archives of before, nothing."""
+    unused = summary.get("dataset", {}).get("unused", {})
+    return [f"{line}; the manifest lists all" for line in describe(unused, ["rows", "parts"])]
 
 
 def _acceptance(acceptance: dict[str, Any], num_finished: int) -> Table:

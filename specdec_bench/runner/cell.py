@@ -4,7 +4,7 @@ import functools
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,11 @@ from specdec_bench.config.schema import ExperimentConfig
 from specdec_bench.engines.base import check_support
 from specdec_bench.errors import EngineError, RunInterrupted, SpecDecBenchError
 from specdec_bench.records import SCHEMA_VERSION, Manifest, Prompt, RunStatus
+from specdec_bench.runner import held_log
 from specdec_bench.runner.identify import Identity, identify
 from specdec_bench.runner.messages import Done, Progress, RunCell, Started
 from specdec_bench.runner.process import StopSignals, discard_process, process_for
+from specdec_bench.unused import describe
 
 if TYPE_CHECKING:
     from specdec_bench.metrics.summary import Samples
@@ -41,6 +43,10 @@ class Cell:
     overrides: Sequence[str] = ()
     replay_of: str | None = None
     expected_checkpoints: dict[str, Any] | None = None
+    origin: dict[str, Any] = field(default_factory=dict)
+    """How the prompts came out of their source, as `datasets.Selection` says."""
+    held_log: Sequence[logging.LogRecord] = ()
+    """What was logged before there was a log."""
 
     @functools.cached_property
     def identity(self) -> Identity:
@@ -62,8 +68,8 @@ def check(config: ExperimentConfig) -> None:
     check_checkpoints(config)
 
 
-def load_prompts(config: ExperimentConfig) -> list[Prompt]:
-    """Returns the prompts of an experiment.
+def load_prompts(config: ExperimentConfig) -> datasets.Selection:
+    """Returns the prompts of an experiment, and how they came out of their source.
 
     Raises:
         DatasetError: they cannot be read.
@@ -110,12 +116,17 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
             "num_prompts": len(cell.prompts),
             "num_turns": sum(len(prompt.turns) for prompt in cell.prompts),
             "categories": dict(sorted(Counter(prompt.category for prompt in cell.prompts).items())),
+            **cell.origin,
         },
         replay_of=cell.replay_of,
     )
     run = RunDirectory.create(
         run_dir, manifest, cell.prompts, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     )
+
+    held_log.write(cell.held_log)
+    for line in describe(cell.origin.get("unused", {})):
+        logger.warning("dataset=%s: %s; %s lists all rows", cell.config.dataset.name, line, run.manifest_path.name)
 
     def on_started(started: Started) -> None:
         nonlocal manifest

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "specdec_bench"
 LEVELS = {
     "errors": 0,
     "records": 0,
+    "unused": 0,
     "config": 1,
     "prompting": 2,
     "datasets": 2,

@@ -30,7 +30,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_the_named_columns_are_read(file: Path) -> None:
     config = HFDataset(path=str(file), prompt_column="question", id_column="key", category_column="kind")
-    assert datasets.load(config, seed=0) == [
+    assert datasets.load(config, seed=0).prompts == [
         Prompt(prompt_id="7", category="math", turns=("One?",)),
         Prompt(prompt_id="8", category="code", turns=("Three?",)),
     ]
@@ -44,7 +44,7 @@ def test_the_named_columns_are_read(file: Path) -> None:
     ],
 )
 def test_all_turns_are_read(file: Path, column: dict[str, str], turns: list[tuple[str, ...]]) -> None:
-    found = datasets.load(HFDataset(path=str(file), **column), seed=0)  # type: ignore[arg-type]
+    found = datasets.load(HFDataset(path=str(file), **column), seed=0).prompts  # type: ignore[arg-type]
     assert [prompt.turns for prompt in found] == turns
     assert [prompt.prompt_id for prompt in found] == ["1", "2"]
 
@@ -52,13 +52,13 @@ def test_all_turns_are_read(file: Path, column: dict[str, str], turns: list[tupl
 def test_a_folders_files_are_read_in_order_and_numbered_through(tmp_path: Path) -> None:
     for name, texts in (("b", ["3"]), ("a", ["1", "2"])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"q": t}) + "\n" for t in texts), encoding="utf-8")
-    found = datasets.load(HFDataset(path=str(tmp_path), prompt_column="q"), seed=0)
+    found = datasets.load(HFDataset(path=str(tmp_path), prompt_column="q"), seed=0).prompts
     assert [(prompt.prompt_id, prompt.turns[0]) for prompt in found] == [("1", "1"), ("2", "2"), ("3", "3")]
 
 
 def test_a_parquet_folder_is_read(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"q": ["1", "2"]}), tmp_path / "train-00000-of-00001.parquet")
-    found = datasets.load(HFDataset(path=str(tmp_path), prompt_column="q"), seed=0)
+    found = datasets.load(HFDataset(path=str(tmp_path), prompt_column="q"), seed=0).prompts
     assert [prompt.turns for prompt in found] == [("1",), ("2",)]
 
 
@@ -69,7 +69,7 @@ def test_a_parquet_folder_is_read(tmp_path: Path) -> None:
         ({"turns_column": "question"}, r"train\.jsonl:1: turns='One\?': must be a non-empty list"),
         ({}, r"pass dataset\.prompt_column=COLUMN"),
         ({"prompt_column": "question", "id": "a/b"}, r"give one of dataset\.id=OWNER/NAME and dataset\.path="),
-        ({"prompt_column": "question", "path": "/nowhere"}, r"dataset\.path=/nowhere: no such file, or a folder"),
+        ({"prompt_column": "question", "path": "/nowhere"}, r"dataset\.path=/nowhere: no such file"),
     ],
 )
 def test_what_cannot_be_read_is_refused(file: Path, changes: dict[str, Any], words: str) -> None:

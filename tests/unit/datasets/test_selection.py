@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> str:
 
 
 def ids(config: DatasetConfig) -> str:
-    return " ".join(p.prompt_id for p in datasets.load(config, seed=0, count_tokens=lambda p: len(p.turns[0])))
+    return " ".join(p.prompt_id for p in datasets.load(config, seed=0, count_tokens=lambda p: len(p.turns[0])).prompts)
 
 
 def test_categories_are_taken_in_the_order_of_the_source(path: str) -> None:
@@ -66,10 +66,10 @@ def test_limits_that_contradict_each_other_are_refused() -> None:
 
 def test_what_is_not_selected_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """100,000 conversations of 10 KB, of which 50 are drawn: 1 GB passes through."""
-    monkeypatch.setattr(jsonl, "load", lambda _: many())
+    monkeypatch.setattr(jsonl, "load", lambda *_: many())
     tracemalloc.start()
     try:
-        found = datasets.load(JsonlDataset(path="p", num_prompts=50), seed=0)
+        found = datasets.load(JsonlDataset(path="p", num_prompts=50), seed=0).prompts
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -77,9 +77,12 @@ def test_what_is_not_selected_is_not_held(monkeypatch: pytest.MonkeyPatch) -> No
     assert peak < 40e6, "the ids that must be unique, and the categories"
 
 
-def many() -> Iterator[Prompt]:
+def many() -> Iterator[tuple[int, Prompt]]:
     for number in range(100_000):
-        yield Prompt(prompt_id=str(number), category=str(number % 7), turns=("x" * 10_000 + str(number),))
+        yield (
+            number + 1,
+            Prompt(prompt_id=str(number), category=str(number % 7), turns=("x" * 10_000 + str(number),)),
+        )
 
 
 @pytest.mark.parametrize(
@@ -94,7 +97,7 @@ def many() -> Iterator[Prompt]:
 def test_only_the_first_turns_are_asked(tmp_path: Path, num_turns: int | None, expected: list[tuple[str, ...]]) -> None:
     file = tmp_path / "p.jsonl"
     file.write_text('{"turns": ["a", "b", "c"]}\n{"prompt": "d"}\n', encoding="utf-8")
-    prompts = datasets.load(JsonlDataset(path=str(file), num_turns=num_turns), seed=0)
+    prompts = datasets.load(JsonlDataset(path=str(file), num_turns=num_turns), seed=0).prompts
     assert [prompt.turns for prompt in prompts] == expected
     assert [prompt.prompt_id for prompt in prompts] == ["1", "2"]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 from specdec_bench.archive import RunDirectory, provenance
 from specdec_bench.archive.layout import ATTEMPTS, LOG, MANIFEST
@@ -19,7 +20,7 @@ from specdec_bench.records import Manifest
 from specdec_bench.report import check as checking
 from specdec_bench.report.plan import plan_table
 from specdec_bench.report.progress import RunProgress
-from specdec_bench.report.table import print_summary
+from specdec_bench.report.table import dataset_warnings, print_summary
 from specdec_bench.report.text import literal
 from specdec_bench.runner import held_log
 from specdec_bench.runner import replay as replaying
@@ -113,7 +114,21 @@ def show_sweep(sweep: SweepDirectory, archived: Sequence[RunDirectory]) -> None:
     result = collect(runs, archived)
     write_tables(result, sweep.path)
     write_sweep_plots(result, sweep.path)
+    for line in _unused_rows(runs):
+        _console().print(Text(literal(line), style="bold red"), soft_wrap=True)
     print_sweep(result, _console(), path=str(sweep.path))
+
+
+def _unused_rows(runs: Sequence[tuple[int, RunDirectory]]) -> list[str]:
+    """Returns what of their datasets the cells of a sweep do not use, each line once."""
+    datasets = [run.manifest().dataset for _, run in runs]
+    return list(
+        dict.fromkeys(
+            f"dataset={dataset.get('name')}: {line}"
+            for dataset in datasets
+            for line in dataset_warnings(dataset.get("unused", {}))
+        )
+    )
 
 
 def close_abandoned(run_dirs: Sequence[Path]) -> None:

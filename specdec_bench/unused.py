@@ -105,7 +105,7 @@ def describe(tree: dict[str, Any], kinds: Iterable[Kind] = KINDS) -> list[str]:
     """Returns one line for each kind of which there is something, with the first few row numbers of each reason."""
     words = {
         "rows": "{:,} ROWS NOT USED",
-        "parts": "NOT ALL OF A ROW USED",
+        "parts": "ROWS NOT SENT AS THEY ARE",
         "fields": "fields that nothing reads",
     }
     lines = []

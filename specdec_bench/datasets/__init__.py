@@ -15,7 +15,7 @@ from specdec_bench.errors import DatasetError
 from specdec_bench.records import Prompt
 from specdec_bench.unused import Unused, describe
 
-REPEATED_ID = "its id stands in an earlier row too, and got the row's number added"
+REPEATED_ID = "an id that an earlier row has too gets the row's number added"
 
 
 ORIGIN = ("num_rows", "num_usable", "num_of_categories", "num_of_length", "num_turns_cut", "unused")
@@ -150,10 +150,10 @@ def checked(numbered: Iterable[tuple[int, Prompt]], config: DatasetConfig, unuse
             continue
         prompt_id = prompt.prompt_id
         if prompt_id in rows:
-            both = f"{prompt_id!r} stands twice, in rows {rows[prompt_id]} and {row}"
+            both = f"rows {rows[prompt_id]} and {row}"
             if not isinstance(config, ShareGPTDataset):
-                raise DatasetError(f"{where}: the id {both}; ids must be unique")
-            unused.add_part(REPEATED_ID, row, both)
+                raise DatasetError(f"{where}: the id {prompt_id!r} stands twice, in {both}; ids must be unique")
+            unused.add_part(REPEATED_ID, row, f"{prompt_id!r} of {both}")
             prompt_id = f"{prompt_id}#{row}"
             while prompt_id in rows:
                 prompt_id += "#"

@@ -17,6 +17,7 @@ _HEAD_BYTES = 4096
 _GZIP = b"\x1f\x8b"
 _PARQUET = b"PAR1"
 _ARCHIVES = {
+    _GZIP: "compressed with gzip twice; unpack it once with gzip -d",
     b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it with zstd -d",
     b"\xfd7zXZ": "compressed with xz; unpack it with xz -d",
     b"BZh": "compressed with bzip2; unpack it with bzip2 -d",
@@ -31,7 +32,7 @@ _ARCHIVES = {
     codecs.BOM_UTF16_LE: "UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)",
     codecs.BOM_UTF16_BE: "UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)",
 }
-"""By the bytes that they begin with: what is not read, and what to do with it."""
+"""By the bytes that they begin with, once unpacked: what is not read, and what to do with it."""
 _SPECIAL = (
     (stat.S_ISFIFO, "a pipe, and a dataset is read more than once; write it into a file first"),
     (stat.S_ISSOCK, "a socket; pass the path of a file"),

@@ -73,17 +73,16 @@ def _warnings(summary: Summary) -> list[str]:
             f"SATURATED CLIENT: the measuring loop was {late['p50']:.1f} ms late at the median ({late['max']:.0f} at "
             "most); times are its own as much as the engine's, acceptance is not touched"
         )
-    warnings += dataset_warnings(summary)
+    warnings += dataset_warnings(summary.get("dataset", {}).get("unused", {}))
     warnings += summary["warnings"]
     if summary["synthetic"]:
         warnings.append(f"SYNTHETIC: {summary['synthetic']}")
     return warnings
 
 
-def dataset_warnings(summary: Summary) -> list[str]:
-    """Returns what of the dataset's rows was not used, in a line each; of archives of before, nothing."""
-    unused = summary.get("dataset", {}).get("unused", {})
-    return [f"{line}; the manifest lists all" for line in describe(unused, ["rows", "parts"])]
+def dataset_warnings(unused: dict[str, Any]) -> list[str]:
+    """Returns what of a dataset's rows is not used, or not as it is, a line each; fields are for the manifest alone."""
+    return [f"{line}; all rows are in manifest.json" for line in describe(unused, ["rows", "parts"])]
 
 
 def _acceptance(acceptance: dict[str, Any], num_finished: int) -> Table:

@@ -53,7 +53,7 @@ def test_a_line_has_the_first_rows() -> None:
     lines = [
         "8 ROWS NOT USED: without a message (7 rows: 1, 3, 5, 7, 9, ...); with an unknown speaker, such as 'Narrator' "
         "(row 14)",
-        "NOT ALL OF A ROW USED: begins with a reply (row 2)",
+        "ROWS NOT SENT AS THEY ARE: begins with a reply (row 2)",
     ]
     assert describe(tree) == lines
     assert shorten(shorten(tree)) == shorten(tree), "once is enough"

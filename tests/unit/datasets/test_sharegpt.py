@@ -188,8 +188,8 @@ def test_the_proportions_of_a_real_file(tmp_path: Path) -> None:
     assert noted(found, "parts") == {BEGINS_WITH_REPLY: "104-170", REPEATED_ID: "180, 190"}
     repeated = found.origin["unused"]["parts"][REPEATED_ID]
     assert repeated["examples"] == [
-        "'t_1' stands twice, in rows 1 and 180",
-        "'t_2' stands twice, in rows 2 and 190",
+        "'t_1' of rows 1 and 180",
+        "'t_2' of rows 2 and 190",
     ]
     ids = [prompt.prompt_id for prompt in found.prompts]
     assert len(set(ids)) == len(ids)

@@ -1,15 +1,16 @@
 """What a dataset's source does not use of its rows, by reason and with row numbers, and how that is said.
 
-In the manifest it is `dataset.unused`, with three keys: `rows` (rows of which nothing is used), `parts` (what is left
-out, or changed, of rows that are used) and `fields` (fields that nothing reads, by name). Each holds reasons, and of
-each `num_rows`, `rows` (such as "3, 8-10") and, where there is more to say, `examples`.
+In the manifest it is `dataset.unused`, with four keys: `rows` (rows of which nothing is used), `parts` (what is left
+out, or changed, of rows that are used), `fields` (fields that nothing reads, by name) and `files` (of a folder, by
+name). Each holds reasons, and of each `num_rows`, `rows` (such as "3, 8-10") and, where there is more to say,
+`examples`. Rows are numbered as in error messages: lines of JSON Lines, else rows; of a folder over all of its files.
 """
 
 from collections.abc import Iterable
 from typing import Any, Literal
 
-Kind = Literal["rows", "parts", "fields"]
-KINDS: tuple[Kind, ...] = ("rows", "parts", "fields")
+Kind = Literal["rows", "parts", "fields", "files"]
+KINDS: tuple[Kind, ...] = ("rows", "parts", "fields", "files")
 MAX_RANGES = 10_000
 """Of row numbers kept for one reason; rows beyond them are counted only."""
 MAX_EXAMPLES = 5
@@ -74,6 +75,10 @@ class Unused:
             if name not in known:
                 self._add("fields", name if name in fields or len(fields) < MAX_FIELDS else OTHER_FIELDS, row, None)
 
+    def add_file(self, name: str) -> None:
+        """Notes a file of the dataset's folder that is not read."""
+        self._found["files"][name] = _Reason()
+
     def inherit(self, tree: dict[str, Any]) -> None:
         """Takes over what a prepared file says was not used of its own source."""
         self._inherited = tree
@@ -107,6 +112,7 @@ def describe(tree: dict[str, Any], kinds: Iterable[Kind] = KINDS) -> list[str]:
         "rows": "{:,} ROWS NOT USED",
         "parts": "ROWS NOT SENT AS THEY ARE",
         "fields": "fields that nothing reads",
+        "files": "FILES NOT READ",
     }
     lines = []
     short = shorten(tree)
@@ -114,7 +120,7 @@ def describe(tree: dict[str, Any], kinds: Iterable[Kind] = KINDS) -> list[str]:
         if reasons := short.get(kind):
             num_rows = sum(reason["num_rows"] for reason in reasons.values())
             told = "; ".join(
-                _told(repr(name) if kind == "fields" else name, reason) for name, reason in reasons.items()
+                _told(repr(name) if kind in ("fields", "files") else name, reason) for name, reason in reasons.items()
             )
             lines.append(f"{words[kind].format(num_rows)}: {told}")
     return lines
@@ -122,6 +128,8 @@ def describe(tree: dict[str, Any], kinds: Iterable[Kind] = KINDS) -> list[str]:
 
 def _told(name: str, reason: dict[str, Any]) -> str:
     examples = f", such as {', '.join(reason['examples'])}" if reason.get("examples") else ""
+    if not reason["num_rows"]:
+        return name
     rows = "row" if reason["num_rows"] == 1 else f"{reason['num_rows']:,} rows:"
     return f"{name}{examples} ({rows} {reason['rows']})"
 

@@ -18,7 +18,9 @@ from specdec_bench.errors import DatasetError
 from specdec_bench.records import Prompt
 from specdec_bench.unused import Unused
 
-_SUFFIXES = (".parquet", ".jsonl", ".json")
+_SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
+_DOCUMENTATION = ("", ".md")
+"""Suffixes of files beside a dataset that nobody takes for a part of it: README.md, LICENSE."""
 
 
 def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
@@ -43,11 +45,11 @@ def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
             "dataset=hf: pass dataset.prompt_column=COLUMN (or turns_column, or conversations_column) to say where the "
             "prompts are"
         )
-    for where, number, row in _local_rows(config.path) if config.path is not None else _hub_rows(config):
+    for where, number, row in _local_rows(config.path, unused) if config.path is not None else _hub_rows(config):
         try:
             prompt = _prompt(row, number, {field: name for field, name in columns.items() if name is not None}, unused)
         except ValueError as error:
-            raise DatasetError(f"{where}:{number}: {error}") from None
+            raise DatasetError(f"{where}: {error}") from None
         if prompt is not None:
             yield number, prompt
 
@@ -64,7 +66,7 @@ def _prompt(row: dict[str, Any], number: int, columns: dict[str, str], unused: U
             return None
         fields |= {"turns": list(conversation.turns), "system": conversation.system}
     elif fields.get("prompt", "") in (None, "") and "prompt" in fields:
-        unused.add_row(f"with an empty {columns['prompt']}", number)
+        unused.add_row(f"with an empty {columns['prompt']!r}", number)
         return None
     unused.add_fields(row, columns.values(), number)
     return to_prompt(fields, number)
@@ -78,19 +80,32 @@ def local_files(path: str) -> list[Path]:
     """
     place = Path(path).expanduser()
     content.require_file(place, path, allows_folder=True)
-    files = sorted(file for file in place.rglob("*") if file.suffix in _SUFFIXES) if place.is_dir() else [place]
-    if not files:
-        raise DatasetError(f"dataset.path={path}: a folder without {', '.join(_SUFFIXES)} files")
-    return files
+    if not place.is_dir():
+        return [place]
+    if files := [file for file in _visible(place) if file.name.endswith(_SUFFIXES) and file.is_file()]:
+        return files
+    raise DatasetError(f"dataset.path={path}: a folder without {', '.join(_SUFFIXES)} files")
 
 
-def _local_rows(path: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Yields file, number over all files, and row."""
-    before = 0
-    for file in local_files(path):
+def _visible(folder: Path) -> list[Path]:
+    """Returns what lies below a folder, in the order of names; not what is hidden, as the hub's own cache there is."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if not path.is_dir() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _local_rows(path: str, unused: Unused) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Yields file with number, number over all files, and row."""
+    folder, files, before = Path(path).expanduser(), local_files(path), 0
+    for other in _visible(folder) if folder.is_dir() else ():
+        if other not in files and other.suffix not in _DOCUMENTATION:
+            unused.add_file(str(other.relative_to(folder)))
+    for file in files:
         number = 0
         for number, row in read_rows(file):
-            yield str(file), before + number, row
+            yield f"{file}:{number}", before + number, row
         before += number
 
 
@@ -111,4 +126,4 @@ def _hub_rows(config: HFDataset) -> Iterable[tuple[str, int, dict[str, Any]]]:
         rows = datasets.load_dataset(config.id, config.subset, split=config.split, revision=config.revision)
     except (OSError, ValueError, RuntimeError) as error:
         raise DatasetError(f"{where}: {str(error).strip().splitlines()[0]}") from None
-    return ((where, number, row) for number, row in enumerate(rows, start=1))
+    return ((f"{where}:{number}", number, row) for number, row in enumerate(rows, start=1))

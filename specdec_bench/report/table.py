@@ -81,8 +81,8 @@ def _warnings(summary: Summary) -> list[str]:
 
 
 def dataset_warnings(unused: dict[str, Any]) -> list[str]:
-    """Returns what of a dataset's rows is not used, or not as it is, a line each; fields are for the manifest alone."""
-    return [f"{line}; all rows are in manifest.json" for line in describe(unused, ["rows", "parts"])]
+    """Returns what of a dataset is not used, or not as it is, a line each; fields are for manifest and log alone."""
+    return [f"{line}; all are in manifest.json" for line in describe(unused, ["rows", "parts", "files"])]
 
 
 def _acceptance(acceptance: dict[str, Any], num_finished: int) -> Table:

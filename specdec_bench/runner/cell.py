@@ -126,7 +126,7 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
 
     held_log.write(cell.held_log)
     for line in describe(cell.origin.get("unused", {})):
-        logger.warning("dataset=%s: %s; all rows are in manifest.json", cell.config.dataset.name, line)
+        logger.warning("dataset=%s: %s; all are in manifest.json", cell.config.dataset.name, line)
 
     def on_started(started: Started) -> None:
         nonlocal manifest

@@ -61,6 +61,13 @@ def test_a_line_has_the_first_rows() -> None:
     assert describe(tree, ["parts"]) == lines[1:]
 
 
+def test_files_are_told_by_name() -> None:
+    found = Unused()
+    found.add_file("train.csv")
+    found.add_file("x\x1b.tsv")
+    assert describe(shorten(found.as_tree())) == [r"FILES NOT READ: 'train.csv'; 'x\x1b.tsv'"]
+
+
 def test_where_all_is_used_there_is_nothing_to_say() -> None:
     assert describe(Unused().as_tree()) == describe({}) == []
 

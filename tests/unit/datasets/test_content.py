@@ -126,7 +126,7 @@ def test_many_small_items_of_an_array_are_read_in_no_time(tmp_path: Path) -> Non
         (pack(LINES)[:-9], "gzip, but broken or cut off"),
         (pack(LINES * 999)[:60] + bytes(60), "gzip, but broken or cut off"),
         (WRAPPED, ":1: not JSON: an object over several lines with its rows in 'data', not JSON Lines"),
-        (ARRAY[1:-1].replace(b",\n {", b"\n {"), ":1: not JSON: an object over several lines, not JSON Lines"),
+        (ARRAY[1:-1].replace(b",\n {", b"\n {"), ":2: not JSON: an object over several lines, not JSON Lines"),
         (json.dumps({"data": ROWS}).encode(), ":1: has neither turns nor prompt; its fields are data"),
         (ARRAY + b"\n" + ARRAY, "'[' after the end of the array"),
         (ARRAY + LINES, "'{' after the end of the array"),

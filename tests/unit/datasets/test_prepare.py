@@ -72,7 +72,7 @@ def test_the_file_says_where_it_is_from(tmp_path: Path, spec_bench: SpecBenchDat
         "num_prompts": 3,
         "num_turns": 5,
         "categories": {"mt_bench": 2, "rag": 1},
-        "unused": {"rows": {}, "parts": {}, "fields": {}},
+        "unused": {"rows": {}, "parts": {}, "fields": {}, "files": {}},
     }
 
 

@@ -105,3 +105,27 @@ def test_only_the_first_turns_are_asked(tmp_path: Path, num_turns: int | None, e
 def test_no_turns_at_all_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"dataset\.num_turns=0: must be at least 1"):
         JsonlDataset(path="p.jsonl", num_turns=0)
+
+
+def test_the_manifest_learns_how_many_were_left_at_each_step(path: str) -> None:
+    """Of 9 prompts in 3 categories, 6 are of two of them, 4 of those have at most 5 characters, 3 are drawn."""
+    config = JsonlDataset(path=path, categories=["a", "b"], max_input_tokens=5, num_prompts=3)
+    origin = datasets.load(config, seed=0, count_tokens=lambda p: len(p.turns[0])).origin
+    assert origin == {
+        "num_rows": 9,
+        "num_usable": 9,
+        "num_of_categories": 6,
+        "num_of_length": 4,
+        "num_turns_cut": 0,
+        "unused": {"rows": {}, "parts": {}, "fields": {}, "files": {}},
+    }
+    whole = datasets.load(JsonlDataset(path=path), seed=0).origin
+    assert (whole["num_usable"], whole["num_of_categories"], whole["num_of_length"]) == (9, None, None)
+    assert set(origin) == set(datasets.ORIGIN)
+
+
+@pytest.mark.parametrize(("num_turns", "num_cut"), [(None, 0), (1, 2), (2, 1), (3, 0)])
+def test_the_turns_that_are_cut_are_counted(tmp_path: Path, num_turns: int | None, num_cut: int) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_text('{"turns": ["a", "b", "c"]}\n{"prompt": "d"}\n', encoding="utf-8")
+    assert datasets.load(JsonlDataset(path=str(file), num_turns=num_turns), seed=0).origin["num_turns_cut"] == num_cut

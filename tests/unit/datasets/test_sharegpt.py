@@ -67,7 +67,7 @@ def test_roles_and_contents_are_read_too(tmp_path: Path, key: str) -> None:
     messages = [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "Two."}]
     found = select(tmp_path, {"conversations": None, key: messages})
     assert found.prompts == [Prompt(prompt_id="1", category="default", turns=("One?",))]
-    assert found.origin["unused"] == {"rows": {}, "parts": {}, "fields": {}}
+    assert found.origin["unused"] == {"rows": {}, "parts": {}, "fields": {}, "files": {}}
 
 
 @pytest.mark.parametrize("human", ["human", "Human", "USER", "user ", "prompter"])

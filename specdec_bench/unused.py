@@ -88,7 +88,7 @@ class Unused:
         if self._inherited is not None:
             return self._inherited
         return {
-            kind: {name: reason.as_tree() for name, reason in reasons.items()} for kind, reasons in self._found.items()
+            kind: {name: reasons[name].as_tree() for name in sorted(reasons)} for kind, reasons in self._found.items()
         }
 
     def _add(self, kind: Kind, reason: str, row: int, example: str | None) -> None:

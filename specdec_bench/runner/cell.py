@@ -125,8 +125,7 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
     )
 
     held_log.write(cell.held_log)
-    for line in describe(cell.origin.get("unused", {})):
-        logger.warning("dataset=%s: %s; all are in manifest.json", cell.config.dataset.name, line)
+    _log_dataset(manifest.dataset)
 
     def on_started(started: Started) -> None:
         nonlocal manifest
@@ -190,6 +189,20 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
             raise EngineError(failure)
         end("finished", **counted)
     return run
+
+
+def _log_dataset(dataset: dict[str, Any]) -> None:
+    """Says in the log what the prompts were made of, and what of it is not used."""
+    name, unused = dataset["name"], dataset.get("unused", {})
+    if "num_rows" in dataset:
+        logger.info(
+            "dataset=%s: %d rows make %d prompts, of which %d are selected; dataset.num_turns cuts %d turns of them",
+            *(name, dataset["num_rows"], dataset["num_usable"], dataset["num_prompts"], dataset["num_turns_cut"]),
+        )
+    for line in describe(unused, ["rows", "parts", "files"]):
+        logger.warning("dataset=%s: %s; all are in manifest.json", name, line)
+    for line in describe(unused, ["fields"]):
+        logger.info("dataset=%s: %s; all are in manifest.json", name, line)
 
 
 def mark_interrupted(run: RunDirectory, error: str) -> None:

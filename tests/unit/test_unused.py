@@ -51,8 +51,8 @@ def test_a_line_has_the_first_rows() -> None:
     found.add_part("begins with a reply", 2)
     tree = found.as_tree()
     lines = [
-        "8 ROWS NOT USED: without a message (7 rows: 1, 3, 5, 7, 9, ...); with an unknown speaker, such as 'Narrator' "
-        "(row 14)",
+        "8 ROWS NOT USED: with an unknown speaker, such as 'Narrator' (row 14); without a message (7 rows: 1, 3, 5, 7, "
+        "9, ...)",
         "ROWS NOT SENT AS THEY ARE: begins with a reply (row 2)",
     ]
     assert describe(tree) == lines

@@ -109,7 +109,7 @@ def shorten(tree: dict[str, Any]) -> dict[str, Any]:
 def describe(tree: dict[str, Any], kinds: Iterable[Kind] = KINDS) -> list[str]:
     """Returns one line for each kind of which there is something, with the first few row numbers of each reason."""
     words = {
-        "rows": "{:,} ROWS NOT USED",
+        "rows": "{:,} ROW{} NOT USED",
         "parts": "ROWS NOT SENT AS THEY ARE",
         "fields": "fields that nothing reads",
         "files": "FILES NOT READ",
@@ -122,7 +122,7 @@ def describe(tree: dict[str, Any], kinds: Iterable[Kind] = KINDS) -> list[str]:
             told = "; ".join(
                 _told(repr(name) if kind in ("fields", "files") else name, reason) for name, reason in reasons.items()
             )
-            lines.append(f"{words[kind].format(num_rows)}: {told}")
+            lines.append(f"{words[kind].format(num_rows, 'S' * (num_rows > 1))}: {told}")
     return lines
 
 

@@ -84,6 +84,8 @@ def load(config: DatasetConfig, seed: int, count_tokens: Callable[[Prompt], int]
             )
         chosen = {candidates[position] for position in drawn(categories, config.num_prompts, seed)}
     prompts = [prompt for index, prompt in enumerate(read(config, Unused())) if index in chosen]
+    if len(prompts) < len(chosen):
+        raise DatasetError(f"dataset={config.name}: {config.path}: changed while it was read; run again")
     return _selection(
         config,
         prompts,
@@ -152,7 +154,8 @@ def checked(numbered: Iterable[tuple[int, Prompt]], config: DatasetConfig, unuse
         if prompt_id in rows:
             both = f"rows {rows[prompt_id]} and {row}"
             if not isinstance(config, ShareGPTDataset):
-                raise DatasetError(f"{where}: the id {prompt_id!r} stands twice, in {both}; ids must be unique")
+                fix = "; or leave dataset.id_column out" if isinstance(config, HFDataset) else ""
+                raise DatasetError(f"{where}: the id {prompt_id!r} stands twice, in {both}; ids must be unique{fix}")
             unused.add_part(REPEATED_ID, row, f"{prompt_id!r} of {both}")
             prompt_id = f"{prompt_id}#{row}"
             while prompt_id in rows:

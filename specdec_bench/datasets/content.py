@@ -52,17 +52,20 @@ class Content(NamedTuple):
         return cast("IO[bytes]", gzip.open(path)) if self.is_gzipped else path.open("rb")
 
 
-def require_file(path: Path, asked: str, *, allows_folder: bool = False) -> None:
-    """Refuses what is no file that can be read, without opening it: a pipe would be waited for without end.
+def require_file(asked: str, *, allows_folder: bool = False) -> Path:
+    """Returns the file that `dataset.path` names. It is not opened: a pipe would be waited for without end.
 
     Args:
-        path: what was asked for.
-        asked: the same as the user gave it, for the message.
+        asked: as the user gave it.
         allows_folder: whether a folder will do.
 
     Raises:
-        DatasetError: saying what it is.
+        DatasetError: it is no file that can be read; saying what it is.
     """
+    try:
+        path = Path(asked).expanduser()
+    except RuntimeError:
+        raise DatasetError(f"dataset.path={asked}: no such user; write the folder out") from None
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -80,6 +83,7 @@ def require_file(path: Path, asked: str, *, allows_folder: bool = False) -> None
                 raise DatasetError(f"dataset.path={asked}: {what}")
     if not access(path, R_OK):
         raise DatasetError(f"dataset.path={asked}: cannot be read: Permission denied; check its permissions")
+    return path
 
 
 def recognize(path: Path) -> Content:

@@ -78,8 +78,7 @@ def local_files(path: str) -> list[Path]:
     Raises:
         DatasetError: there are none.
     """
-    place = Path(path).expanduser()
-    content.require_file(place, path, allows_folder=True)
+    place = content.require_file(path, allows_folder=True)
     if not place.is_dir():
         return [place]
     if files := [file for file in _visible(place) if file.name.endswith(_SUFFIXES) and file.is_file()]:
@@ -98,7 +97,7 @@ def _visible(folder: Path) -> list[Path]:
 
 def _local_rows(path: str, unused: Unused) -> Iterator[tuple[str, int, dict[str, Any]]]:
     """Yields file with number, number over all files, and row."""
-    folder, files, before = Path(path).expanduser(), local_files(path), 0
+    files, folder, before = local_files(path), Path(path).expanduser(), 0
     for other in _visible(folder) if folder.is_dir() else ():
         if other not in files and other.suffix not in _DOCUMENTATION:
             unused.add_file(str(other.relative_to(folder)))

@@ -154,14 +154,17 @@ def read_prepared(path: Path, unused: Unused) -> Iterator[tuple[int, Prompt]]:
     unused.inherit(metadata.get("unused", {}))  # files of before have none
     digest = PromptsDigest()
     for number, row in read_rows(path):
-        prompt = Prompt(
-            prompt_id=row["prompt_id"],
-            category=row["category"],
-            turns=tuple(row["turns"]),
-            system=row["system"],
-            max_new_tokens=row["max_new_tokens"],
-            labels=json.loads(row["labels"]) if row["labels"] is not None else None,
-        )
+        try:
+            prompt = Prompt(
+                prompt_id=row["prompt_id"],
+                category=row["category"],
+                turns=tuple(row["turns"]),
+                system=row["system"],
+                max_new_tokens=row["max_new_tokens"],
+                labels=json.loads(row["labels"]) if row["labels"] is not None else None,
+            )
+        except (KeyError, TypeError, ValueError):
+            raise DatasetError(f"{path}:{number}: not a row that prepare writes; run prepare again") from None
         digest.add(prompt)
         yield number, prompt
     if digest.hexdigest() != metadata["sha256"]:

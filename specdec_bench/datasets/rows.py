@@ -28,9 +28,7 @@ def required_path(config: DatasetConfig) -> Path:
     """
     if config.path is None:
         raise DatasetError(f"dataset={config.name}: needs its file; pass dataset.path=FILE.jsonl")
-    path = Path(config.path).expanduser()
-    content.require_file(path, config.path)
-    return path
+    return content.require_file(config.path)
 
 
 def read_prompts(path: Path, convert: Callable[[dict[str, Any], int], Prompt]) -> Iterator[tuple[int, Prompt]]:

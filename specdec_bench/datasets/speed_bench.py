@@ -138,8 +138,7 @@ def split_file(config: SpeedBenchDataset) -> Path:
             f"dataset=speed_bench: needs its file; pass dataset.path=FILE, or a folder that holds {folder}; or let "
             "specdec-bench prepare speed_bench fetch it and run dataset=prepared"
         )
-    place = Path(config.path).expanduser()
-    content.require_file(place, config.path, allows_folder=True)
+    place = content.require_file(config.path, allows_folder=True)
     if place.is_file():
         return place
     found = [*sorted(place.glob(f"{config.split}/*.parquet"))]

@@ -136,8 +136,8 @@ def _warnings(config: dict[str, Any]) -> list[str]:
 
 def _dataset(dataset: dict[str, Any]) -> dict[str, Any]:
     """Returns how the prompts came out of their source; null where an archive of before does not say."""
-    counts = ("num_rows", "num_usable", "num_prompts", "num_turns_cut")
-    return {name: dataset.get(name) for name in counts} | {"unused": shorten(dataset.get("unused", {}))}
+    counts, unused = ("num_rows", "num_usable", "num_prompts", "num_turns_cut"), dataset.get("unused")
+    return {name: dataset.get(name) for name in counts} | {"unused": None if unused is None else shorten(unused)}
 
 
 def _drafts_from_other_requests(config: dict[str, Any]) -> bool:

@@ -73,7 +73,7 @@ def _warnings(summary: Summary) -> list[str]:
             f"SATURATED CLIENT: the measuring loop was {late['p50']:.1f} ms late at the median ({late['max']:.0f} at "
             "most); times are its own as much as the engine's, acceptance is not touched"
         )
-    warnings += dataset_warnings(summary.get("dataset", {}).get("unused", {}))
+    warnings += dataset_warnings(summary.get("dataset", {}).get("unused") or {})
     warnings += summary["warnings"]
     if summary["synthetic"]:
         warnings.append(f"SYNTHETIC: {summary['synthetic']}")

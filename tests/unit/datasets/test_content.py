@@ -189,6 +189,7 @@ def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path, schema: A
             (tmp_path / "nothing", "no such file"),
             (tmp_path / ("x" * 300), "cannot be read: File name too long"),
             ("a\0b", "no such file"),
+            ("~nobody_of_that_name/p.jsonl", "no such user"),
         ):
             assert f"dataset.path={path}: {words}" in refused(path, schema, **options)
 

@@ -112,6 +112,16 @@ def test_what_was_changed_since_is_refused(tmp_path: Path, spec_bench: SpecBench
         datasets.load(PreparedDataset(path=str(path)), seed=0)
 
 
+def test_rows_of_other_columns_are_refused(tmp_path: Path, spec_bench: SpecBenchDataset) -> None:
+    path = tmp_path / "p.parquet"
+    made, _ = prepare(spec_bench, path)
+    with parquet.ParquetWriter(path, pyarrow.schema([("turns", pyarrow.string())])) as writer:
+        writer.write_table(pyarrow.table({"turns": ["a"]}))
+        writer.add_key_value_metadata({"specdec_bench": json.dumps(made)})
+    with pytest.raises(DatasetError, match=r"p\.parquet:1: not a row that prepare writes; run prepare again"):
+        datasets.load(PreparedDataset(path=str(path)), seed=0)
+
+
 def test_another_parquet_file_is_not_taken_for_a_prepared_one(tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
     parquet.write_table(pyarrow.table({"turns": [["a"]]}), path)

@@ -129,3 +129,15 @@ def test_the_turns_that_are_cut_are_counted(tmp_path: Path, num_turns: int | Non
     file = tmp_path / "p.jsonl"
     file.write_text('{"turns": ["a", "b", "c"]}\n{"prompt": "d"}\n', encoding="utf-8")
     assert datasets.load(JsonlDataset(path=str(file), num_turns=num_turns), seed=0).origin["num_turns_cut"] == num_cut
+
+
+def test_a_file_that_shrinks_between_two_readings_is_named(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, read = JsonlDataset(path=path, num_prompts=9), jsonl.load
+    monkeypatch.setattr(jsonl, "load", lambda *given: _then_cut(read(*given), Path(path)))
+    with pytest.raises(DatasetError, match=r"p\.jsonl: changed while it was read"):
+        datasets.load(config, seed=0)
+
+
+def _then_cut(prompts: Iterator[tuple[int, Prompt]], path: Path) -> Iterator[tuple[int, Prompt]]:
+    yield from prompts
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:4]))

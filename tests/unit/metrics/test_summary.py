@@ -315,3 +315,17 @@ def test_a_late_loop_is_told(p50_ms: float, saturated: bool) -> None:
     bursts = Lateness(count=9, mean_ms=2.1, p50_ms=0.1, p99_ms=40.0, max_ms=70.0)
     assert summarize(TWO, manifest(client_lateness=bursts))["client"]["saturated"] is True
     assert summarize(TWO, manifest())["client"] == {"lateness_ms": None, "saturated": None}
+
+
+def test_how_the_prompts_came_out_of_their_source() -> None:
+    """Row numbers are all in the manifest; the summary has the first ones. An archive of before says nothing of it."""
+    unused = {"rows": {"without a message": {"num_rows": 7, "rows": "1, 3, 5, 7, 9, 11, 13"}}}
+    dataset = {"num_rows": 20, "num_usable": 13, "num_prompts": 5, "num_turns_cut": 2, "unused": unused, "sha256": "a"}
+    assert summarize(TWO, manifest(dataset=dataset))["dataset"] == {
+        "num_rows": 20,
+        "num_usable": 13,
+        "num_prompts": 5,
+        "num_turns_cut": 2,
+        "unused": {"rows": {"without a message": {"num_rows": 7, "rows": "1, 3, 5, 7, 9, ..."}}},
+    }
+    assert set(summarize(TWO, manifest(dataset={}))["dataset"].values()) == {None}

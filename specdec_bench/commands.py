@@ -5,9 +5,9 @@ import datetime
 import json
 import os
 import sys
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -66,6 +66,7 @@ def show_plan(cells: Sequence[PlannedCell], done: Set[int], order: Order, *, sha
     to_run = [planned for planned in cells if planned.number not in done]
     starts = num_engine_starts(to_run, order) if shares_engines else len(to_run)
     console = _console()
+    _print_unused({"name": planned.cell.config.dataset.name, **planned.cell.origin} for planned in cells)
     console.print(plan_table(in_running_order(cells, order) if shares_engines else cells, done))
     console.print(
         f"{len(cells)} cells, {len(done)} done; {len(to_run)} to run with {starts} engine starts"
@@ -114,21 +115,17 @@ def show_sweep(sweep: SweepDirectory, archived: Sequence[RunDirectory]) -> None:
     result = collect(runs, archived)
     write_tables(result, sweep.path)
     write_sweep_plots(result, sweep.path)
-    for line in _unused_rows(runs):
-        _console().print(Text(literal(line), style="bold red"), soft_wrap=True)
+    _print_unused([run.manifest().dataset for _, run in runs])
     print_sweep(result, _console(), path=str(sweep.path))
 
 
-def _unused_rows(runs: Sequence[tuple[int, RunDirectory]]) -> list[str]:
-    """Returns what of their datasets the cells of a sweep do not use, each line once."""
-    datasets = [run.manifest().dataset for _, run in runs]
-    return list(
-        dict.fromkeys(
-            f"dataset={dataset.get('name')}: {line}"
-            for dataset in datasets
-            for line in dataset_warnings(dataset.get("unused", {}))
-        )
+def _print_unused(datasets: Iterable[dict[str, Any]]) -> None:
+    """Prints what several cells do not use of their datasets, each line once."""
+    found = (
+        (dataset.get("name"), line) for dataset in datasets for line in dataset_warnings(dataset.get("unused", {}))
     )
+    for name, line in dict.fromkeys(found):
+        _console().print(Text(literal(f"dataset={name}: {line}"), style="bold red"), soft_wrap=True)
 
 
 def close_abandoned(run_dirs: Sequence[Path]) -> None:
@@ -156,6 +153,7 @@ def show_best(sweep: SweepDirectory, objective: str, better: Direction) -> None:
 
 def show_cell(cell: Cell) -> None:
     """Prints what would be run."""
+    _print_unused([{"name": cell.config.dataset.name, **cell.origin}])
     _console().print(
         f"1 cell {cell.identity.cell_id[:12]}: {sum(len(p.turns) for p in cell.prompts)} turns of {len(cell.prompts)} "
         f"conversations x {cell.config.load.repeats} on engine={cell.config.engine.name}, spec={cell.config.spec.name}",

@@ -11,7 +11,7 @@ import msgspec
 from specdec_bench.config.schema import DatasetConfig, HFDataset, ShareGPTDataset
 from specdec_bench.datasets.rows import HALF_A_PAIR, can_be_encoded
 from specdec_bench.datasets.subset import drawn
-from specdec_bench.errors import DatasetError
+from specdec_bench.errors import DatasetError, listed
 from specdec_bench.records import Prompt
 from specdec_bench.unused import Unused, describe
 
@@ -69,7 +69,8 @@ def load(config: DatasetConfig, seed: int, count_tokens: Callable[[Prompt], int]
         categories.append(category)
     for name in config.categories or ():
         if name not in found:
-            raise DatasetError(f"dataset.categories: {name!r} is none of {config.name}'s, which are {', '.join(found)}")
+            names = listed(list(found), most=20)
+            raise DatasetError(f"dataset.categories: {name!r} is none of {config.name}'s, which are {names}")
     if not candidates:
         raise DatasetError(
             f"dataset={config.name}: none of its prompts has {_limits(config)} input tokens; widen the limits"

@@ -109,7 +109,7 @@ def read_conversation(row: dict[str, Any]) -> Conversation:
             system = _text(row["system"], "system")
         for message in row[key]:
             speaker, content = _said(message, key)
-            role = speaker.strip().lower()
+            role = _role(speaker)
             if role in HUMAN:
                 text = _text(content, f"{key}: {speaker}")
                 if text.strip():
@@ -141,6 +141,11 @@ def read_conversation(row: dict[str, Any]) -> Conversation:
     return Conversation(tuple(turns), system or None, tuple(left_out))
 
 
+def _role(speaker: str) -> str:
+    """Returns a speaker's name as the sets above spell it."""
+    return speaker.strip().lower().replace("-", "_").replace(" ", "_")
+
+
 def _said(message: Any, key: str) -> tuple[str, Any]:
     """Returns a message's speaker and its content.
 
@@ -151,7 +156,7 @@ def _said(message: Any, key: str) -> tuple[str, Any]:
         for speaker_key, content_key in (("from", "value"), ("role", "content")):
             # Of a reply no content is needed: one that calls a tool may have none.
             if isinstance(speaker := message.get(speaker_key), str):
-                if content_key not in message and speaker.strip().lower() in HUMAN | SYSTEM:
+                if content_key not in message and _role(speaker) in HUMAN | SYSTEM:
                     break
                 return speaker, message.get(content_key)
     raise ValueError(f"{key}: {shown(message)}: must have the strings from and value, or role and content")

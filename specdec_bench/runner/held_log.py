@@ -50,7 +50,7 @@ def logging_to(path: Path) -> Iterator[None]:
     if root.handlers:
         yield
         return
-    handler, level = logging.FileHandler(path, encoding="utf-8", delay=True), root.level
+    handler, level = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace", delay=True), root.level
     handler.setFormatter(logging.Formatter(_FORMAT))
     root.addHandler(handler)
     root.setLevel(logging.INFO)

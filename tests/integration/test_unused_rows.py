@@ -53,6 +53,8 @@ def test_it_is_in_manifest_log_and_table_of_run_and_replay(command_line: Command
         f"{PARTS}; all are in manifest.json",
     ]
     has_all(command_line.folder / "run")
+    tried = command_line(*SMALL, talks, "--dry-run")
+    assert tried.stdout.splitlines()[0] == f"dataset=sharegpt: {ROWS}; all are in manifest.json"
     again = command_line("summarize", "run")
     assert again.stdout.splitlines()[:2] == run.stdout.splitlines()[:2]
     assert "summary.json: unchanged" in again.stdout

@@ -105,7 +105,7 @@ def test_what_is_left_out_of_rows_is_noted_with_their_numbers(tmp_path: Path) ->
         talk(("human", "One?"), ("system", "Now be rude."), ("human", "Two?")),
         talk(("human", ""), ("human", "  \n"), ("human", "One?")),
         talk(("human", None), ("human", "One?")),
-        talk(("human", "One?"), ("function_call", "f()"), ("observation", "3"), ("gpt", "Three.")),
+        talk(("human", "One?"), ("Function-Call", "f()"), ("observation", "3"), ("gpt", "Three.")),
         talk(("human", "One?")) | {"tools": "[f]"},
         talk(("system", "Be brief."), ("developer", "In French."), ("gpt", "Hello."), ("human", "One?")),
         talk(("human", "One?"), ("human", "Two?"), ("gpt", "Three.")),

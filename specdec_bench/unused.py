@@ -13,11 +13,12 @@ Kind = Literal["rows", "parts", "fields", "files"]
 KINDS: tuple[Kind, ...] = ("rows", "parts", "fields", "files")
 MAX_RANGES = 10_000
 """Of row numbers kept for one reason; rows beyond them are counted only."""
-MAX_EXAMPLES = 5
+MAX_EXAMPLES = 1000
 MAX_FIELDS = 100
 """Names of fields kept; a file whose field names are data would have as many as rows."""
 OTHER_FIELDS = "(other fields)"
 NUM_RANGES_SHOWN = 5
+NUM_EXAMPLES_SHOWN = 3
 
 
 class _Reason:
@@ -27,12 +28,12 @@ class _Reason:
         self.num_rows = 0
         self._last_row = 0
         self._ranges: list[list[int]] = []
-        self._examples: list[str] = []
+        self._examples: dict[str, None] = {}
 
     def add(self, row: int, example: str | None) -> None:
         """Adds a row; rows come in rising order, and one that comes again counts once."""
-        if example is not None and len(self._examples) < MAX_EXAMPLES and example not in self._examples:
-            self._examples.append(example)
+        if example is not None and len(self._examples) < MAX_EXAMPLES:
+            self._examples[example] = None
         if row == self._last_row:
             return
         self.num_rows += 1
@@ -45,7 +46,7 @@ class _Reason:
     def as_tree(self) -> dict[str, Any]:
         ranges = [str(first) if first == last else f"{first}-{last}" for first, last in self._ranges]
         tree: dict[str, Any] = {"num_rows": self.num_rows, "rows": _first(ranges, MAX_RANGES)}
-        return tree | ({"examples": self._examples} if self._examples else {})
+        return tree | ({"examples": list(self._examples)} if self._examples else {})
 
 
 class Unused:
@@ -96,14 +97,13 @@ class Unused:
 
 
 def shorten(tree: dict[str, Any]) -> dict[str, Any]:
-    """Returns the tree with the first few row numbers of each reason."""
-    return {
-        kind: {
-            name: reason | {"rows": _first(reason["rows"].split(", "), NUM_RANGES_SHOWN)}
-            for name, reason in reasons.items()
-        }
-        for kind, reasons in tree.items()
-    }
+    """Returns the tree with the first few row numbers and examples of each reason."""
+    return {kind: {name: _shorten(reason) for name, reason in reasons.items()} for kind, reasons in tree.items()}
+
+
+def _shorten(reason: dict[str, Any]) -> dict[str, Any]:
+    short = reason | {"rows": _first(reason["rows"].split(", "), NUM_RANGES_SHOWN)}
+    return short | ({"examples": reason["examples"][:NUM_EXAMPLES_SHOWN]} if "examples" in reason else {})
 
 
 def describe(tree: dict[str, Any], kinds: Iterable[Kind] = KINDS) -> list[str]:

@@ -119,7 +119,7 @@ def prepare(
         The metadata, and whether the file changed.
 
     Raises:
-        ConfigError: the licence is not accepted, or a hub dataset has no pinned revision.
+        ConfigError: the licence is not accepted, a hub dataset has no pinned revision, or the file cannot be written.
         DatasetError: the source cannot be read, or holds what parquet cannot.
     """
     if config.name in TO_BE_ACCEPTED and not accepted:
@@ -130,8 +130,7 @@ def prepare(
         prompts = datasets.checked(resolved, config, unused)
     else:
         prompts = datasets.read(config, unused)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
+    temporary = _claim(output)
     try:
         _write(temporary, prompts, metadata, unused, on_prompt)
         with temporary.open("rb") as file:
@@ -142,6 +141,23 @@ def prepare(
     finally:
         temporary.unlink(missing_ok=True)
     return metadata, changed
+
+
+def _claim(output: Path) -> Path:
+    """Returns a new file beside the output, which replaces it once it is whole.
+
+    Raises:
+        ConfigError: nothing can be written there.
+    """
+    if output.is_dir():
+        raise ConfigError(f"--output={output}: a folder; give the path of the file to write")
+    temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
+    except OSError as error:
+        raise ConfigError(f"--output={output}: cannot be written: {error.strerror}") from None
+    return temporary
 
 
 def read_prepared(path: Path, unused: Unused) -> Iterator[tuple[int, Prompt]]:

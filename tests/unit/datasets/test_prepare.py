@@ -122,6 +122,18 @@ def test_rows_of_other_columns_are_refused(tmp_path: Path, spec_bench: SpecBench
         datasets.load(PreparedDataset(path=str(path)), seed=0)
 
 
+def test_an_output_that_cannot_be_written_is_named(tmp_path: Path, spec_bench: SpecBenchDataset) -> None:
+    for output, words in (
+        (tmp_path, "a folder; give the path of the file to write"),
+        (tmp_path / "question.jsonl" / "p.parquet", "cannot be written: File exists"),
+        (Path("/proc/p.parquet"), "cannot be written: No such file or directory"),
+        (tmp_path / ("x" * 300), "cannot be written: File name too long"),
+    ):
+        with pytest.raises(ConfigError, match=f"^--output={output}: {words}$"):
+            prepare(spec_bench, output)
+    assert [path.name for path in tmp_path.iterdir()] == ["question.jsonl"]
+
+
 def test_another_parquet_file_is_not_taken_for_a_prepared_one(tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
     parquet.write_table(pyarrow.table({"turns": [["a"]]}), path)

@@ -149,10 +149,10 @@ def _claim(output: Path) -> Path:
     Raises:
         ConfigError: nothing can be written there.
     """
-    if output.is_dir():
-        raise ConfigError(f"--output={output}: a folder; give the path of the file to write")
     temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
     try:
+        if output.is_dir():
+            raise ConfigError(f"--output={output}: a folder; give the path of the file to write")
         output.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
     except OSError as error:

@@ -25,9 +25,10 @@ from specdec_bench.unused import Unused
 HUMAN = frozenset({"human", "user", "prompter"})
 SYSTEM = frozenset({"system", "developer"})
 REPLY = frozenset({"gpt", "assistant", "chatgpt", "bing", "bard", "claude", "model", "bot", "ai"})
-TOOL = frozenset({"tool", "tools", "function", "function_call", "function_response", "observation", "ipython"} | {
-    "tool_call", "tool_response", "tool_calls", "tool_result", "environment",
-})  # fmt: skip
+TOOL = frozenset(
+    "tool tools tool_call tool_calls tool_response tool_result function function_call function_response observation "
+    "ipython environment".split()
+)
 LISTS = ("conversations", "messages", "conversation")
 _KNOWN = ("id", "category", "system", "tools", *LISTS)
 
@@ -36,7 +37,7 @@ NO_HUMAN = "without a message of the human's"
 UNKNOWN_SPEAKER = "with an unknown speaker"
 NO_TEXT = "with a part that is no text"
 BEGINS_WITH_REPLY = "begins with a reply, which is left out"
-LATER_SYSTEM = "a system message beside the system prompt is left out"
+LATER_SYSTEM = "a later system message is left out"
 EMPTY_TURN = "an empty message of the human's is left out"
 TOOLS = "tools, their calls and their results are left out"
 

@@ -204,7 +204,7 @@ async def main() -> None:
         setattr(options, name, values if len(values) > 1 else values * len(options.concurrency))
     config = experiment(options, max(options.concurrency))
     prompter = chat.create(config)
-    demo = [Prompt(prompt_id=p.prompt_id, category=p.category, turns=p.turns[:1]) for p in load_prompts(config)]
+    demo = [Prompt(prompt_id=p.prompt_id, category=p.category, turns=p.turns[:1]) for p in load_prompts(config).prompts]
     adapter = VLLMAdapter(config)
     await adapter.start()
     for concurrency, pairs, requests in zip(options.concurrency, options.pairs, options.requests, strict=True):

@@ -106,7 +106,8 @@ async def main() -> None:
     options = parser.parse_args()
     config = experiment(options)
     # Both sides hold one turn of each conversation: a bare loop has no chat to keep.
-    prompts = [Prompt(prompt_id=p.prompt_id, category=p.category, turns=p.turns[:1]) for p in load_prompts(config)]
+    selected = load_prompts(config).prompts
+    prompts = [Prompt(prompt_id=p.prompt_id, category=p.category, turns=p.turns[:1]) for p in selected]
     checkpoints.check_checkpoints(config)
     prompter = chat.create(config)
     token_ids = [list(prompter.encode(prompt.system, prompt.turns, ())) for prompt in prompts]

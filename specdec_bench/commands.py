@@ -5,13 +5,15 @@ import datetime
 import json
 import os
 import sys
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.text import Text
 
 from specdec_bench.archive import RunDirectory, provenance
+from specdec_bench.archive.layout import LOG
 from specdec_bench.archive.sweep_plan import find_runs
 from specdec_bench.config.schema import AUTO, NO_BASELINE, Order
 from specdec_bench.errors import ArchiveError, ConfigError, NotComparableError, SpecDecBenchError
@@ -19,7 +21,9 @@ from specdec_bench.records import Manifest
 from specdec_bench.report import check as checking
 from specdec_bench.report.plan import plan_table
 from specdec_bench.report.progress import RunProgress
-from specdec_bench.report.table import print_summary
+from specdec_bench.report.table import dataset_warnings, print_summary
+from specdec_bench.report.text import literal
+from specdec_bench.runner import held_log
 from specdec_bench.runner import replay as replaying
 from specdec_bench.runner.cell import Cell, encoded_summary, mark_interrupted, run_cell, samples_of
 from specdec_bench.sweep.archived import check_archived
@@ -28,6 +32,7 @@ from specdec_bench.sweep.directory import SweepDirectory
 from specdec_bench.sweep.landing import check_unused
 from specdec_bench.sweep.objective import Direction, figure
 from specdec_bench.sweep.plan import PlannedCell, in_running_order, num_engine_starts
+from specdec_bench.unused import describe
 
 if TYPE_CHECKING:
     from specdec_bench.metrics.summary import Samples
@@ -64,6 +69,7 @@ def show_plan(cells: Sequence[PlannedCell], done: Set[int], order: Order, *, sha
     to_run = [planned for planned in cells if planned.number not in done]
     starts = num_engine_starts(to_run, order) if shares_engines else len(to_run)
     console = _console()
+    _print_unused({"name": planned.cell.config.dataset.name, **planned.cell.origin} for planned in cells)
     console.print(plan_table(in_running_order(cells, order) if shares_engines else cells, done))
     console.print(
         f"{len(cells)} cells, {len(done)} done; {len(to_run)} to run with {starts} engine starts"
@@ -113,12 +119,22 @@ def show_sweep(sweep: SweepDirectory, archived: Sequence[RunDirectory]) -> None:
     result = collect(list(found.runs.items()), archived)
     write_tables(result, sweep.path)
     write_sweep_plots(result, sweep.path)
+    _print_unused([run.manifest().dataset for run in found.runs.values()])
     print_sweep(result, _console(), path=str(sweep.path))
 
 
 def show_line(text: str) -> None:
     """Prints a line on what became of a sweep's folder."""
     _console().print(text, markup=False, soft_wrap=True)
+
+
+def _print_unused(datasets: Iterable[dict[str, Any]]) -> None:
+    """Prints what several cells do not use of their datasets, each line once."""
+    found = (
+        (dataset.get("name"), line) for dataset in datasets for line in dataset_warnings(dataset.get("unused", {}))
+    )
+    for name, line in dict.fromkeys(found):
+        _console().print(Text(literal(f"dataset={name}: {line}"), style="bold red"), soft_wrap=True)
 
 
 def close_abandoned(run_dirs: Sequence[Path]) -> None:
@@ -146,6 +162,7 @@ def show_best(sweep: SweepDirectory, objective: str, better: Direction) -> None:
 
 def show_cell(cell: Cell) -> None:
     """Prints what would be run."""
+    _print_unused([{"name": cell.config.dataset.name, **cell.origin}])
     _console().print(
         f"1 cell {cell.identity.cell_id[:12]}: {sum(len(p.turns) for p in cell.prompts)} turns of {len(cell.prompts)} "
         f"conversations x {cell.config.load.repeats} on engine={cell.config.engine.name}, spec={cell.config.spec.name}",
@@ -192,7 +209,7 @@ def replay(arguments: list[str]) -> int:
     output, is_new = Path(options.output or _default_output()), options.output is None
     if not is_new:
         check_unused(output, "--output")
-    with claim(output, "--output", is_new=is_new) as claimed:
+    with claim(output, "--output", is_new=is_new) as claimed, held_log.logging_to(claimed / LOG):
         run = run_and_show(cell, claimed)
     manifest = original.manifest()
     result = replaying.compare(original.requests(), run.requests())
@@ -297,7 +314,9 @@ def prepare(arguments: list[str]) -> int:
         f"  sha256    {made['sha256']}",
         *(f"  made of   {name} at {version}" for name, version in made.get("made_of", {}).items()),
         *(f"  {count:7,}  {category}" for category, count in made["categories"].items()),
+        *(f"  {line}" for line in describe(made["unused"])),
     ]
+    lines = [literal(line) for line in lines]
     _console().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
     return 0
 

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from logging import LogRecord
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from specdec_bench.sweep.jobs import task_overrides
 from specdec_bench.sweep.objective import objective
 
 if TYPE_CHECKING:
-    from specdec_bench.records import Prompt
+    from specdec_bench.datasets import Selection
     from specdec_bench.runner.cell import Cell
 
 
@@ -111,7 +112,7 @@ def cell_of(
     largest_concurrency: int = 1,
     *,
     command: Sequence[str],
-    prompts: "dict[str, list[Prompt]] | None" = None,
+    prompts: "dict[str, tuple[Selection, list[LogRecord]]] | None" = None,
 ) -> "Cell":
     """Returns the checked cell of a composed experiment.
 
@@ -120,21 +121,33 @@ def cell_of(
         overrides: as they were given.
         largest_concurrency: of the sweep's cells.
         command: the command line.
-        prompts: keeps those that were read, which the cells of a sweep share.
+        prompts: keeps those that were read, with what was logged, which the cells of a sweep share.
 
     Raises:
         SpecDecBenchError: it cannot be run.
     """
+    from specdec_bench.runner import held_log
     from specdec_bench.runner.cell import Cell, check, load_prompts
 
-    config = compose.experiment(composed, largest_concurrency)
-    check(config)
-    key = repr((config.dataset, config.seed, config.model))
+    with held_log.hold() as of_cell:
+        config = compose.experiment(composed, largest_concurrency)
+        check(config)
+    # By tokens it is selected with the engine's tokenizer, of which there are two.
+    key = repr((config.dataset, config.seed, config.model, config.engine.name == "synthetic"))
     prompts = {} if prompts is None else prompts
     if key not in prompts:
-        prompts[key] = load_prompts(config)
-    compose.limit_batch(config, composed, len(prompts[key]))
-    return Cell(config=config, prompts=prompts[key], command=command, overrides=overrides)
+        with held_log.hold() as of_prompts:
+            prompts[key] = load_prompts(config), of_prompts
+    selection, of_prompts = prompts[key]
+    compose.limit_batch(config, composed, len(selection.prompts))
+    return Cell(
+        config=config,
+        prompts=selection.prompts,
+        command=command,
+        overrides=overrides,
+        origin=selection.origin,
+        held_log=[*of_cell, *of_prompts],
+    )
 
 
 def print_error(message: str) -> None:

@@ -253,7 +253,8 @@ class Manifest(Record, frozen=True, kw_only=True):
     the entries that only one of the two vocabularies has."""
     dataset: dict[str, Any] = {}
     """Name, sha256 of the selected prompts, counts by category; once the engine is up also `dropped`: the conversations
-    that do not fit the model's context from the first, by id, with the tokens that they need."""
+    that do not fit the model's context from the first, by id, with the tokens that they need. How the prompts
+    came out of their source is in `num_rows` to `num_turns_cut` and `unused` (see `specdec_bench.datasets`)."""
     engine: dict[str, Any] = {}
     """Arguments really passed, resolved configuration, `differences` between what was asked and what the engine made
     of it, max_seq_len, num_accelerators, start_s."""

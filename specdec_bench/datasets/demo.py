@@ -7,9 +7,10 @@ from specdec_bench.config.schema import DatasetConfig, JsonlDataset
 from specdec_bench.datasets import jsonl
 from specdec_bench.errors import DatasetError
 from specdec_bench.records import Prompt
+from specdec_bench.unused import Unused
 
 
-def load(config: DatasetConfig) -> Iterator[Prompt]:
+def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
     """Yields the demo prompts.
 
     Raises:
@@ -19,4 +20,4 @@ def load(config: DatasetConfig) -> Iterator[Prompt]:
         raise DatasetError(
             f"dataset.path={config.path}: dataset=demo ships with the project; use dataset=jsonl for a file"
         )
-    return jsonl.load(JsonlDataset(path=str(ASSETS / "demo.jsonl")))
+    return jsonl.load(JsonlDataset(path=str(ASSETS / "demo.jsonl")), unused)

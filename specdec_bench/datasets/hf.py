@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from specdec_bench.config.schema import DatasetConfig, HFDataset
-from specdec_bench.datasets import hub
+from specdec_bench.datasets import content, hub
 from specdec_bench.datasets.jsonl import to_prompt
 from specdec_bench.datasets.rows import read_rows
-from specdec_bench.datasets.sharegpt import human_turns
+from specdec_bench.datasets.sharegpt import is_used, read_conversation
 from specdec_bench.errors import DatasetError
 from specdec_bench.records import Prompt
+from specdec_bench.unused import Unused
 
-_SUFFIXES = (".parquet", ".jsonl", ".json")
+_SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
+_DOCUMENTATION = ("", ".md")
+"""Suffixes of files beside a dataset that nobody takes for a part of it: README.md, LICENSE."""
 
 
-def load(config: DatasetConfig) -> Iterator[Prompt]:
-    """Yields the rows of `config.id` on the hub, or of the file or folder `config.path`.
+def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
+    """Yields row numbers and prompts of `config.id` on the hub, or of the file or folder `config.path`.
 
     Raises:
         DatasetError: naming the dataset and the row.
@@ -42,22 +45,30 @@ def load(config: DatasetConfig) -> Iterator[Prompt]:
             "dataset=hf: pass dataset.prompt_column=COLUMN (or turns_column, or conversations_column) to say where the "
             "prompts are"
         )
-    for where, number, row in _local_rows(config.path) if config.path is not None else _hub_rows(config):
+    for where, number, row in _local_rows(config.path, unused) if config.path is not None else _hub_rows(config):
         try:
-            yield _prompt(row, number, {field: name for field, name in columns.items() if name is not None})
+            prompt = _prompt(row, number, {field: name for field, name in columns.items() if name is not None}, unused)
         except ValueError as error:
-            raise DatasetError(f"{where}:{number}: {error}") from None
+            raise DatasetError(f"{where}: {error}") from None
+        if prompt is not None:
+            yield number, prompt
 
 
-def _prompt(row: dict[str, Any], number: int, columns: dict[str, str]) -> Prompt:
+def _prompt(row: dict[str, Any], number: int, columns: dict[str, str], unused: Unused) -> Prompt | None:
+    """Returns the row's prompt; None of one that is not used, which is noted."""
     missing = [column for column in columns.values() if column not in row]
     if missing:
         raise ValueError(f"has no column {', '.join(missing)}; its columns are {', '.join(row)}")
     fields = {field: row[column] for field, column in columns.items()}
     if "conversations" in fields:
-        turns, system = human_turns({"conversations": fields.pop("conversations")})
-        fields["turns"] = list(turns)
-        fields.setdefault("system", system)
+        conversation = read_conversation({"conversations": fields.pop("conversations"), "system": fields.get("system")})
+        if not is_used(conversation, number, unused):
+            return None
+        fields |= {"turns": list(conversation.turns), "system": conversation.system}
+    elif fields.get("prompt", "") in (None, "") and "prompt" in fields:
+        unused.add_row(f"with an empty {columns['prompt']!r}", number)
+        return None
+    unused.add_fields(row, columns.values(), number)
     return to_prompt(fields, number)
 
 
@@ -67,20 +78,33 @@ def local_files(path: str) -> list[Path]:
     Raises:
         DatasetError: there are none.
     """
-    place = Path(path).expanduser()
-    files = sorted(file for file in place.rglob("*") if file.suffix in _SUFFIXES) if place.is_dir() else [place]
-    if not files or not files[0].is_file():
-        raise DatasetError(f"dataset.path={path}: no such file, or a folder without {', '.join(_SUFFIXES)} files")
-    return files
+    place = content.require_file(path, allows_folder=True)
+    if not place.is_dir():
+        return [place]
+    if files := [file for file in _visible(place) if file.name.endswith(_SUFFIXES) and file.is_file()]:
+        return files
+    raise DatasetError(f"dataset.path={path}: a folder without {', '.join(_SUFFIXES)} files")
 
 
-def _local_rows(path: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Yields file, number over all files, and row."""
-    before = 0
-    for file in local_files(path):
+def _visible(folder: Path) -> list[Path]:
+    """Returns what lies below a folder, in the order of names; not what is hidden, as the hub's own cache there is."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if not path.is_dir() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _local_rows(path: str, unused: Unused) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Yields file with number, number over all files, and row."""
+    files, folder, before = local_files(path), Path(path).expanduser(), 0
+    for other in _visible(folder) if folder.is_dir() else ():
+        if other not in files and other.suffix not in _DOCUMENTATION:
+            unused.add_file(str(other.relative_to(folder)))
+    for file in files:
         number = 0
         for number, row in read_rows(file):
-            yield str(file), before + number, row
+            yield f"{file}:{number}", before + number, row
         before += number
 
 
@@ -101,4 +125,4 @@ def _hub_rows(config: HFDataset) -> Iterable[tuple[str, int, dict[str, Any]]]:
         rows = datasets.load_dataset(config.id, config.subset, split=config.split, revision=config.revision)
     except (OSError, ValueError, RuntimeError) as error:
         raise DatasetError(f"{where}: {str(error).strip().splitlines()[0]}") from None
-    return ((where, number, row) for number, row in enumerate(rows, start=1))
+    return ((f"{where}:{number}", number, row) for number, row in enumerate(rows, start=1))

@@ -14,20 +14,28 @@ from specdec_bench.config.schema import DatasetConfig
 from specdec_bench.datasets import hub
 from specdec_bench.datasets.rows import label, read_prompts, required_path, text_list
 from specdec_bench.records import Prompt
+from specdec_bench.unused import Unused
 
 HUB_REPOSITORY = "HuggingFaceH4/mt_bench_prompts"
 HUB_REVISION = "e3a795c5e9a82ee40611c416b8a7786c73198991"
 HUB_FILE = "raw/question.jsonl"
+_HUB_FIELDS = ("prompt_id", "category", "prompt")
 
 
-def load(config: DatasetConfig) -> Iterator[Prompt]:
-    """Yields the questions of `config.path`; without one, those of the hub's copy, at a pinned revision.
+def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
+    """Yields row numbers and questions of `config.path`, or else of the hub's copy, at a pinned revision.
 
     Raises:
         DatasetError: naming file and line; or there is no file, and no hub either.
     """
     path = required_path(config) if config.path is not None else hub_file()
-    return read_prompts(path, _prompt)
+
+    def convert(row: dict[str, Any], number: int) -> Prompt:
+        prompt = _prompt(row)
+        unused.add_fields(row, ("question_id", "category", "turns") if "turns" in row else _HUB_FIELDS, number)
+        return prompt
+
+    return read_prompts(path, convert)
 
 
 def hub_file() -> Path:
@@ -39,9 +47,9 @@ def hub_file() -> Path:
     return hub.fetch(HUB_REPOSITORY, HUB_REVISION, HUB_FILE, "pass dataset.path=question.jsonl (FastChat's file)")
 
 
-def _prompt(row: dict[str, Any], _: int) -> Prompt:
+def _prompt(row: dict[str, Any]) -> Prompt:
     id_key, turns_key = ("question_id", "turns") if "turns" in row else ("prompt_id", "prompt")
-    missing = [key for key in (id_key, "category", turns_key) if row.get(key) is None]
+    missing = [key for key in (id_key, "category", turns_key) if row.get(key) in (None, "")]
     if missing:
         raise ValueError(f"no MT-Bench question: lacks {', '.join(missing)} (has {', '.join(row)})")
     return Prompt(

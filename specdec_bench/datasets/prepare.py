@@ -2,7 +2,8 @@
 
 The file holds every prompt as the runs get it, and in its metadata, under `specdec_bench`, a JSON object: format,
 dataset, options, source, revision, licence, source_files (name -> sha256), sha256 (of the prompts, as the manifest of a
-run over all of them has it), num_prompts, num_turns, categories, and made_of (of SPEED-Bench: the sets that its
+run over all of them has it), num_prompts, num_turns, categories, unused (what is not used of the
+source, as `specdec_bench.unused` says), and made_of (of SPEED-Bench: the sets that its
 placeholders were made of, and their versions). It holds no time and no path, so that the same source
 gives the same bytes with the same pyarrow. `dataset=prepared dataset.path=FILE` reads it.
 """
@@ -38,6 +39,7 @@ from specdec_bench.datasets import hf, mt_bench, speed_bench
 from specdec_bench.datasets.rows import read_rows, required_path
 from specdec_bench.errors import ConfigError, DatasetError
 from specdec_bench.records import Prompt
+from specdec_bench.unused import Unused
 
 METADATA_KEY = b"specdec_bench"
 FORMAT = 1
@@ -117,21 +119,20 @@ def prepare(
         The metadata, and whether the file changed.
 
     Raises:
-        ConfigError: the licence is not accepted, or a hub dataset has no pinned revision.
+        ConfigError: the licence is not accepted, a hub dataset has no pinned revision, or the file cannot be written.
         DatasetError: the source cannot be read, or holds what parquet cannot.
     """
     if config.name in TO_BE_ACCEPTED and not accepted:
         raise ConfigError(f"{config.name}: {LICENCES[config.name]}: read it; --accept-license says that you accept it")
-    metadata = _provenance(config, licence)
+    metadata, unused = _provenance(config, licence), Unused()
     if isinstance(config, SpeedBenchDataset):
-        resolved, metadata["made_of"] = speed_bench.resolved(config, on_load)
-        prompts = datasets.checked(resolved, config)
+        resolved, metadata["made_of"] = speed_bench.resolved(config, unused, on_load)
+        prompts = datasets.checked(resolved, config, unused)
     else:
-        prompts = datasets.read(config)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
+        prompts = datasets.read(config, unused)
+    temporary = _claim(output)
     try:
-        _write(temporary, prompts, metadata, on_prompt)
+        _write(temporary, prompts, metadata, unused, on_prompt)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         changed = not output.is_file() or _sha256(output) != _sha256(temporary)
@@ -142,25 +143,46 @@ def prepare(
     return metadata, changed
 
 
-def read_prepared(path: Path) -> Iterator[Prompt]:
-    """Yields the prompts of a prepared file; at the end they are checked against the metadata.
+def _claim(output: Path) -> Path:
+    """Returns a new file beside the output, which replaces it once it is whole.
+
+    Raises:
+        ConfigError: nothing can be written there.
+    """
+    temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        if output.is_dir():
+            raise ConfigError(f"--output={output}: a folder; give the path of the file to write")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
+    except OSError as error:
+        raise ConfigError(f"--output={output}: cannot be written: {error.strerror}") from None
+    return temporary
+
+
+def read_prepared(path: Path, unused: Unused) -> Iterator[tuple[int, Prompt]]:
+    """Yields row numbers and prompts of a prepared file; at the end they are checked against the metadata.
 
     Raises:
         DatasetError: it is no prepared file, one of another format, or was changed since.
     """
     metadata = read_metadata(path)
+    unused.inherit(metadata.get("unused", {}))  # files of before have none
     digest = PromptsDigest()
-    for _, row in read_rows(path):
-        prompt = Prompt(
-            prompt_id=row["prompt_id"],
-            category=row["category"],
-            turns=tuple(row["turns"]),
-            system=row["system"],
-            max_new_tokens=row["max_new_tokens"],
-            labels=json.loads(row["labels"]) if row["labels"] is not None else None,
-        )
+    for number, row in read_rows(path):
+        try:
+            prompt = Prompt(
+                prompt_id=row["prompt_id"],
+                category=row["category"],
+                turns=tuple(row["turns"]),
+                system=row["system"],
+                max_new_tokens=row["max_new_tokens"],
+                labels=json.loads(row["labels"]) if row["labels"] is not None else None,
+            )
+        except (KeyError, TypeError, ValueError):
+            raise DatasetError(f"{path}:{number}: not a row that prepare writes; run prepare again") from None
         digest.add(prompt)
-        yield prompt
+        yield number, prompt
     if digest.hexdigest() != metadata["sha256"]:
         raise DatasetError(f"{path}: its prompts are not those that it was prepared with; run prepare again")
 
@@ -229,7 +251,13 @@ def _source_files(config: DatasetConfig) -> list[Path]:
     return [required_path(config)]
 
 
-def _write(path: Path, prompts: Iterator[Prompt], metadata: dict[str, Any], on_prompt: Callable[[int], None]) -> None:
+def _write(
+    path: Path,
+    prompts: Iterator[Prompt],
+    metadata: dict[str, Any],
+    unused: Unused,
+    on_prompt: Callable[[int], None],
+) -> None:
     """Writes the prompts, and at the end the metadata, completed by what is counted on the way."""
     import pyarrow
     from pyarrow import parquet
@@ -259,7 +287,6 @@ def _write(path: Path, prompts: Iterator[Prompt], metadata: dict[str, Any], on_p
             row["turns"] = list(prompt.turns)
             if prompt.labels is not None:
                 row["labels"] = json.dumps(prompt.labels, sort_keys=True, ensure_ascii=False)
-            _refuse_surrogates(prompt)
             rows.append(row)
             digest.add(prompt)
             categories[prompt.category] += 1
@@ -271,17 +298,8 @@ def _write(path: Path, prompts: Iterator[Prompt], metadata: dict[str, Any], on_p
         metadata["sha256"] = digest.hexdigest()
         metadata["num_prompts"], metadata["num_turns"] = categories.total(), num_turns
         metadata["categories"] = dict(sorted(categories.items()))
+        metadata["unused"] = unused.as_tree()
         writer.add_key_value_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-
-
-def _refuse_surrogates(prompt: Prompt) -> None:
-    texts = [prompt.prompt_id, prompt.category, *prompt.turns, prompt.system or "", *(prompt.labels or {}).values()]
-    try:
-        "".join(texts).encode()
-    except UnicodeEncodeError:
-        raise DatasetError(
-            f"prompt {prompt.prompt_id!r}: holds half a surrogate pair, which parquet cannot; repair or remove it"
-        ) from None
 
 
 def _sha256(path: Path) -> str:

@@ -6,12 +6,13 @@ from specdec_bench.config.schema import DatasetConfig
 from specdec_bench.datasets.prepare import read_prepared
 from specdec_bench.datasets.rows import required_path
 from specdec_bench.records import Prompt
+from specdec_bench.unused import Unused
 
 
-def load(config: DatasetConfig) -> Iterator[Prompt]:
-    """Yields the prompts of `config.path`.
+def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
+    """Yields row numbers and prompts of `config.path`; what prepare did not use of its source is noted.
 
     Raises:
         DatasetError: it is no prepared file, or was changed since.
     """
-    return read_prepared(required_path(config))
+    return read_prepared(required_path(config), unused)

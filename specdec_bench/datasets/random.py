@@ -10,20 +10,22 @@ from collections.abc import Iterator
 
 from specdec_bench.config.schema import DatasetConfig, RandomDataset
 from specdec_bench.records import Prompt, RandomTokens
+from specdec_bench.unused import Unused
 
 
-def load(config: DatasetConfig) -> Iterator[Prompt]:
+def load(config: DatasetConfig, _: Unused) -> Iterator[tuple[int, Prompt]]:
     """Yields `config.num_prompts` prompts of one request each. A larger set of the same seed begins with a smaller."""
     assert isinstance(config, RandomDataset)
     assert config.num_prompts is not None
     draw = random.Random(f"random lengths {config.seed}")
     for number in range(config.num_prompts):
-        yield Prompt(
+        prompt = Prompt(
             prompt_id=f"random-{number}",
             category="random",
             turns=("",),
             random_tokens=RandomTokens(num_tokens=_length(config, draw), seed=config.seed),
         )
+        yield number + 1, prompt
 
 
 def _length(config: RandomDataset, draw: random.Random) -> int:

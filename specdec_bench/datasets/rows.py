@@ -7,31 +7,32 @@ from pathlib import Path
 from typing import Any
 
 from specdec_bench.config.schema import DatasetConfig
+from specdec_bench.datasets import content
 from specdec_bench.errors import DatasetError
 from specdec_bench.records import Prompt
 
 _CHUNK_BYTES = 1 << 20
 _MAX_ITEM_CHARACTERS = 1 << 26
-"""Of an array's item; beyond it a broken file would be read whole before anything is said about it."""
+"""Of a line or an array's item; beyond it a broken file would be read whole before anything is said about it."""
 _PARQUET_BATCH_ROWS = 64
+
+HALF_A_PAIR = "with half a surrogate pair, which no tokenizer takes"
+"""Why a row is not used."""
 
 
 def required_path(config: DatasetConfig) -> Path:
     """Returns the dataset's file.
 
     Raises:
-        DatasetError: no path was given, or there is no such file.
+        DatasetError: no path was given, or there is no file that can be read.
     """
     if config.path is None:
         raise DatasetError(f"dataset={config.name}: needs its file; pass dataset.path=FILE.jsonl")
-    path = Path(config.path).expanduser()
-    if not path.is_file():
-        raise DatasetError(f"dataset.path={config.path}: no such file; pass the path of a JSON Lines or parquet file")
-    return path
+    return content.require_file(config.path)
 
 
-def read_prompts(path: Path, convert: Callable[[dict[str, Any], int], Prompt]) -> Iterator[Prompt]:
-    """Yields each row, converted. `convert` gets the row and its number.
+def read_prompts(path: Path, convert: Callable[[dict[str, Any], int], Prompt]) -> Iterator[tuple[int, Prompt]]:
+    """Yields each row's number and what it is converted to. `convert` gets the row and its number.
 
     Raises:
         DatasetError: the file cannot be read, or `convert` raised ValueError, by file and row.
@@ -41,11 +42,11 @@ def read_prompts(path: Path, convert: Callable[[dict[str, Any], int], Prompt]) -
             prompt = convert(row, number)
         except ValueError as error:
             raise DatasetError(f"{path}:{number}: {error}") from None
-        yield prompt
+        yield number, prompt
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields numbers from 1 and rows: of a .parquet file, of a JSON array (.json), else of JSON Lines.
+    """Yields numbers from 1 and rows: of a parquet file, of a JSON array, else of JSON Lines, the last two gzip or not.
 
     Memory holds one row, or one batch of a parquet file, whatever the file's size. The number is the line in
     JSON Lines (where blank lines are passed over but counted), elsewhere the row.
@@ -53,83 +54,119 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         DatasetError: the file or a row of it cannot be read.
     """
-    if path.suffix == ".parquet":
-        return _parquet_rows(path)
-    if path.suffix == ".json" and _is_array(path):
-        return _array_items(path)
-    return _lines(path)
+    try:
+        found = content.recognize(path)
+        match found.format:
+            case "parquet":
+                yield from _parquet_rows(path)
+            case "array":
+                yield from _array_items(path, found)
+            case "lines":
+                yield from _lines(path, found)
+    except content.READ_ERRORS as error:
+        raise content.read_error(path, error) from None
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+def _lines(path: Path, found: content.Content) -> Iterator[tuple[int, dict[str, Any]]]:
+    with found.open(path) as file:
+        number, is_first = 0, True
+        while line := file.readline(_MAX_ITEM_CHARACTERS):
+            number += 1
+            if len(line) == _MAX_ITEM_CHARACTERS:
+                raise DatasetError(f"{path}:{number}: a line of {len(line):,} bytes or more; no row is that long")
             if not line.strip():
                 continue
             try:
-                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                row = _decoder.decode(text)
             except UnicodeDecodeError as error:
                 raise DatasetError(f"{path}:{number}: not UTF-8 (byte {error.start}); save the file as UTF-8") from None
             except (ValueError, RecursionError) as error:
+                goes_on = isinstance(error, json.JSONDecodeError) and error.pos >= len(text.rstrip())
+                if is_first and goes_on and (rest := file.read(_CHUNK_BYTES)).strip():
+                    what = content.spread_object(text + rest.decode("utf-8", "replace"))
+                    raise DatasetError(f"{path}:{number}: not JSON: {what}") from None
                 raise DatasetError(f"{path}:{number}: not JSON: {error}") from None
             if not isinstance(row, dict):
                 raise DatasetError(f"{path}:{number}: a JSON {type(row).__name__}; each line must be an object")
+            is_first = False
             yield number, row
 
 
-def _is_array(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(64).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+class _RepeatedKeyError(ValueError):
+    """An object names a key twice: one of the two values would go unseen."""
 
 
-def _array_items(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in row if keys.count(key) > 1)
+        raise _RepeatedKeyError(f"the key {shown(repeated)} stands twice in one object")
+    return row
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def _array_items(path: Path, found: content.Content) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields the objects of one JSON array, as ShareGPT's files are, without holding the array."""
     decode_text = codecs.getincrementaldecoder("utf-8-sig")()
-    decoder = json.JSONDecoder()
-    number, buffer, at_end = 1, "", False
-    with path.open("rb") as file:
+    number, buffer, position, at_end = 1, "", 0, False
+    with found.open(path) as file:
 
         def more() -> None:
-            nonlocal buffer, at_end
+            nonlocal buffer, position, at_end
             # As much again as there is, so that an item is tried only a few times however long it is.
-            chunk = file.read(max(_CHUNK_BYTES, len(buffer)))
+            chunk = file.read(max(_CHUNK_BYTES, len(buffer) - position))
             at_end = not chunk
             try:
-                buffer += decode_text.decode(chunk, final=at_end)
+                buffer = buffer[position:] + decode_text.decode(chunk, final=at_end)
             except UnicodeDecodeError:
                 raise DatasetError(f"{path}:{number}: not UTF-8 there or soon after; save the file as UTF-8") from None
+            position = 0
 
         def next_character() -> str:
-            nonlocal buffer
-            while not (buffer := buffer.lstrip()) and not at_end:
+            nonlocal position
+            while True:
+                while buffer[position : position + 1].isspace():
+                    position += 1
+                if position < len(buffer) or at_end:
+                    return buffer[position : position + 1]
                 more()
-            return buffer[:1]
 
         next_character()
-        buffer = buffer[1:]  # the bracket
+        position += 1  # the bracket
         if next_character() == "]":
-            return
-        while True:
-            if (first := next_character()) != "{":
-                raise DatasetError(
-                    f"{path}:{number}: {first or 'the end'!r} where an object must begin; not a JSON array"
-                )
+            position += 1
+        else:
             while True:
-                try:
-                    row, end = decoder.raw_decode(buffer)
+                if (first := next_character()) != "{":
+                    raise DatasetError(
+                        f"{path}:{number}: {first or 'the end'!r} where an object must begin; not a JSON array"
+                    )
+                while True:
+                    try:
+                        row, position = _decoder.raw_decode(buffer, position)
+                        break
+                    except _RepeatedKeyError as error:
+                        raise DatasetError(f"{path}:{number}: {error}") from None
+                    except (ValueError, RecursionError) as error:
+                        if at_end or len(buffer) - position > _MAX_ITEM_CHARACTERS:
+                            raise DatasetError(f"{path}:{number}: not JSON, or cut off: {error}") from None
+                        more()
+                yield number, row
+                separator = next_character()
+                position += 1
+                if separator == "]":
                     break
-                except (ValueError, RecursionError) as error:
-                    if at_end or len(buffer) > _MAX_ITEM_CHARACTERS:
-                        raise DatasetError(f"{path}:{number}: not JSON, or cut off: {error}") from None
-                    more()
-            buffer = buffer[end:]
-            yield number, row
-            separator = next_character()
-            buffer = buffer[1:]
-            if separator == "]":
-                return
-            if separator != ",":
-                raise DatasetError(f"{path}:{number}: {separator or 'the end'!r} after this object; expected , or ]")
-            number += 1
+                if separator != ",":
+                    raise DatasetError(
+                        f"{path}:{number}: {separator or 'the end'!r} after this object; expected , or ]"
+                    )
+                number += 1
+        if beyond := next_character():
+            raise DatasetError(f"{path}: {beyond!r} after the end of the array; a file holds one array, or rows")
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -162,17 +199,27 @@ def text_list(row: dict[str, Any], key: str) -> tuple[str, ...]:
 
 
 def label(row: dict[str, Any], key: str, default: str) -> str:
-    """Returns a row's id or category, the default where there is none.
+    """Returns a row's id or category, the default where there is none or an empty one.
 
     Raises:
         ValueError: it is neither a string nor a whole number.
     """
     value = row.get(key)
-    if value is None:
+    if value is None or value == "":
         return default
     if type(value) not in (str, int):
         raise ValueError(f"{key}={shown(value)}: must be a string or a whole number")
     return str(value)
+
+
+def can_be_encoded(*texts: str) -> bool:
+    """Says whether UTF-8 has bytes for the texts: for half a surrogate pair, as JSON may hold it, there are none."""
+    try:
+        for text in texts:
+            text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def shown(value: object) -> str:

@@ -15,14 +15,16 @@ import msgspec
 from specdec_bench.config.schema import DatasetConfig, SpecBenchDataset
 from specdec_bench.datasets.rows import label, read_prompts, required_path, text_list
 from specdec_bench.records import Prompt
+from specdec_bench.unused import Unused
 
 MT_BENCH = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
 """The categories that are reported as the group mt_bench."""
 TASKS = ("translation", "summarization", "qa", "math_reasoning", "rag")
+_FIELDS = ("question_id", "category", "turns")
 
 
-def load(config: DatasetConfig) -> Iterator[Prompt]:
-    """Yields the questions of `config.path`, their category the group unless `config.grouped` is false.
+def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
+    """Yields row numbers and the questions of `config.path`, their category the group unless `config.grouped` is false.
 
     The file's own category is kept in `labels["raw_category"]`.
 
@@ -30,16 +32,19 @@ def load(config: DatasetConfig) -> Iterator[Prompt]:
         DatasetError: naming file and line.
     """
     assert isinstance(config, SpecBenchDataset)
-    questions = read_prompts(required_path(config), _prompt)
-    return map(_grouped, questions) if config.grouped else questions
+    is_grouped = config.grouped
+
+    def convert(row: dict[str, Any], number: int) -> Prompt:
+        prompt = _prompt(row)
+        unused.add_fields(row, _FIELDS, number)
+        in_group = is_grouped and prompt.category in MT_BENCH
+        return msgspec.structs.replace(prompt, category="mt_bench") if in_group else prompt
+
+    return read_prompts(required_path(config), convert)
 
 
-def _grouped(prompt: Prompt) -> Prompt:
-    return msgspec.structs.replace(prompt, category="mt_bench") if prompt.category in MT_BENCH else prompt
-
-
-def _prompt(row: dict[str, Any], _: int) -> Prompt:
-    missing = [key for key in ("question_id", "category", "turns") if row.get(key) is None]
+def _prompt(row: dict[str, Any]) -> Prompt:
+    missing = [key for key in _FIELDS if row.get(key) in (None, "")]
     if missing:
         raise ValueError(f"no Spec-Bench question: lacks {', '.join(missing)} (has {', '.join(row) or 'nothing'})")
     category = label(row, "category", "")

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from specdec_bench.config.schema import DatasetConfig, SpeedBenchDataset
-from specdec_bench.datasets import hub
+from specdec_bench.datasets import content, hub
 from specdec_bench.datasets.placeholders import Resolver, is_placeholder
 from specdec_bench.datasets.rows import label, read_prompts, read_rows, text_list
 from specdec_bench.errors import DatasetError, listed
 from specdec_bench.records import Prompt
+from specdec_bench.unused import Unused
 
 HUB_REPOSITORY = "nvidia/SPEED-Bench"
 HUB_REVISION = "487aa718444e816458d1a0a52bfce7a454285cf4"
@@ -29,10 +30,11 @@ QUALITATIVE = (
 )
 ENTROPY_TIERS = ("low_entropy", "mixed", "high_entropy")
 _KEPT = ("sub_category", "difficulty", "source", "src_id")
+_FIELDS = ("question_id", "category", "turns")
 
 
-def load(config: DatasetConfig) -> Iterator[Prompt]:
-    """Yields the prompts of the split; `labels` keep sub_category, difficulty, source and src_id.
+def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
+    """Yields row numbers and the prompts of the split; `labels` keep sub_category, difficulty, source and src_id.
 
     Raises:
         DatasetError: naming file and row; or, at the end, the ids of the prompts that are placeholders.
@@ -41,9 +43,10 @@ def load(config: DatasetConfig) -> Iterator[Prompt]:
     path = split_file(config)
     unresolved: list[str] = []
 
-    def convert(row: dict[str, Any], _: int) -> Prompt:
+    def convert(row: dict[str, Any], number: int) -> Prompt:
         if is_placeholder(row):
             unresolved.append(str(row.get("question_id")))
+        unused.add_fields(row, (*_FIELDS, *_KEPT), number)
         return _prompt(row, config.split)
 
     yield from _until_one_is_refused(read_prompts(path, convert), unresolved)
@@ -56,12 +59,13 @@ def load(config: DatasetConfig) -> Iterator[Prompt]:
 
 
 def resolved(
-    config: SpeedBenchDataset, on_load: Callable[[str], None] = lambda _: None
-) -> tuple[Iterator[Prompt], dict[str, str]]:
+    config: SpeedBenchDataset, unused: Unused, on_load: Callable[[str], None] = lambda _: None
+) -> tuple[Iterator[tuple[int, Prompt]], dict[str, str]]:
     """Returns the split's prompts with the placeholders made good, and what they are made of, with its version.
 
     Args:
         config: without a path the split is fetched from the hub, at a pinned revision.
+        unused: notes the fields that nothing reads.
         on_load: is told what is being loaded.
 
     Raises:
@@ -71,14 +75,15 @@ def resolved(
     path = source_file(config)
     num_tokens = None if config.split == "qualitative" else 1000 * int(config.split.removeprefix("throughput_")[:-1])
     resolver = Resolver((row for _, row in read_rows(path)), num_tokens, on_load)
-    return _resolved(path, config.split, resolver), resolver.versions()
+    return _resolved(path, config.split, resolver, unused), resolver.versions()
 
 
-def _resolved(path: Path, split: str, resolver: Resolver) -> Iterator[Prompt]:
+def _resolved(path: Path, split: str, resolver: Resolver, unused: Unused) -> Iterator[tuple[int, Prompt]]:
     unresolved: list[str] = []
     reasons: list[str] = []
 
-    def convert(row: dict[str, Any], _: int) -> Prompt:
+    def convert(row: dict[str, Any], number: int) -> Prompt:
+        unused.add_fields(row, (*_FIELDS, *_KEPT), number)
         if is_placeholder(row):
             try:
                 made = row | {"turns": resolver.turns(row)}
@@ -98,11 +103,11 @@ def _resolved(path: Path, split: str, resolver: Resolver) -> Iterator[Prompt]:
         )
 
 
-def _until_one_is_refused(prompts: Iterator[Prompt], refused: list[str]) -> Iterator[Prompt]:
+def _until_one_is_refused(prompts: Iterator[tuple[int, Prompt]], refused: list[str]) -> Iterator[tuple[int, Prompt]]:
     """Yields prompts until `refused` is not empty; the rest is read for its ids only."""
-    for prompt in prompts:
+    for numbered in prompts:
         if not refused:
-            yield prompt
+            yield numbered
 
 
 def source_file(config: SpeedBenchDataset) -> Path:
@@ -133,13 +138,13 @@ def split_file(config: SpeedBenchDataset) -> Path:
             f"dataset=speed_bench: needs its file; pass dataset.path=FILE, or a folder that holds {folder}; or let "
             "specdec-bench prepare speed_bench fetch it and run dataset=prepared"
         )
-    place = Path(config.path).expanduser()
+    place = content.require_file(config.path, allows_folder=True)
     if place.is_file():
         return place
     found = [*sorted(place.glob(f"{config.split}/*.parquet"))]
     found += [file for suffix in ("parquet", "jsonl") if (file := place / f"{config.split}.{suffix}").is_file()]
     if not found:
-        raise DatasetError(f"dataset.path={config.path}: no such file, nor a folder that holds {folder}")
+        raise DatasetError(f"dataset.path={config.path}: neither a file nor a folder that holds {folder}")
     if len(found) > 1:
         names = ", ".join(str(file.relative_to(place)) for file in found)
         raise DatasetError(f"dataset.path={config.path}: holds {names}; pass the one to take")
@@ -148,7 +153,7 @@ def split_file(config: SpeedBenchDataset) -> Path:
 
 def _prompt(row: dict[str, Any], split: str) -> Prompt:
     categories = QUALITATIVE if split == "qualitative" else ENTROPY_TIERS
-    missing = [key for key in ("question_id", "category", "turns") if row.get(key) is None]
+    missing = [key for key in _FIELDS if row.get(key) in (None, "")]
     if missing:
         raise ValueError(f"no SPEED-Bench prompt: lacks {', '.join(missing)} (has {', '.join(row) or 'nothing'})")
     category = label(row, "category", "")

@@ -1,8 +1,9 @@
 """summary.json: every figure of a run, a function of its requests and its manifest alone.
 
 Shape: `warnings` (of what was asked for, of the checkpoints and of what the engine made of it, where it bends the
-figures), `requests` (finished, failed, skipped, interrupted, warmup, conversations, skipped_prompts, and of the
-finished ones preempted and preemptions), `prompt_tokens` (their distribution), `acceptance` (source, cross_check,
+figures), `dataset` (num_rows, num_usable, num_prompts, num_turns_cut, unused: what of the source was not used, with the
+first row numbers), `requests` (finished, failed, skipped, interrupted, warmup, conversations, skipped_prompts, and of
+the finished ones preempted and preemptions), `prompt_tokens` (their distribution), `acceptance` (source, cross_check,
 pooled, macro, macro_by_conversation, by_category), `latency`, `latency_by_category`, `throughput`, `merged_chunks`,
 `merged_share`, `client` (lateness_ms, saturated), `definitions`. Undefined is null.
 """
@@ -28,6 +29,7 @@ from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.distribution import describe
 from specdec_bench.metrics.timing import Timings
 from specdec_bench.records import SCHEMA_VERSION, Lateness, Manifest, RequestRecord, Summary
+from specdec_bench.unused import shorten
 
 SATURATED_MS = 2.0
 """A loop that is later than this half of the time adds as much to most times that it takes."""
@@ -103,6 +105,7 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
             *checkpoint_warnings(manifest, samples.reach, list(samples.refused_prompts)),
             *_engine_warnings(manifest, preemptions, len(samples.preemptions)),
         ],
+        "dataset": _dataset(manifest.dataset),
         "requests": {
             **samples.outcomes,
             "conversations": len(set(samples.conversations)),
@@ -175,6 +178,12 @@ def _engine_warnings(manifest: Manifest, preemptions: dict[str, int | None], num
             "flight; output_tps_steady, which needs them all in flight, is not defined"
         )
     return warnings
+
+
+def _dataset(dataset: dict[str, Any]) -> dict[str, Any]:
+    """Returns how the prompts came out of their source; null where an archive of before does not say."""
+    counts, unused = ("num_rows", "num_usable", "num_prompts", "num_turns_cut"), dataset.get("unused")
+    return {name: dataset.get(name) for name in counts} | {"unused": None if unused is None else shorten(unused)}
 
 
 def _drafts_from_other_requests(config: dict[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from rich.text import Text
 from specdec_bench.errors import listed
 from specdec_bench.records import Summary
 from specdec_bench.report.text import literal
+from specdec_bench.unused import describe
 
 LATENCIES = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "step_time_ms": "step time", "itl_ms": "ITL", "e2e_ms": "end to end"}
 NAME_WIDTH = 16
@@ -72,10 +73,16 @@ def _warnings(summary: Summary) -> list[str]:
             f"SATURATED CLIENT: the measuring loop was {late['p50']:.1f} ms late at the median ({late['max']:.0f} at "
             "most); times are its own as much as the engine's, acceptance is not touched"
         )
+    warnings += dataset_warnings(summary.get("dataset", {}).get("unused") or {})
     warnings += summary["warnings"]
     if summary["synthetic"]:
         warnings.append(f"SYNTHETIC: {summary['synthetic']}")
     return warnings
+
+
+def dataset_warnings(unused: dict[str, Any]) -> list[str]:
+    """Returns what of a dataset is not used, or not as it is, a line each; fields are for manifest and log alone."""
+    return [f"{line}; all are in manifest.json" for line in describe(unused, ["rows", "parts", "files"])]
 
 
 def _acceptance(acceptance: dict[str, Any], num_finished: int) -> Table:

@@ -4,7 +4,7 @@ import functools
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,11 @@ from specdec_bench.config.schema import ExperimentConfig
 from specdec_bench.engines.base import check_support
 from specdec_bench.errors import EngineError, RunInterrupted, SpecDecBenchError
 from specdec_bench.records import SCHEMA_VERSION, Manifest, Prompt, RunStatus
+from specdec_bench.runner import held_log
 from specdec_bench.runner.identify import Identity, identify
 from specdec_bench.runner.messages import Done, Progress, RunCell, Started
 from specdec_bench.runner.process import StopSignals, discard_process, process_for
+from specdec_bench.unused import describe
 
 if TYPE_CHECKING:
     from specdec_bench.metrics.summary import Samples
@@ -43,6 +45,10 @@ class Cell:
     overrides: Sequence[str] = ()
     replay_of: str | None = None
     expected_checkpoints: dict[str, Any] | None = None
+    origin: dict[str, Any] = field(default_factory=dict)
+    """How the prompts came out of their source, as `datasets.Selection` says."""
+    held_log: Sequence[logging.LogRecord] = ()
+    """What was logged before there was a log."""
 
     @functools.cached_property
     def identity(self) -> Identity:
@@ -64,8 +70,8 @@ def check(config: ExperimentConfig) -> None:
     check_checkpoints(config)
 
 
-def load_prompts(config: ExperimentConfig) -> list[Prompt]:
-    """Returns the prompts of an experiment.
+def load_prompts(config: ExperimentConfig) -> datasets.Selection:
+    """Returns the prompts of an experiment, and how they came out of their source.
 
     Raises:
         DatasetError: they cannot be read.
@@ -112,12 +118,16 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
             "num_prompts": len(cell.prompts),
             "num_turns": sum(len(prompt.turns) for prompt in cell.prompts),
             "categories": dict(sorted(Counter(prompt.category for prompt in cell.prompts).items())),
+            **cell.origin,
         },
         replay_of=cell.replay_of,
     )
     run = RunDirectory.create(
         run_dir, manifest, cell.prompts, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     )
+
+    held_log.write(cell.held_log)
+    _log_dataset(manifest.dataset)
 
     def on_started(started: Started) -> None:
         nonlocal manifest
@@ -181,6 +191,20 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
             raise EngineError(failure)
         end("finished", **counted)
     return run
+
+
+def _log_dataset(dataset: dict[str, Any]) -> None:
+    """Says in the log what the prompts were made of, and what of it is not used."""
+    name, unused = dataset["name"], dataset.get("unused", {})
+    if "num_rows" in dataset:
+        logger.info(
+            "dataset=%s: %d rows make %d prompts, of which %d are selected; dataset.num_turns cuts %d turns of them",
+            *(name, dataset["num_rows"], dataset["num_usable"], dataset["num_prompts"], dataset["num_turns_cut"]),
+        )
+    for line in describe(unused, ["rows", "parts", "files"]):
+        logger.warning("dataset=%s: %s; all are in manifest.json", name, line)
+    for line in describe(unused, ["fields"]):
+        logger.info("dataset=%s: %s; all are in manifest.json", name, line)
 
 
 def mark_interrupted(run: RunDirectory, error: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from specdec_bench import datasets
 from specdec_bench.archive import RunDirectory
 from specdec_bench.archive.fingerprint import prompts_fingerprint
 from specdec_bench.archive.redact import REDACTED
@@ -47,6 +48,7 @@ def archived_cell(run: RunDirectory, command: list[str]) -> Cell:
         command=command,
         replay_of=manifest.run_id,
         expected_checkpoints=manifest.checkpoints,
+        origin={key: manifest.dataset[key] for key in datasets.ORIGIN if key in manifest.dataset},
     )
 
 

@@ -13,6 +13,7 @@ LEVELS = {
     "errors": 0,
     "records": 0,
     "hub": 0,
+    "unused": 0,
     "config": 1,
     "checkpoints": 2,
     "datasets": 3,

@@ -27,11 +27,11 @@ def write(path: Path, *rows: dict[str, Any] | bytes) -> str:
 
 
 def load(tmp_path: Path, *rows: dict[str, Any] | bytes) -> list[Prompt]:
-    return datasets.load(JsonlDataset(path=write(tmp_path / "p.jsonl", *rows)), seed=0)
+    return datasets.load(JsonlDataset(path=write(tmp_path / "p.jsonl", *rows)), seed=0).prompts
 
 
 def load_mt_bench(tmp_path: Path, *rows: dict[str, Any] | bytes) -> list[Prompt]:
-    return datasets.load(MTBenchDataset(path=write(tmp_path / "q.jsonl", *rows)), seed=0)
+    return datasets.load(MTBenchDataset(path=write(tmp_path / "q.jsonl", *rows)), seed=0).prompts
 
 
 # ---------------------------------------------------------------- MT-Bench
@@ -114,7 +114,7 @@ def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
 def test_the_last_line_needs_no_newline(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_bytes(b'{"prompt": "a"}\n{"prompt": "b"}')
-    assert len(datasets.load(JsonlDataset(path=str(path)), seed=0)) == 2
+    assert len(datasets.load(JsonlDataset(path=str(path)), seed=0).prompts) == 2
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,9 @@ def test_a_broken_line_is_named_with_its_number(tmp_path: Path, row: dict[str, A
 
 def test_two_prompts_with_one_id_are_refused(tmp_path: Path) -> None:
     """By hand and by line number alike: requests are told apart by it."""
-    with pytest.raises(DatasetError, match="'x' stands twice; ids must be unique"):
+    with pytest.raises(DatasetError, match=r"p\.jsonl: the id 'x' stands twice, in rows 1 and 2; ids must be unique"):
         load(tmp_path, {"prompt": "a", "prompt_id": "x"}, {"prompt": "b", "prompt_id": "x"})
-    with pytest.raises(DatasetError, match="'2' stands twice"):
+    with pytest.raises(DatasetError, match="'2' stands twice, in rows 1 and 2"):
         load(tmp_path, {"prompt": "a", "prompt_id": 2}, {"prompt": "b"})
 
 
@@ -176,7 +176,7 @@ def test_a_file_that_is_needed_is_asked_for(dataset: type[JsonlDataset]) -> None
 
 @pytest.mark.parametrize("dataset", [JsonlDataset, MTBenchDataset, SpecBenchDataset, ShareGPTDataset])
 def test_a_missing_file_is_named(tmp_path: Path, dataset: type[JsonlDataset]) -> None:
-    for path in (tmp_path / "missing.jsonl", tmp_path):
+    for path in (tmp_path / "missing.jsonl", tmp_path / "missing" / "p.jsonl"):
         with pytest.raises(DatasetError, match=rf"dataset\.path={path}: no such file"):
             datasets.load(dataset(path=str(path)), seed=0)
 
@@ -187,10 +187,10 @@ def test_a_missing_file_is_named(tmp_path: Path, dataset: type[JsonlDataset]) ->
 def test_a_subset_is_drawn_over_the_categories_in_the_files_order(tmp_path: Path) -> None:
     """PEERS 15: the first two of four would be "a" alone."""
     path = write(tmp_path / "p.jsonl", *({"prompt": str(i), "category": name} for i, name in enumerate("aabb")))
-    found = datasets.load(JsonlDataset(path=path, num_prompts=2), seed=0)
+    found = datasets.load(JsonlDataset(path=path, num_prompts=2), seed=0).prompts
     assert [prompt.category for prompt in found] == ["a", "b"]
-    whole = datasets.load(JsonlDataset(path=path), seed=0)
-    assert datasets.load(JsonlDataset(path=path, num_prompts=4), seed=0) == whole
+    whole = datasets.load(JsonlDataset(path=path), seed=0).prompts
+    assert datasets.load(JsonlDataset(path=path, num_prompts=4), seed=0).prompts == whole
 
 
 def test_more_prompts_than_there_are_is_refused(tmp_path: Path) -> None:

@@ -76,11 +76,11 @@ def served(hub_at: Callable[[str], None]) -> Iterator[type[Hub]]:
 
 
 def test_the_questions_are_fetched_once_and_then_taken_from_the_cache(served: type[Hub]) -> None:
-    (prompt,) = datasets.load(MTBenchDataset(), seed=0)
+    (prompt,) = datasets.load(MTBenchDataset(), seed=0).prompts
     assert (prompt.prompt_id, prompt.turns) == ("81", ("Write.", "Rewrite."))
     assert f"GET {ADDRESS}" in served.requested, "at the pinned revision"
     served.requested.clear()
-    assert datasets.load(MTBenchDataset(), seed=0) == [prompt]
+    assert datasets.load(MTBenchDataset(), seed=0).prompts == [prompt]
     assert served.requested == [], "a cached file needs no hub"
 
 

@@ -43,16 +43,16 @@ def spec_bench(tmp_path: Path) -> SpecBenchDataset:
 
 def test_the_prepared_prompts_are_those_of_the_source(tmp_path: Path, spec_bench: SpecBenchDataset) -> None:
     prepare(spec_bench, tmp_path / "p.parquet")
-    found = datasets.load(PreparedDataset(path=str(tmp_path / "p.parquet")), seed=0)
-    assert found == datasets.load(spec_bench, seed=0)
+    found = datasets.load(PreparedDataset(path=str(tmp_path / "p.parquet")), seed=0).prompts
+    assert found == datasets.load(spec_bench, seed=0).prompts
 
 
 def test_every_field_of_a_prompt_survives(tmp_path: Path) -> None:
     row = {"prompt_id": "x", "category": "c", "turns": ["a", "b"], "system": "", "max_new_tokens": 7}
     config = JsonlDataset(path=write(tmp_path / "p.jsonl", [row] + [{"prompt": "d"}] * 600))
     prepare(config, tmp_path / "p.parquet")
-    found = datasets.load(PreparedDataset(path=str(tmp_path / "p.parquet")), seed=0)
-    assert found == datasets.load(config, seed=0)
+    found = datasets.load(PreparedDataset(path=str(tmp_path / "p.parquet")), seed=0).prompts
+    assert found == datasets.load(config, seed=0).prompts
 
 
 def test_the_file_says_where_it_is_from(tmp_path: Path, spec_bench: SpecBenchDataset) -> None:
@@ -68,10 +68,11 @@ def test_the_file_says_where_it_is_from(tmp_path: Path, spec_bench: SpecBenchDat
         "revision": None,
         "licence": "Apache-2.0",
         "source_files": {"question.jsonl": hashlib.sha256(Path(spec_bench.path).read_bytes()).hexdigest()},
-        "sha256": prompts_fingerprint(datasets.load(spec_bench, seed=0)),
+        "sha256": prompts_fingerprint(datasets.load(spec_bench, seed=0).prompts),
         "num_prompts": 3,
         "num_turns": 5,
         "categories": {"mt_bench": 2, "rag": 1},
+        "unused": {"rows": {}, "parts": {}, "fields": {}, "files": {}},
     }
 
 
@@ -111,6 +112,28 @@ def test_what_was_changed_since_is_refused(tmp_path: Path, spec_bench: SpecBench
         datasets.load(PreparedDataset(path=str(path)), seed=0)
 
 
+def test_rows_of_other_columns_are_refused(tmp_path: Path, spec_bench: SpecBenchDataset) -> None:
+    path = tmp_path / "p.parquet"
+    made, _ = prepare(spec_bench, path)
+    with parquet.ParquetWriter(path, pyarrow.schema([("turns", pyarrow.string())])) as writer:
+        writer.write_table(pyarrow.table({"turns": ["a"]}))
+        writer.add_key_value_metadata({"specdec_bench": json.dumps(made)})
+    with pytest.raises(DatasetError, match=r"p\.parquet:1: not a row that prepare writes; run prepare again"):
+        datasets.load(PreparedDataset(path=str(path)), seed=0)
+
+
+def test_an_output_that_cannot_be_written_is_named(tmp_path: Path, spec_bench: SpecBenchDataset) -> None:
+    for output, words in (
+        (tmp_path, "a folder; give the path of the file to write"),
+        (tmp_path / "question.jsonl" / "p.parquet", "cannot be written: File exists"),
+        (Path("/proc/p.parquet"), "cannot be written: No such file or directory"),
+        (tmp_path / ("x" * 300), "cannot be written: File name too long"),
+    ):
+        with pytest.raises(ConfigError, match=f"^--output={output}: {words}$"):
+            prepare(spec_bench, output)
+    assert [path.name for path in tmp_path.iterdir()] == ["question.jsonl"]
+
+
 def test_another_parquet_file_is_not_taken_for_a_prepared_one(tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
     parquet.write_table(pyarrow.table({"turns": [["a"]]}), path)
@@ -130,7 +153,7 @@ def test_a_licence_that_has_to_be_accepted_is_shown(tmp_path: Path) -> None:
     assert not output.exists()
     made, _ = prepare(config, output, accepted=True)
     assert made["options"] == {"split": "qualitative"}
-    assert datasets.load(PreparedDataset(path=str(output)), seed=0) == datasets.load(config, seed=0)
+    assert datasets.load(PreparedDataset(path=str(output)), seed=0).prompts == datasets.load(config, seed=0).prompts
     write(tmp_path / "q.jsonl", [row, row | {"question_id": "p", "turns": [PLACEHOLDER]}])
     with pytest.raises(DatasetError, match=r"1 placeholders are of no set that can be resolved, .*: p;"):
         prepare(config, output, accepted=True)
@@ -138,7 +161,7 @@ def test_a_licence_that_has_to_be_accepted_is_shown(tmp_path: Path) -> None:
 
 def test_half_a_surrogate_pair_is_named(tmp_path: Path) -> None:
     config = JsonlDataset(path=write(tmp_path / "p.jsonl", [{"prompt": "fine"}, {"prompt": "\ud800"}]))
-    with pytest.raises(DatasetError, match="prompt '2': holds half a surrogate pair"):
+    with pytest.raises(DatasetError, match=r"p\.jsonl:2: holds half a surrogate pair"):
         prepare(config, tmp_path / "p.parquet")
 
 
@@ -151,7 +174,7 @@ def test_the_bundled_prompts_can_be_prepared(tmp_path: Path) -> None:
     config = dataset_config("demo", [])
     assert config == DemoDataset()
     made, _ = prepare(config, tmp_path / "demo.parquet")
-    assert made["num_prompts"] == len(datasets.load(config, seed=0))
+    assert made["num_prompts"] == len(datasets.load(config, seed=0).prompts)
     assert list(made["source_files"]) == ["demo.jsonl"]
 
 
@@ -205,7 +228,7 @@ def test_placeholders_are_made_good_and_what_of_is_kept(tmp_path: Path, conversa
     config = SpeedBenchDataset(path=write(tmp_path / "q.jsonl", [PLACED, WHOLE]))
     told: list[str] = []
     made, _ = prepare(config, tmp_path / "p.parquet", accepted=True, on_load=told.append)
-    found = datasets.load(PreparedDataset(path=str(tmp_path / "p.parquet")), seed=0)
+    found = datasets.load(PreparedDataset(path=str(tmp_path / "p.parquet")), seed=0).prompts
     assert [(prompt.prompt_id, prompt.turns) for prompt in found] == [("c3", ("A?", "B?")), ("a", ("One?",))]
     kept = ("sub_category", "difficulty", "source", "src_id")
     assert found[0].labels == {key: PLACED[key] for key in kept}

@@ -18,12 +18,12 @@ from specdec_bench.records import Prompt, RandomTokens
 
 
 def lengths(config: RandomDataset) -> list[int]:
-    return [p.random_tokens.num_tokens for p in datasets.load(config, seed=0) if p.random_tokens]
+    return [p.random_tokens.num_tokens for p in datasets.load(config, seed=0).prompts if p.random_tokens]
 
 
 def test_every_length_is_the_one_asked_for() -> None:
     config = RandomDataset(num_prompts=3, input_tokens=7, seed=5)
-    assert datasets.load(config, seed=0) == [
+    assert datasets.load(config, seed=0).prompts == [
         Prompt(
             prompt_id=f"random-{i}", category="random", turns=("",), random_tokens=RandomTokens(num_tokens=7, seed=5)
         )

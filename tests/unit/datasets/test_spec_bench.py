@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> str:
 
 
 def test_six_groups_are_reported_and_the_files_categories_are_kept(path: str) -> None:
-    prompts = datasets.load(SpecBenchDataset(path=path), seed=0)
+    prompts = datasets.load(SpecBenchDataset(path=path), seed=0).prompts
     assert Counter(prompt.category for prompt in prompts) == dict.fromkeys(["mt_bench", *TASKS], 8)
     assert [p.labels["raw_category"] for p in prompts if p.category == "mt_bench" and p.labels] == CATEGORIES
     assert prompts[0] == Prompt(
@@ -41,12 +41,12 @@ def test_six_groups_are_reported_and_the_files_categories_are_kept(path: str) ->
 
 
 def test_all_thirteen_categories_on_request(path: str) -> None:
-    prompts = datasets.load(SpecBenchDataset(path=path, grouped=False), seed=0)
+    prompts = datasets.load(SpecBenchDataset(path=path, grouped=False), seed=0).prompts
     assert {prompt.category for prompt in prompts} == {*CATEGORIES, *TASKS}
 
 
 def test_a_subset_is_drawn_over_the_reported_groups(path: str) -> None:
-    prompts = datasets.load(SpecBenchDataset(path=path, num_prompts=6), seed=0)
+    prompts = datasets.load(SpecBenchDataset(path=path, num_prompts=6), seed=0).prompts
     assert Counter(prompt.category for prompt in prompts) == dict.fromkeys(["mt_bench", *TASKS], 1)
 
 

@@ -40,7 +40,7 @@ def write(path: Path, *rows: dict[str, Any]) -> str:
 
 
 def test_the_row_format_of_the_qualitative_split(tmp_path: Path) -> None:
-    assert datasets.load(SpeedBenchDataset(path=write(tmp_path / "q.jsonl", ROW)), seed=0) == [
+    assert datasets.load(SpeedBenchDataset(path=write(tmp_path / "q.jsonl", ROW)), seed=0).prompts == [
         Prompt(
             prompt_id="0a1b",
             category="coding",
@@ -60,7 +60,7 @@ def test_the_row_format_of_the_qualitative_split(tmp_path: Path) -> None:
 )
 def test_the_category_of_the_throughput_splits_is_the_entropy_tier(tmp_path: Path, split: str) -> None:
     rows = [TIER | {"question_id": tier, "category": tier} for tier in ("low_entropy", "mixed", "high_entropy")]
-    found = datasets.load(SpeedBenchDataset(path=write(tmp_path / "t.jsonl", *rows), split=split), seed=0)
+    found = datasets.load(SpeedBenchDataset(path=write(tmp_path / "t.jsonl", *rows), split=split), seed=0).prompts
     assert [prompt.category for prompt in found] == ["low_entropy", "mixed", "high_entropy"]
     assert found[0].labels == {"source": "https://example.org/set", "src_id": "set_12"}
 
@@ -74,8 +74,8 @@ def test_every_encoding_of_parquet_is_the_same_prompt(tmp_path: Path, string: st
     types = {"turns": getattr(pyarrow, as_list)(plain), "multiturn": pyarrow.bool_()}
     table = pyarrow.table({key: pyarrow.array([value], types.get(key, text)) for key, value in ROW.items()})
     parquet.write_table(table, tmp_path / "test.parquet")
-    found = datasets.load(SpeedBenchDataset(path=str(tmp_path / "test.parquet")), seed=0)
-    assert found == datasets.load(SpeedBenchDataset(path=write(tmp_path / "q.jsonl", ROW)), seed=0)
+    found = datasets.load(SpeedBenchDataset(path=str(tmp_path / "test.parquet")), seed=0).prompts
+    assert found == datasets.load(SpeedBenchDataset(path=write(tmp_path / "q.jsonl", ROW)), seed=0).prompts
 
 
 @pytest.mark.parametrize("turns", [[PLACEHOLDER], [f"{PLACEHOLDER}\n\nSummarize {{article}}"], ["Fine.", PLACEHOLDER]])
@@ -104,8 +104,8 @@ def test_a_folder_holds_the_splits(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, ROW)
     if name == "qualitative/test.jsonl":
         parquet.write_table(pyarrow.Table.from_pylist([ROW]), Path(path).with_suffix(".parquet"))
-    assert datasets.load(SpeedBenchDataset(path=str(tmp_path)), seed=0)[0].category == "coding"
-    tiers = datasets.load(SpeedBenchDataset(path=str(tmp_path), split="throughput_1k"), seed=0)
+    assert datasets.load(SpeedBenchDataset(path=str(tmp_path)), seed=0).prompts[0].category == "coding"
+    tiers = datasets.load(SpeedBenchDataset(path=str(tmp_path), split="throughput_1k"), seed=0).prompts
     assert tiers[0].category == "low_entropy"
     with pytest.raises(DatasetError, match=r"nor a folder that holds throughput_2k/\*\.parquet"):
         datasets.load(SpeedBenchDataset(path=str(tmp_path), split="throughput_2k"), seed=0)

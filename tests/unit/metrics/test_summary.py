@@ -367,3 +367,17 @@ def test_a_concurrency_that_cannot_be_is_warned_of(concurrency: int, repeats: in
     config = manifest().config | {"load": {"name": "closed", "concurrency": concurrency, "repeats": repeats}}
     found = summarize(TWO, manifest(config=config, dataset={"num_prompts": 2}))
     assert [f"there are {2 * repeats} conversations" in warning for warning in found["warnings"]] == [True] * warned
+
+
+def test_how_the_prompts_came_out_of_their_source() -> None:
+    """Row numbers are all in the manifest; the summary has the first ones. An archive of before says nothing of it."""
+    unused = {"rows": {"without a message": {"num_rows": 7, "rows": "1, 3, 5, 7, 9, 11, 13"}}}
+    dataset = {"num_rows": 20, "num_usable": 13, "num_prompts": 5, "num_turns_cut": 2, "unused": unused, "sha256": "a"}
+    assert summarize(TWO, manifest(dataset=dataset))["dataset"] == {
+        "num_rows": 20,
+        "num_usable": 13,
+        "num_prompts": 5,
+        "num_turns_cut": 2,
+        "unused": {"rows": {"without a message": {"num_rows": 7, "rows": "1, 3, 5, 7, 9, ..."}}},
+    }
+    assert set(summarize(TWO, manifest(dataset={}))["dataset"].values()) == {None}

@@ -107,6 +107,21 @@ def test_what_bends_acceptance_comes_before_any_number() -> None:
     assert lines[1] == "the run"
 
 
+def test_rows_that_were_not_used_come_before_any_number() -> None:
+    """What was not read of a row's fields is no news; an archive of before, or a summary, says nothing at all."""
+    row = {"num_rows": 1, "rows": "4", "examples": ["'x'"]}
+    unused = {kind: {f"some {kind}": row} for kind in ("rows", "parts", "fields", "files")}
+    lines = printed(summary(request(0, 1), dataset={"unused": unused})).splitlines()
+    assert lines[:4] == [
+        "1 ROW NOT USED: some rows, such as 'x' (row 4); all are in manifest.json",
+        "ROWS NOT SENT AS THEY ARE: some parts, such as 'x' (row 4); all are in manifest.json",
+        "FILES NOT READ: 'some files', such as 'x' (row 4); all are in manifest.json",
+        "the run",
+    ]
+    for before in (summary(request(0, 1)), summary(request(0, 1)) | {"dataset": {}}):
+        assert printed(before).splitlines()[0] == "the run"
+
+
 def test_a_saturated_client_is_named_with_its_lateness() -> None:
     late = Lateness(count=9, p50_ms=31.25, p99_ms=60.0, max_ms=81.4)
     text = printed(summary(request(1, 3), client_lateness=late), width=300)

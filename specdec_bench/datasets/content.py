@@ -1,0 +1,139 @@
+"""What a dataset's file is: told by its content, whatever its name says, and named where it cannot be read."""
+
+import codecs
+import gzip
+import re
+import stat
+import zlib
+from os import R_OK, access
+from pathlib import Path
+from typing import IO, Literal, NamedTuple, cast
+
+from specdec_bench.errors import DatasetError
+
+Format = Literal["parquet", "array", "lines"]
+
+_HEAD_BYTES = 4096
+_GZIP = b"\x1f\x8b"
+_PARQUET = b"PAR1"
+_ARCHIVES = {
+    _GZIP: "compressed with gzip twice; unpack it once with gzip -d",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it with zstd -d",
+    b"\xfd7zXZ": "compressed with xz; unpack it with xz -d",
+    b"BZh": "compressed with bzip2; unpack it with bzip2 -d",
+    b"\x04\x22\x4d\x18": "compressed with lz4; unpack it with lz4 -d",
+    b"PK\x03\x04": "a zip archive; unpack it and give the file in it",
+    b"7z\xbc\xaf": "a 7z archive; unpack it and give the file in it",
+    b"ARROW1": "an Arrow file; save it as parquet",
+    b"SQLite format 3": "an SQLite database; export its rows as JSON Lines",
+    b"version https://git-lfs": "a pointer of Git LFS and not the data; fetch it with git lfs pull",
+    codecs.BOM_UTF32_LE: "UTF-32; save it as UTF-8",
+    codecs.BOM_UTF32_BE: "UTF-32; save it as UTF-8",
+    codecs.BOM_UTF16_LE: "UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)",
+    codecs.BOM_UTF16_BE: "UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)",
+}
+"""By the bytes that they begin with, once unpacked: what is not read, and what to do with it."""
+_SPECIAL = (
+    (stat.S_ISFIFO, "a pipe, and a dataset is read more than once; write it into a file first"),
+    (stat.S_ISSOCK, "a socket; pass the path of a file"),
+    (stat.S_ISCHR, "a device; pass the path of a file"),
+    (stat.S_ISBLK, "a device; pass the path of a file"),
+)
+
+
+class Content(NamedTuple):
+    """How a file is to be read."""
+
+    format: Format
+    is_gzipped: bool
+
+    def open(self, path: Path) -> IO[bytes]:
+        """Returns the file's bytes, unpacked where they are packed."""
+        return cast("IO[bytes]", gzip.open(path)) if self.is_gzipped else path.open("rb")
+
+
+def require_file(asked: str, *, allows_folder: bool = False) -> Path:
+    """Returns the file that `dataset.path` names. It is not opened: a pipe would be waited for without end.
+
+    Args:
+        asked: as the user gave it.
+        allows_folder: whether a folder will do.
+
+    Raises:
+        DatasetError: it is no file that can be read; saying what it is.
+    """
+    try:
+        path = Path(asked).expanduser()
+    except RuntimeError:
+        raise DatasetError(f"dataset.path={asked}: no such user; write the folder out") from None
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        if path.is_symlink():
+            raise DatasetError(f"dataset.path={asked}: a link to {path.readlink()}, which is not there") from None
+        raise DatasetError(f"dataset.path={asked}: no such file; pass the path of a JSON or parquet file") from None
+    except OSError as error:
+        raise DatasetError(f"dataset.path={asked}: cannot be read: {error.strerror}") from None
+    if stat.S_ISDIR(mode):
+        if not allows_folder:
+            raise DatasetError(f"dataset.path={asked}: a folder; pass the path of the file in it")
+    else:
+        for is_special, what in _SPECIAL:
+            if is_special(mode):
+                raise DatasetError(f"dataset.path={asked}: {what}")
+    if not access(path, R_OK):
+        raise DatasetError(f"dataset.path={asked}: cannot be read: Permission denied; check its permissions")
+    return path
+
+
+def recognize(path: Path) -> Content:
+    """Returns what the file is, from its first bytes.
+
+    Raises:
+        DatasetError: it is something that is not read.
+        OSError: it cannot be read at all.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if head.startswith(_PARQUET) or (path.suffix == ".parquet" and not head.startswith(_GZIP)):
+        return Content("parquet", is_gzipped=False)
+    is_gzipped = head.startswith(_GZIP)
+    if is_gzipped:
+        with gzip.open(path) as unpacked:
+            head = unpacked.read(_HEAD_BYTES)
+        if head.startswith(_PARQUET):
+            raise DatasetError(f"{path}: parquet compressed with gzip; unpack it with gzip -d")
+    for magic, what in _ARCHIVES.items():
+        if head.startswith(magic):
+            raise DatasetError(f"{path}: {what}")
+    if b"\0" in head:
+        raise DatasetError(f"{path}: holds NUL bytes, so it is no text; save it as JSON Lines in UTF-8, or as parquet")
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip()
+    if text.startswith(b"["):
+        return Content("array", is_gzipped)
+    if text and not text.startswith(b"{"):
+        line = text.splitlines()[0].decode("utf-8", "replace")
+        what = "CSV" if line.count(",") else "TSV" if line.count("\t") else "something else"
+        raise DatasetError(
+            f"{path}: not JSON, but {what}, which begins with {line[:60]!r}; give JSON Lines, a JSON array or parquet"
+        )
+    return Content("lines", is_gzipped)
+
+
+def spread_object(text: str) -> str:
+    """Returns what a file is that is one JSON object over several lines, from where it begins, and what to do."""
+    begins = re.match(r'\s*\{\s*"(\w{1,60})"\s*:\s*\[', text)
+    field = f" with its rows in {begins[1]!r}" if begins else ""
+    how = f"jq -c '.{begins[1]}[]'" if begins else "jq -c ."
+    return f"an object over several lines{field}, not JSON Lines; write a row a line ({how} FILE)"
+
+
+READ_ERRORS = (OSError, EOFError, zlib.error)
+"""What reading raises where the disk or a gzip file is broken."""
+
+
+def read_error(path: Path, error: BaseException) -> DatasetError:
+    """Returns one of READ_ERRORS in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return DatasetError(f"{path}: cannot be read: {error.strerror}")
+    return DatasetError(f"{path}: gzip, but broken or cut off: {error}; fetch it anew")

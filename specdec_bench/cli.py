@@ -6,6 +6,7 @@ compose and refuse an experiment is imported here; engines, numpy and plots come
 
 import contextlib
 import functools
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,14 +23,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from specdec_bench import flags
+from specdec_bench import flags, signals
 from specdec_bench.archive import files
 from specdec_bench.archive.layout import MULTIRUN, RunDirectory
 from specdec_bench.archive.redact import REDACTED, redact_hydra_folder, redacted_yaml
 from specdec_bench.config import compose
 from specdec_bench.config.compose import CONF
 from specdec_bench.config.schema import NO_BASELINE, Order
-from specdec_bench.errors import ConfigError, RunInterrupted, SpecDecBenchError
+from specdec_bench.errors import ConfigError, LauncherError, RunInterrupted, SpecDecBenchError
 from specdec_bench.explain import explain, first_line, is_hydras_own
 from specdec_bench.job import Job, JobFailed, cell_of, print_error, remove_unused
 from specdec_bench.sweep import directory, jobs
@@ -55,6 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     A sweep exits as the first of its jobs that failed.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback
     try:
         match arguments:
             case ["replay" | "summarize" | "check" | "prepare" as command, *rest]:
@@ -175,7 +177,13 @@ def _run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_r
             planner = Planner(app.config_loader, composed, prepare)
             cells = planner.plan(swept)
             sized = job(planner.largest_concurrency)
-            _run_grid(app, composed, cells, sized, given, is_resumed=is_resumed, is_dry_run=is_dry_run)
+            try:
+                _run_grid(app, composed, cells, sized, given, is_resumed=is_resumed, is_dry_run=is_dry_run)
+            except (KeyboardInterrupt, LauncherError):
+                # A launcher's processes that got the signal too are what it tells of.
+                if not signals.times_stopped() or not directory.SweepDirectory(folder).plan_path.is_file():
+                    raise
+                raise RunInterrupted(f"interrupted; resume={folder} runs what is not finished") from None
         elif is_resumed or is_dry_run or composed.baseline != NO_BASELINE or composed.control or by_replicates:
             raise ConfigError(
                 f"hydra/sweeper={chosen['hydra/sweeper']}: chooses its cells as it goes; resume, {flags.DRY_RUN}, "
@@ -183,7 +191,10 @@ def _run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_r
             )
         else:
             check_objective(composed.objective, composed.hydra.sweeper.get("direction"))
-            _run_search(app, composed, job(_largest_concurrency(swept)), overrides)
+            try:
+                _run_search(app, composed, job(_largest_concurrency(swept)), overrides)
+            except KeyboardInterrupt:
+                raise RunInterrupted(f"interrupted; what was measured is in {folder}") from None
 
 
 def _run_grid(
@@ -303,8 +314,8 @@ def _run_planned(planned: PlannedCell) -> None:
     """
     try:
         _run(planned.cell)
-    except RunInterrupted as error:
-        _exit(error.exit_status, str(error))  # ends the whole sweep
+    except RunInterrupted:
+        raise KeyboardInterrupt from None  # ends the whole sweep, which tells how it goes on
     except SpecDecBenchError as error:
         print_error(f"job {planned.number}: {error}")
         raise JobFailed(str(error), error.exit_status) from error
@@ -330,8 +341,12 @@ def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_
         except SpecDecBenchError as error:
             # Not raised, for Hydra would print its own words about it.
             _exit(error.exit_status, str(error))
+        except KeyboardInterrupt:
+            if not RunDirectory.is_run(run_dir):
+                raise
+            _exit(RunInterrupted.exit_status, f"interrupted; what was measured is in {run_dir}")
 
-    with _removing_unused(run_dir):
+    with _removing_unused(run_dir), files.naming(run_dir):
         app.run(CONFIG, run, overrides)
 
 

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "specdec_bench"
 LEVELS = {
     "errors": 0,
     "records": 0,
+    "signals": 0,
     "config": 1,
     "prompting": 2,
     "datasets": 2,
@@ -27,6 +28,7 @@ LEVELS = {
     "explain": 7,
     "flags": 7,
     "cli": 7,
+    "__main__": 8,
 }
 """Imports run from a higher level to a lower one, or stay within one level (archive reads metrics)."""
 

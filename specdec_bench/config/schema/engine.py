@@ -18,6 +18,15 @@ class EngineConfig:
     """The engine's name in the method table; fixed by the chosen YAML."""
     extra_args: dict[str, Any] = field(default_factory=dict)
     """Passed through to the engine; a key that the project sets itself, or the engine lacks, is refused."""
+    stall_timeout_s: float | None = 600.0
+    """Seconds without a token, while requests are in flight, after which the cell fails; null waits for ever. It does
+    not count while the engine starts, and makes no other cell or engine of it."""
+
+    def __post_init__(self) -> None:
+        timeout_s = self.stall_timeout_s
+        if timeout_s is not None:
+            is_time = math.isfinite(timeout_s) and timeout_s > 0
+            require(is_time, "engine.stall_timeout_s", timeout_s, "must be above 0; null waits for ever")
 
 
 @dataclass(kw_only=True)
@@ -33,6 +42,7 @@ class TransformersEngine(EngineConfig):
     """CPU threads of one operation (torch.set_num_threads); null leaves it to torch."""
 
     def __post_init__(self) -> None:
+        EngineConfig.__post_init__(self)
         device, _, index = self.device.partition(":")
         known = self.device in ("auto", "cpu") or (device == "cuda" and (index.isdigit() or self.device == "cuda"))
         require(known, "engine.device", self.device, "use auto, cpu, cuda or cuda:N")
@@ -58,8 +68,11 @@ class SyntheticEngine(EngineConfig):
     """Every n-th request of the run fails after its first decode step."""
     crash_after: int | None = None
     """The process kills itself (SIGKILL) in the middle of the request after this many were sent."""
+    hang_after: int | None = None
+    """Every request after this many were sent stops after its first decode step and never ends."""
 
     def __post_init__(self) -> None:
+        EngineConfig.__post_init__(self)
         require(len(self.acceptance_rates) > 0, "engine.acceptance_rates", self.acceptance_rates, "give at least one")
         for rate in self.acceptance_rates:
             require(0 <= rate <= 1, "engine.acceptance_rates", rate, "each must lie in [0, 1]")
@@ -68,7 +81,7 @@ class SyntheticEngine(EngineConfig):
             require(math.isfinite(value) and value >= 0, f"engine.{key}", value, "must be 0 or more")
         at_least(2, engine__vocab_size=self.vocab_size)
         at_least(1, engine__fail_every=self.fail_every)
-        at_least(0, engine__crash_after=self.crash_after)
+        at_least(0, engine__crash_after=self.crash_after, engine__hang_after=self.hang_after)
 
 
 @dataclass(kw_only=True)
@@ -97,6 +110,7 @@ class VLLMEngine(EngineConfig):
     """The same, as the joint acceptance of each draft position."""
 
     def __post_init__(self) -> None:
+        EngineConfig.__post_init__(self)
         at_least(
             1,
             engine__tensor_parallel_size=self.tensor_parallel_size,
@@ -146,6 +160,7 @@ class SGLangEngine(EngineConfig):
     """flashinfer, pytorch."""
 
     def __post_init__(self) -> None:
+        EngineConfig.__post_init__(self)
         at_least(
             1,
             engine__tensor_parallel_size=self.tensor_parallel_size,
@@ -178,6 +193,7 @@ class LLMAPIEngine(EngineConfig):
     leaves it on otherwise; true takes it from every cell alike, the baseline too."""
 
     def __post_init__(self) -> None:
+        EngineConfig.__post_init__(self)
         at_least(1, engine__max_num_seqs=self.max_num_seqs, engine__max_num_batched_tokens=self.max_num_batched_tokens)
         share = self.gpu_memory_utilization
         if share is not None:

@@ -36,7 +36,8 @@ def test_a_new_run_can_be_read_back(tmp_path: Path) -> None:
     assert run.manifest() == manifest
     assert run.prompts() == prompts
     assert run.config() == CONFIG_YAML
-    assert {path.name for path in run.path.iterdir()} == {"manifest.json", "config.yaml", "prompts.jsonl"}
+    shown = {path.name for path in run.path.iterdir() if not path.name.startswith(".")}
+    assert shown == {"manifest.json", "config.yaml", "prompts.jsonl"}
     assert len(run.prompts_path.read_text(encoding="utf-8").splitlines()) == len(HOSTILE)
 
 

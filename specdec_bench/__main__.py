@@ -1,5 +1,6 @@
 """The program's entry: `python -m specdec_bench`, `specdec-bench`, `python run.py`."""
 
+import atexit
 import sys
 
 from specdec_bench import signals
@@ -8,6 +9,7 @@ from specdec_bench import signals
 def main(arguments: list[str] | None = None) -> None:
     """Runs what the arguments (default: the process's) say, and ends with its exit status; see `specdec_bench.cli`."""
     signals.raise_on_stop()  # before anything that takes long to import
+    atexit.register(signals.block_stop)  # the first to be registered is the last to run
     try:
         from specdec_bench import cli
 

@@ -30,7 +30,7 @@ from specdec_bench.archive.redact import REDACTED, redact_hydra_folder, redacted
 from specdec_bench.config import compose
 from specdec_bench.config.compose import CONF
 from specdec_bench.config.schema import NO_BASELINE, Order
-from specdec_bench.errors import ConfigError, LauncherError, RunInterrupted, SpecDecBenchError
+from specdec_bench.errors import ArchiveError, ConfigError, LauncherError, RunInterrupted, SpecDecBenchError
 from specdec_bench.explain import explain, first_line, is_hydras_own
 from specdec_bench.job import Job, JobFailed, cell_of, print_error, remove_unused
 from specdec_bench.sweep import directory, jobs
@@ -228,6 +228,7 @@ def _run_grid(
         files.write_atomically(sweep.path / MULTIRUN, [redacted_yaml(composed)])
         to_run = [planned for planned in cells if planned.number not in done]
         results: list[JobReturn] = []
+        unwritten: ArchiveError | None = None
         try:
             for planned in to_run:
                 sweep.set_aside(planned)
@@ -239,11 +240,17 @@ def _run_grid(
         finally:
             if not job.runs_here:
                 commands.close_abandoned([planned.run_dir for planned in to_run])
-            commands.show_sweep(sweep, archived)
+            try:
+                commands.show_sweep(sweep, archived)
+            except ArchiveError as error:  # beside whatever else has gone wrong on that disk
+                unwritten = error
+                print_error(str(error))
             unbegun = [str(planned.number) for planned in cells if not RunDirectory.is_run(planned.run_dir)]
             if not job.runs_here and unbegun:
                 print_error(f"never begun: job {', '.join(unbegun)}; resume={sweep.path} runs what is not finished")
     _raise_first_failure(results)
+    if unwritten is not None:
+        raise JobFailed(str(unwritten), unwritten.exit_status)
 
 
 def _run_search(app: "Hydra", composed: DictConfig, job: Job, overrides: list[str]) -> None:

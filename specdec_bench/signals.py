@@ -41,6 +41,11 @@ def ignore_stop() -> None:
     _handle(_note)
 
 
+def block_stop() -> None:
+    """From now on, no stop signal arrives: while Python ends, it would kill where it can no longer be caught."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+
+
 class StopSignals:
     """Counts stop signals within its block instead of having them interrupt it.
 

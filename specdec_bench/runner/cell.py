@@ -167,22 +167,17 @@ def _run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None]
             finished_utc=provenance.utc_now(),
             **changes,
         )
-        # The summary first: a run that says it is finished has one.
-        failure: SpecDecBenchError | None = None
         try:
+            if status != "finished":  # there is room reserved for this, and perhaps not for a summary
+                run.write_manifest(manifest)
             run.write_summary(encoded_summary(samples_of(run), manifest))
+            if status == "finished":  # a run that says so has a summary
+                run.write_manifest(manifest)
         except ArchiveError as unwritten:
-            failure = unwritten
             if error is None:
-                manifest = msgspec.structs.replace(manifest, status="failed", error=redact_text(str(failure), secrets))
-        try:
-            run.write_manifest(manifest)
-        except ArchiveError as unwritten:
-            failure = failure or unwritten
-        if failure is not None and error is not None:
-            logger.error("%s", failure)  # beside the reason why the run ended, which goes to the user
-        elif failure is not None:
-            raise failure
+                end("failed", str(unwritten), **changes)
+                raise
+            logger.error("%s", unwritten)  # beside the reason why the run ended, which goes to the user
 
     measured = RunCell(
         config=cell.config, prompts=cell.prompts, run_dir=run.path, expected_checkpoints=cell.expected_checkpoints

@@ -12,9 +12,8 @@ class StallWatch:
         """Takes how many seconds without a token are too many; None waits for ever."""
         self._timeout_s = timeout_s
         self._since_s: float | None = None
-        """Since when requests have been in flight without a token; None while there are none."""
+        """The last time that there was a token, or nothing to wait for; None before the load begins."""
         self._counts: tuple[object, ...] = ()
-        self.in_flight = 0
 
     def start(self) -> None:
         """Begins with the load, not before: an engine may take its time to start."""
@@ -23,15 +22,12 @@ class StallWatch:
     def see(self, progress: Progress) -> None:
         """Takes in the latest counts."""
         counts = (progress.phase, progress.finished, progress.failed, progress.skipped, progress.output_tokens)
-        if counts != self._counts or self._since_s is None:
+        if counts != self._counts or progress.in_flight == 0:
             self._since_s = time.monotonic()
-        self._counts, self.in_flight = counts, progress.in_flight
-        if progress.in_flight == 0:
-            self._since_s = None
+        self._counts = counts
 
     def failure(self) -> str | None:
         """Returns what to say of an engine that has given no token for too long, else None."""
         if self._timeout_s is None or self._since_s is None or time.monotonic() - self._since_s < self._timeout_s:
             return None
-        requests = f"{self.in_flight} request{'s' * (self.in_flight != 1)}"
-        return f"the engine gave no token for {self._timeout_s:g} s (engine.stall_timeout_s), {requests} in flight"
+        return f"the engine gave no token for {self._timeout_s:g} s (engine.stall_timeout_s), with requests in flight"

@@ -126,7 +126,8 @@ class Worker:
                 except asyncio.CancelledError:
                     interrupted = True
         totals = engine.counters()
-        run.write_responses((record, prompter.decode(record.output_token_ids)) for record in _replies(run))
+        with self._progress(measurement):  # the parent takes silence for a stall
+            run.write_responses((record, prompter.decode(record.output_token_ids)) for record in _replies(run))
         live = measurement.live
         self._send(
             Done(

@@ -101,13 +101,12 @@ class Running:
 
     def measuring_process(self) -> int:
         """Returns the pid of the child that holds the engine."""
-
-        def workers() -> list[int]:
-            return [pid for pid in children(self.process.pid) if b"specdec_bench.runner.worker" in command(pid)]
-
-        wait_until(workers)
-        (pid,) = workers()
+        wait_until(self.measuring_processes)
+        (pid,) = self.measuring_processes()
         return pid
+
+    def measuring_processes(self) -> list[int]:
+        return [pid for pid in children(self.process.pid) if b"specdec_bench.runner.worker" in command(pid)]
 
     def interrupt(self) -> None:
         """Presses Ctrl-C: the terminal signals the foreground process group."""

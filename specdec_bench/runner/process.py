@@ -26,6 +26,8 @@ from specdec_bench.signals import StopSignals, held_back
 
 STOP_TIMEOUT_S = 30.0
 """How long an engine may take to stop, and a measurement to end, before they are killed."""
+STALLED_STOP_TIMEOUT_S = 5.0
+"""The same of one that has stalled, and need only write down what was in flight."""
 LAST_WORDS_TIMEOUT_S = 1.0
 POLL_S = 0.1
 """How soon a stop signal is noticed."""
@@ -92,7 +94,8 @@ class MeasuringProcess:
                 reason = self._why_to_stop(stops, watch)
                 if reason is not None:
                     self._send(Interrupt())
-                    deadline_s = time.monotonic() + STOP_TIMEOUT_S
+                    is_stalled = isinstance(reason, EngineError)
+                    deadline_s = time.monotonic() + (STALLED_STOP_TIMEOUT_S if is_stalled else STOP_TIMEOUT_S)
             elif stops.count > 1 or time.monotonic() > deadline_s:
                 raise reason
             try:

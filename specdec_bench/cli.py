@@ -354,6 +354,12 @@ def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_
             _exit(RunInterrupted.exit_status, f"interrupted; what was measured is in {run_dir}")
 
     with _removing_unused(run_dir), files.naming(run_dir):
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"hydra.run.dir={run_dir}: cannot be made: {error.strerror}; choose another folder"
+            ) from error
         app.run(CONFIG, run, overrides)
 
 

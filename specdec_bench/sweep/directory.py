@@ -66,8 +66,8 @@ class SweepDirectory:
         """Makes the folder if it is not there, and claims it for this process.
 
         Raises:
-            ArchiveError: another process runs a sweep in it, or jobs of one that was killed still run elsewhere; or
-                it cannot be written.
+            ArchiveError: another process runs a sweep in it, or jobs of one that was killed still run elsewhere.
+            ConfigError: it cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,9 @@ class SweepDirectory:
             files.write_all(self._lock, str(os.getpid()).encode())
         except OSError as error:
             self._unlock()
-            raise ArchiveError(f"{self.path}: cannot be used for a sweep: {error.strerror}") from error
+            raise ConfigError(
+                f"hydra.sweep.dir={self.path}: cannot be used for a sweep: {error.strerror}; choose another folder"
+            ) from error
         return self
 
     def __exit__(

@@ -8,7 +8,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ class Undisturbed:
     def kill_and_resume(self, command_line: CommandLine, kill: Kill) -> str:
         """Kills such a sweep, checks what is left, goes on with it, and returns in a word how far it had come."""
         mark = f"{os.getpid()}-{command_line.folder}"
-        marked = CommandLine(command_line.folder, {**command_line.environment, MARK: mark}, command_line.prompts)
+        marked = replace(command_line, environment={**command_line.environment, MARK: mark})
         folder = command_line.folder / "sweep"
         with marked.started(*self.arguments, "hydra.sweep.dir=sweep") as running:
             wait_for_handlers(running)

@@ -83,13 +83,35 @@ def test_full_from_the_start(command_line: CommandLine, small_disk: Path, free_k
     fill(small_disk, leaving=free_kib * KIB)
     run = small_disk / "run"
     outcome = command_line.measure("hydra.run.dir=" + str(run), "sampling.max_new_tokens=200", "load.repeats=20")
-    assert outcome.status == 1
-    assert f"error: {run}" in outcome.error
+    assert outcome.status == (2 if "hydra.run.dir=" in outcome.error else 1)  # refused, or begun
+    assert str(run) in outcome.error
     assert NO_SPACE in outcome.error
     if RunDirectory.is_run(run):
         failed_requests(run, NO_SPACE)
     else:
         assert not run.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["hydra.run.dir="], ["-m", "seed=1,2", "hydra.sweep.dir="]], ids=["run", "sweep"]
+)
+@pytest.mark.parametrize("where", ["read-only", "not mounted", "a file"])
+def test_where_nothing_can_be_written_is_refused(
+    command_line: CommandLine, small_disk: Path, arguments: list[str], where: str
+) -> None:
+    folder, reason = {
+        "read-only": (small_disk, "Read-only file system"),
+        "not mounted": (Path("/proc/nowhere"), "No such file or directory"),
+        "a file": (command_line.prompts, "Not a directory"),
+    }[where]
+    if where == "read-only":
+        privileged = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        subprocess.run([*privileged, "mount", "-o", "remount,ro", "tmpfs", str(small_disk)], check=True)
+    *others, last = arguments
+    outcome = command_line.measure(*others, f"{last}{folder / 'x'}")
+    assert outcome.status == 2
+    assert outcome.error.startswith(f"error: {last}{folder / 'x'}: cannot be ")
+    assert reason in outcome.error
 
 
 def test_a_folder_that_is_removed_ends_the_run(command_line: CommandLine) -> None:

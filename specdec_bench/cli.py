@@ -194,6 +194,8 @@ def _run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_r
             try:
                 _run_search(app, composed, job(_largest_concurrency(swept)), overrides)
             except KeyboardInterrupt:
+                if not directory.SweepDirectory(folder).runs():
+                    raise
                 raise RunInterrupted(f"interrupted; what was measured is in {folder}") from None
 
 
@@ -357,9 +359,7 @@ def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(
-                f"hydra.run.dir={run_dir}: cannot be made: {error.strerror}; choose another folder"
-            ) from error
+            raise ConfigError(f"hydra.run.dir={run_dir}: cannot be made: {error.strerror}; use another") from error
         app.run(CONFIG, run, overrides)
 
 

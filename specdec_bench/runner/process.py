@@ -117,10 +117,10 @@ class MeasuringProcess:
                     # Also where the signal came too late to cut anything off: a sweep is to end here.
                     return replace(message, interrupted=message.interrupted or reason is not None)
                 case Failed(error=name, message=text):
-                    if reason is not None:  # engines that got the signal too
-                        raise reason
                     error_class = getattr(errors, name, EngineError)
                     assert issubclass(error_class, SpecDecBenchError)
+                    if reason is not None and issubclass(error_class, EngineError):
+                        raise reason  # an engine that got the signal too
                     raise error_class(text + self._cause(error_class, text))
 
     def _why_to_stop(self, stops: StopSignals, watch: StallWatch) -> BaseException | None:

@@ -11,9 +11,9 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 SGLANG := .venv-sglang
 
 # Two processes of tests whose threads wait for each other's cores take many times as long.
-test: export OMP_NUM_THREADS = 1
+test soak: export OMP_NUM_THREADS = 1
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test soak lint bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python run.py
@@ -22,6 +22,10 @@ test: $(VENV)/.test $(SGLANG)/.test
 	$(MAKE) lint
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 	SGLANG_USE_CPU_ENGINE=1 PYTHONPATH=tests/sglang_cpu $(SGLANG)/bin/python -m pytest -m sglang tests/engines/test_contract.py
+
+# The long versions of tests that `make test` runs a few cases of.
+soak: $(VENV)/.test
+	$(BIN)/python -m pytest -m soak -rA
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-from specdec_bench.cli import main
+from specdec_bench.__main__ import main
 
 if __name__ == "__main__":
     main()

@@ -5,6 +5,7 @@ compose and refuse an experiment is imported here; engines, numpy and plots come
 """
 
 import functools
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from specdec_bench import composing, flags
+from specdec_bench import composing, flags, signals
 from specdec_bench.archive import files
 from specdec_bench.archive.layout import MULTIRUN, RunDirectory
 from specdec_bench.archive.redact import redact_hydra_folder, redacted_yaml
@@ -29,7 +30,7 @@ from specdec_bench.composing import CONFIG, MULTIRUN_MODE, OUTPUTS
 from specdec_bench.config import compose, own_files
 from specdec_bench.config.compose import CONF
 from specdec_bench.config.schema import NO_BASELINE, Order
-from specdec_bench.errors import ConfigError, RunInterrupted, SpecDecBenchError
+from specdec_bench.errors import ArchiveError, ConfigError, LauncherError, RunInterrupted, SpecDecBenchError
 from specdec_bench.explain import explain, is_hydras_own
 from specdec_bench.job import Job, JobFailed, cell_of, print_error
 from specdec_bench.sweep import directory, jobs, landing, latest
@@ -57,6 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     A sweep exits as the first of its jobs that failed.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback
     try:
         match arguments:
             case ["replay" | "summarize" | "check" | "prepare" as command, *rest]:
@@ -148,7 +150,13 @@ def _run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_r
         planner = Planner(app.config_loader, composed, prepare)
         cells = planner.plan(swept)
         sized = job(planner.largest_concurrency)
-        _run_grid(app, composed, folder, cells, sized, is_resumed=is_resumed, is_dry_run=is_dry_run)
+        try:
+            _run_grid(app, composed, folder, cells, sized, is_resumed=is_resumed, is_dry_run=is_dry_run)
+        except (KeyboardInterrupt, LauncherError):
+            # A launcher's processes that got the signal too are what it tells of.
+            if not signals.times_stopped() or not directory.SweepDirectory(folder).plan_path.is_file():
+                raise
+            raise RunInterrupted(f"interrupted; resume={folder} runs what is not finished") from None
     elif is_resumed or is_dry_run or composed.baseline != NO_BASELINE or composed.control or by_replicates:
         raise ConfigError(
             f"hydra/sweeper={chosen['hydra/sweeper']}: chooses its cells as it goes; resume, {flags.DRY_RUN}, "
@@ -156,7 +164,12 @@ def _run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_r
         )
     else:
         check_objective(composed.objective, composed.hydra.sweeper.get("direction"))
-        _run_search(app, composed, folder, job(_largest_concurrency(swept)), overrides)
+        try:
+            _run_search(app, composed, folder, job(_largest_concurrency(swept)), overrides)
+        except KeyboardInterrupt:
+            if not directory.SweepDirectory(folder).runs():
+                raise
+            raise RunInterrupted(f"interrupted; what was measured is in {folder}") from None
 
 
 def _run_grid(
@@ -197,6 +210,7 @@ def _run_grid(
         files.write_atomically(sweep.path / MULTIRUN, [redacted_yaml(composed)])
         to_run = [planned for planned in cells if planned.number not in done]
         results: list[JobReturn] = []
+        unwritten: ArchiveError | None = None
         try:
             for planned in to_run:
                 if moved := sweep.set_aside(planned):
@@ -209,11 +223,17 @@ def _run_grid(
         finally:
             if not job.runs_here:
                 commands.close_abandoned([planned.run_dir for planned in to_run])
-            commands.show_sweep(sweep, archived)
+            try:
+                commands.show_sweep(sweep, archived)
+            except ArchiveError as error:  # beside whatever else has gone wrong on that disk
+                unwritten = error
+                print_error(str(error))
             unbegun = [str(planned.number) for planned in cells if not RunDirectory.is_run(planned.run_dir)]
             if not job.runs_here and unbegun:
                 print_error(f"never begun: job {', '.join(unbegun)}; resume={sweep.path} runs what is not finished")
     _raise_first_failure(results)
+    if unwritten is not None:
+        raise JobFailed(str(unwritten), unwritten.exit_status)
 
 
 def _run_search(app: "Hydra", composed: DictConfig, folder: Path, job: Job, overrides: list[str]) -> None:
@@ -294,8 +314,8 @@ def _run_planned(planned: PlannedCell) -> None:
     """
     try:
         _run(planned.cell)
-    except RunInterrupted as error:
-        _exit(error.exit_status, str(error))  # ends the whole sweep
+    except RunInterrupted:
+        raise KeyboardInterrupt from None  # ends the whole sweep, which tells how it goes on
     except SpecDecBenchError as error:
         print_error(f"job {planned.number}: {error}")
         raise JobFailed(str(error), error.exit_status) from error
@@ -320,9 +340,13 @@ def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_
         except SpecDecBenchError as error:
             # Not raised, for Hydra would print its own words about it.
             _exit(error.exit_status, str(error))
+        except KeyboardInterrupt:
+            if not RunDirectory.is_run(claimed):
+                raise
+            _exit(RunInterrupted.exit_status, f"interrupted; what was measured is in {claimed}")
 
     is_new = landing.is_named_by_clock(composed, landing.RUN_DIR)
-    with claim(folder, landing.RUN_DIR, is_new=is_new) as claimed:
+    with claim(folder, landing.RUN_DIR, is_new=is_new) as claimed, files.naming(claimed):
         landing.settle_run(composed, claimed)
         app.run(CONFIG, run, overrides)
 

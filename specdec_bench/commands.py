@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterable, Sequence, Set
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from specdec_bench.archive import RunDirectory, provenance
+from specdec_bench.archive import RunDirectory, files, provenance
 from specdec_bench.archive.layout import LOG
 from specdec_bench.archive.sweep_plan import find_runs
 from specdec_bench.config.schema import AUTO, NO_BASELINE, Order
@@ -37,6 +38,8 @@ from specdec_bench.unused import describe
 if TYPE_CHECKING:
     from specdec_bench.metrics.summary import Samples
 
+logger = logging.getLogger(__name__)
+
 
 def run_and_show(cell: Cell, run_dir: Path, *, prints: bool = True, draws: bool = True) -> RunDirectory:
     """Runs the cell, then prints its table and its verdict and draws its plots; of a failed run, what there is.
@@ -56,7 +59,10 @@ def run_and_show(cell: Cell, run_dir: Path, *, prints: bool = True, draws: bool 
     except SpecDecBenchError:
         run = RunDirectory(run_dir)
         if run.summary_path.is_file() and run.summary()["requests"]["finished"]:
-            show(run, prints=prints, draws=draws)
+            try:
+                show(run, prints=prints, draws=draws)
+            except ArchiveError as unwritten:  # beside the reason why the run ended, which goes to the user
+                logger.error("%s", unwritten)
         raise
     show(run, prints=prints, draws=draws)
     if prints:
@@ -174,12 +180,12 @@ def show_cell(cell: Cell) -> None:
 def show(run: RunDirectory, samples: "Samples | None" = None, *, prints: bool = True, draws: bool = True) -> None:
     """Prints a run's table and writes its plots, unless told not to."""
     summary, label = run.summary(), _label(run.manifest())
+    if prints:
+        print_summary(summary, _console(), title=label, path=str(run.path))
     if draws:
         from specdec_bench.report.plots import write_plots  # a second of matplotlib: not before anything was measured
 
         write_plots(summary, samples or samples_of(run), run.path, label=label)
-    if prints:
-        print_summary(summary, _console(), title=label, path=str(run.path))
 
 
 def show_verdict(run: RunDirectory) -> None:
@@ -215,7 +221,7 @@ def replay(arguments: list[str]) -> int:
     result = replaying.compare(original.requests(), run.requests())
     result["must_be_identical"] = replaying.must_be_identical(manifest)
     result["environment_changes"] = replaying.environment_changes(manifest, run.manifest())
-    (run.path / "replay.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    files.write_atomically(run.path / "replay.json", [json.dumps(result, indent=2).encode() + b"\n"])
     console = _console()
     console.print(
         f"replay of {manifest.run_id}: {result['num_identical_outputs']} of {result['num_compared']} outputs and "

@@ -70,8 +70,7 @@ class Job:
                 return self._run(composed, run_dir)
         except RunInterrupted as error:
             if self.runs_here:
-                print_error(str(error))
-                raise SystemExit(error.exit_status) from None  # ends the whole sweep
+                raise KeyboardInterrupt from None  # ends the whole sweep
             raise JobFailed(str(error), error.exit_status) from None
         except SpecDecBenchError as error:
             if self.runs_here:

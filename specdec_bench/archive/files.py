@@ -1,11 +1,30 @@
-"""Files that are either whole or absent, also after a crash."""
+"""Files that are either whole or absent, also after a crash or on a full disk; errors that name their path."""
 
 import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from specdec_bench.errors import ArchiveError
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Has the system's errors within the block name the path that was to be written: few do so by themselves.
+
+    Raises:
+        ArchiveError: naming the path. A broken pipe, which is no disk's, goes through as it is.
+    """
+    try:
+        yield
+    except ConnectionError:
+        raise
+    except OSError as error:
+        raise ArchiveError(
+            f"{path}: cannot be written: {error.strerror or error}; free space or check the folder"
+        ) from error
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -29,29 +48,68 @@ def create_exclusively(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
 
-def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
-    """Replaces the file's content: a reader, or a crash, meets the old content or the new, never a part.
+def reserve(path: Path, num_bytes: int) -> None:
+    """Sets room aside for a `write_atomically` to this path that is to succeed on a full disk too.
 
     Raises:
-        OSError: it cannot be written; the old content is then untouched.
+        ArchiveError: there is no room now; what was reserved before still is.
     """
+    with naming(path):
+        descriptor = os.open(_reserved(path), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            write_all(descriptor, bytes(num_bytes))  # a file that is only made longer takes no room
+        finally:
+            os.close(descriptor)
+
+
+def release(path: Path) -> None:
+    """Gives back what was reserved for the path and not used."""
+    with contextlib.suppress(OSError):
+        _reserved(path).unlink()
+
+
+def write_atomically(path: Path, chunks: Iterable[bytes], *, uses_reserve: bool = False) -> None:
+    """Replaces the file's content: a reader, or a crash, meets the old content or the new, never a part.
+
+    Args:
+        path: of the file.
+        chunks: its content.
+        uses_reserve: whether it is written into the room reserved for it, if there is some.
+
+    Raises:
+        ArchiveError: it cannot be written; the old content is then untouched.
+    """
+    with naming(path):
+        temporary, descriptor = _open_temporary(path, uses_reserve)
+        try:
+            try:
+                for chunk in chunks:
+                    write_all(descriptor, chunk)
+                os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_CUR))
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        sync_folder(path.parent)
+
+
+def _open_temporary(path: Path, uses_reserve: bool) -> tuple[Path, int]:
+    """Returns a file to write what is to replace another."""
+    if uses_reserve:
+        with contextlib.suppress(FileNotFoundError):
+            return _reserved(path), os.open(_reserved(path), os.O_WRONLY | os.O_CLOEXEC)
     # In the same folder, since a rename is atomic only within one file system. Not tempfile.mkstemp, whose files
     # none but their owner may read.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    descriptor = create_exclusively(temporary)
-    try:
-        try:
-            for chunk in chunks:
-                write_all(descriptor, chunk)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    sync_folder(path.parent)
+    return temporary, create_exclusively(temporary)
+
+
+def _reserved(path: Path) -> Path:
+    return path.with_name(f".{path.name}.reserved")
 
 
 def sync_folder(folder: Path) -> None:

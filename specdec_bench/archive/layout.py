@@ -1,5 +1,6 @@
 """The run directory: the one place that knows its file names and what is in each."""
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,8 @@ RESPONSES = "responses.jsonl"
 SUMMARY = "summary.json"
 LOG = "run.log"
 HYDRA = ".hydra"
+END_BYTES = 8192
+"""Room for what the last manifest says beyond the one before: an error, the engine's totals."""
 MULTIRUN = "multirun.yaml"
 """What Hydra saves of a sweep, beside its cells."""
 ATTEMPTS = "attempts"
@@ -89,13 +92,20 @@ class RunDirectory:
             prompt_lines = [codec.encode_line(prompt) for prompt in prompts]
         except (TypeError, ValueError) as error:
             raise ArchiveError(f"{run.path}: cannot archive the configuration or the prompts: {error}") from error
-        try:
+        with files.naming(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
-            run._claim(manifest_json)
+        run._claim(manifest_json)
+        try:
             files.write_atomically(run.config_path, [config])
             files.write_atomically(run.prompts_path, prompt_lines)
-        except OSError as error:
-            raise ArchiveError(f"{run.path}: cannot be made a run directory: {error}") from error
+            run._reserve_end(manifest_json)
+        except BaseException:
+            # Nothing was begun, and nothing says that it was.
+            files.release(run.manifest_path)
+            for path in (run.prompts_path, run.config_path, run.manifest_path):
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+            raise
         return run
 
     @classmethod
@@ -115,19 +125,24 @@ class RunDirectory:
         return (Path(path) / MANIFEST).is_file()
 
     def _claim(self, manifest_json: bytes) -> None:
-        try:
-            descriptor = files.create_exclusively(self.manifest_path)
-        except FileExistsError as error:
-            raise ArchiveError(f"{self.path}: already holds a run; choose another output directory") from error
-        try:
-            files.write_all(descriptor, manifest_json)
-            os.fsync(descriptor)
-        except BaseException:
-            self.manifest_path.unlink()
-            raise
-        finally:
-            os.close(descriptor)
-        files.sync_folder(self.path)
+        with files.naming(self.manifest_path):
+            try:
+                descriptor = files.create_exclusively(self.manifest_path)
+            except FileExistsError as error:
+                raise ArchiveError(f"{self.path}: already holds a run; choose another output directory") from error
+            try:
+                files.write_all(descriptor, manifest_json)
+                os.fsync(descriptor)
+            except BaseException:
+                self.manifest_path.unlink()
+                raise
+            finally:
+                os.close(descriptor)
+            files.sync_folder(self.path)
+
+    def _reserve_end(self, manifest_json: bytes) -> None:
+        """Sets room aside for the manifest that will say how the run ended, also if the disk is full by then."""
+        files.reserve(self.manifest_path, len(manifest_json) + END_BYTES)
 
     def manifest(self) -> Manifest:
         """Returns the manifest as it is on disk now.
@@ -164,7 +179,11 @@ class RunDirectory:
         Raises:
             ArchiveError: it cannot be encoded or written; the old one is then untouched.
         """
-        self._replace(self.manifest_path, [codec.encode_document(manifest)])
+        manifest_json = codec.encode_document(manifest)
+        is_last = manifest.status != "started"
+        if not is_last:
+            self._reserve_end(manifest_json)
+        files.write_atomically(self.manifest_path, [manifest_json], uses_reserve=is_last)
 
     def write_summary(self, summary: bytes) -> None:
         """Replaces summary.json, given encoded.
@@ -172,7 +191,7 @@ class RunDirectory:
         Raises:
             ArchiveError: it cannot be written.
         """
-        self._replace(self.summary_path, [summary])
+        files.write_atomically(self.summary_path, [summary])
 
     def summary(self) -> dict[str, Any]:
         """Returns summary.json.
@@ -193,7 +212,7 @@ class RunDirectory:
         Raises:
             ArchiveError: it cannot be written.
         """
-        self._replace(self.responses_path, (_encode_response(record, text) for record, text in responses))
+        files.write_atomically(self.responses_path, (_encode_response(record, text) for record, text in responses))
 
     def config(self) -> str:
         """Returns config.yaml: the resolved experiment as text.
@@ -254,14 +273,6 @@ class RunDirectory:
 
     def _is_finished(self) -> bool:
         return self.manifest().status == "finished"
-
-    def _replace(self, path: Path, chunks: Iterable[bytes]) -> None:
-        try:
-            files.write_atomically(path, chunks)
-        except OSError as error:
-            raise ArchiveError(
-                f"{path}: cannot be written: {error.strerror}; free space or check the folder"
-            ) from error
 
     def _lines(self, path: Path, decoder: msgspec.json.Decoder[T], whole: Callable[[], bool]) -> Iterator[T]:
         """Yields the records of a file; `whole` says whether a missing file or a torn end is damage."""

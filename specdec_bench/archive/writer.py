@@ -1,9 +1,12 @@
 """Appends finished requests to requests.jsonl without holding up the event loop that measures."""
 
+import contextlib
+import errno
 import logging
 import os
 import queue
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -19,25 +22,31 @@ class RequestWriter:
     """A thread that writes each record as soon as it gets it.
 
     What has been written survives the process, so a run that dies keeps its finished requests. After the first
-    error nothing more is written: the file then ends in at most one torn line, never holds one in its middle.
+    error nothing more is written, and a line that did not fit is taken back: the file ends in a whole one.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, on_error: Callable[[], object] = lambda: None) -> None:
         """Makes the file and starts the thread.
+
+        Args:
+            path: of the file.
+            on_error: called once, in the thread, when records begin to be lost.
 
         Raises:
             ArchiveError: the file is there already, or cannot be made.
         """
         self._path: Final = Path(path)
         self._queue: Final[queue.SimpleQueue[RequestRecord | None]] = queue.SimpleQueue()
+        self._on_error: Final = on_error
         self._error: Exception | None = None
+        self._num_bytes = 0
+        """Of the whole lines on disk."""
         self._closed = False
-        try:
-            self._descriptor: Final = files.create_exclusively(self._path)
-        except FileExistsError as error:
-            raise ArchiveError(f"{self._path}: exists already; requests of two runs are never mixed") from error
-        except OSError as error:
-            raise ArchiveError(f"{self._path}: cannot be written: {error.strerror}; check the folder") from error
+        with files.naming(self._path):
+            try:
+                self._descriptor: Final = files.create_exclusively(self._path)
+            except FileExistsError as error:
+                raise ArchiveError(f"{self._path}: exists already; requests of two runs are never mixed") from error
         # A daemon, so that a process that ends without close() ends at all.
         self._thread: Final = threading.Thread(target=self._run, name="request-writer", daemon=True)
         self._thread.start()
@@ -64,13 +73,14 @@ class RequestWriter:
             self._queue.put(None)
             self._thread.join()
             try:
-                if self._error is None:
-                    os.fsync(self._descriptor)
-                    files.sync_folder(self._path.parent)
+                try:
+                    if self._error is None:
+                        os.fsync(self._descriptor)
+                        files.sync_folder(self._path.parent)
+                finally:
+                    os.close(self._descriptor)
             except OSError as error:
-                self._error = error
-            finally:
-                os.close(self._descriptor)
+                self._error = self._error or error
         self._raise_error()
 
     def __enter__(self) -> "RequestWriter":
@@ -108,7 +118,24 @@ class RequestWriter:
             if self._error is not None:
                 continue
             try:
-                lines = [codec.encode_line(record) for record in batch if record is not None]
-                files.write_all(self._descriptor, b"".join(lines))
+                self._write(b"".join([codec.encode_line(record) for record in batch if record is not None]))
             except Exception as error:  # noqa: BLE001 - kept for the caller, in whose thread it must surface
                 self._error = error
+                self._on_error()
+
+    def _write(self, lines: bytes) -> None:
+        """Writes whole lines.
+
+        Raises:
+            OSError: they do not all fit, or the file was removed meanwhile.
+        """
+        try:
+            files.write_all(self._descriptor, lines)
+            if os.fstat(self._descriptor).st_nlink == 0 and lines:
+                raise FileNotFoundError(errno.ENOENT, "the file was removed while it was written")
+        except OSError:
+            with contextlib.suppress(OSError):
+                num_written = os.fstat(self._descriptor).st_size - self._num_bytes
+                os.ftruncate(self._descriptor, self._num_bytes + lines.rfind(b"\n", 0, num_written) + 1)
+            raise
+        self._num_bytes += len(lines)

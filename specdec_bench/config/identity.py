@@ -14,11 +14,15 @@ _PROMPTING = frozenset(
 )
 """Fields of the model that change its prompts; an engine gets token ids."""
 
+_WATCHING = frozenset(("stall_timeout_s",))
+"""Fields of the engine that say only how long it is waited for: neither a live engine nor a result depends on them."""
+
 
 def engine_key(config: ExperimentConfig) -> str:
     """Returns a hash of all that a live engine depends on: two cells with equal keys can share one engine."""
     model = {key: value for key, value in asdict(config.model).items() if key not in _PROMPTING}
-    return _hash({"engine": asdict(config.engine), "model": model, "spec": asdict(config.spec)})
+    engine = {key: value for key, value in asdict(config.engine).items() if key not in _WATCHING}
+    return _hash({"engine": engine, "model": model, "spec": asdict(config.spec)})
 
 
 def cell_id(tree: Mapping[str, Any], prompts_sha256: str, checkpoints: Mapping[str, str]) -> str:
@@ -33,6 +37,8 @@ def cell_id(tree: Mapping[str, Any], prompts_sha256: str, checkpoints: Mapping[s
     for name in ("name", "path", "revision", "tokenizer", "drafts"):
         asked["model"].pop(name, None)
     asked["spec"].pop("draft", None)
+    for name in _WATCHING:
+        asked["engine"].pop(name, None)
     scalars = {"seed": tree["seed"], "replicate": tree.get("replicate", 0)}
     return _hash({**asked, **scalars, "prompts": prompts_sha256, "checkpoints": dict(checkpoints)})
 

@@ -24,6 +24,8 @@ from specdec_bench.records import (
 class LiveCounts:
     """Running totals for the progress display. Written by the measuring loop, read by another thread."""
 
+    in_flight: int = 0
+    """Requests that the engine has been given and has not ended."""
     finished: int = 0
     failed: int = 0
     skipped: int = 0
@@ -82,6 +84,7 @@ async def receive(
         A failure of the request is `Received.error`, with everything that came before it kept.
     """
     clock = time.perf_counter_ns
+    live.in_flight += 1
     received = Received(sent_ns=clock())
     token_ids, times, sizes = received.token_ids, received.times, received.sizes
     proposed, accepted = received.proposed, received.accepted
@@ -124,4 +127,6 @@ async def receive(
         received.error = RequestError(kind="engine_error", message=str(error))
     except Exception as error:  # noqa: BLE001  (whatever an engine raises fails that request, not the run)
         received.error = RequestError(kind="engine_error", message=named(error))
+    finally:
+        live.in_flight -= 1
     return received, None

@@ -50,7 +50,7 @@ class SyntheticAdapter:
         """Nothing to load."""
 
     async def reset(self) -> None:
-        """Nothing to forget: `fail_every` and `crash_after` count over the engine's life."""
+        """Nothing to forget: `fail_every`, `crash_after` and `hang_after` count over the engine's life."""
 
     def counters(self) -> AcceptanceCounters | None:
         """Returns None: every step tells its own counts."""
@@ -83,6 +83,7 @@ class SyntheticAdapter:
         config, sampling = self._config, request.sampling
         self._num_sent += 1
         fails = config.fail_every is not None and self._num_sent % config.fail_every == 0
+        hangs = config.hang_after is not None and self._num_sent > config.hang_after
         crashes = config.crash_after is not None and self._num_sent > config.crash_after
 
         token_key = sampling.seed if sampling.temperature > 0 else zlib.crc32(repr(request.prompt_token_ids).encode())
@@ -121,6 +122,8 @@ class SyntheticAdapter:
             yield Chunk(step, num_proposed, num_accepted, finish_reason=_reason(step[-1], stops) if finished else None)
             if crashes:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if hangs:
+                await asyncio.Event().wait()
             if fails:
                 raise EngineError(f"synthetic failure: engine.fail_every={config.fail_every}")
 

@@ -1,5 +1,6 @@
 """The three plots of a run."""
 
+import io
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from specdec_bench.archive import files
 from specdec_bench.metrics.summary import Samples
 from specdec_bench.records import Summary
 from specdec_bench.report.text import literal
@@ -31,10 +33,21 @@ def write_plots(summary: Summary, samples: Samples, folder: Path, *, label: str)
         figure.suptitle(plain(label), fontsize=11)
         if stamp:
             figure.text(0.5, 0.5, stamp, fontsize=30, color="red", alpha=0.18, ha="center", va="center", rotation=20)
-        FigureCanvasAgg(figure)
-        figure.savefig(folder / name, dpi=130)
+        save(figure, folder / name)
         paths.append(folder / name)
     return paths
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG.
+
+    Raises:
+        ArchiveError: it cannot be written.
+    """
+    FigureCanvasAgg(figure)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=130)
+    files.write_atomically(path, [png.getvalue()])
 
 
 def _lengths(samples: Samples) -> dict[str, list[float]]:

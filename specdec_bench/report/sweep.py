@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pandas.api.types import is_object_dtype
 from rich import box
@@ -17,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from specdec_bench.archive import codec, files
-from specdec_bench.report.plots import GREY, nothing, plain, tidy
+from specdec_bench.report.plots import GREY, nothing, plain, save, tidy
 from specdec_bench.report.table import number, print_whole
 from specdec_bench.report.text import literal
 from specdec_bench.sweep.results import SweepResult, conditions, label, method_name, of_method
@@ -196,9 +195,8 @@ def write_sweep_plots(result: SweepResult, folder: Path) -> list[Path]:
         if any(row.get("synthetic") for row in rows):
             title += " · SYNTHETIC"
         figure.suptitle(plain(title), fontsize=11)
-        FigureCanvasAgg(figure)
         path = folder / (PLOT if index == 0 else f"sweep-{index + 1}.png")
-        figure.savefig(path, dpi=130)
+        save(figure, path)
         paths.append(path)
     return paths
 

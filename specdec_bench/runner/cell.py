@@ -21,12 +21,13 @@ from specdec_bench.config.compose import to_tree
 from specdec_bench.config.identity import engine_key
 from specdec_bench.config.schema import ExperimentConfig
 from specdec_bench.engines.base import check_support
-from specdec_bench.errors import EngineError, RunInterrupted, SpecDecBenchError
+from specdec_bench.errors import ArchiveError, EngineError, RunInterrupted, SpecDecBenchError
 from specdec_bench.records import SCHEMA_VERSION, Manifest, Prompt, RunStatus
 from specdec_bench.runner import held_log
 from specdec_bench.runner.identify import Identity, identify
 from specdec_bench.runner.messages import Done, Progress, RunCell, Started
-from specdec_bench.runner.process import StopSignals, discard_process, process_for
+from specdec_bench.runner.process import discard_process, process_for
+from specdec_bench.signals import StopSignals
 from specdec_bench.unused import describe
 
 if TYPE_CHECKING:
@@ -100,6 +101,20 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
         RunInterrupted: the user stopped it.
         SpecDecBenchError: it failed.
     """
+    with StopSignals() as stops:
+        if stops.count:
+            raise RunInterrupted("interrupted")
+        run = _run_cell(cell, run_dir, on_progress, stops)
+    if stops.count:  # while the end was being written: it is whole, but nothing is to follow
+        raise _interrupted(run)
+    return run
+
+
+def _interrupted(run: RunDirectory) -> RunInterrupted:
+    return RunInterrupted(f"interrupted; what was measured is in {run.path}")
+
+
+def _run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None], stops: StopSignals) -> RunDirectory:
     tree, secrets = redact(to_tree(cell.config)), secret_values(to_tree(cell.config))
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -132,7 +147,7 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
     def on_started(started: Started) -> None:
         nonlocal manifest
         description = started.description
-        manifest = msgspec.structs.replace(
+        updated = msgspec.structs.replace(
             manifest,
             environment=started.environment,
             environment_id=provenance.environment_id(started.environment),
@@ -143,7 +158,8 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
             dataset=manifest.dataset | {"dropped": started.dropped},
             synthetic=description.synthetic,
         )
-        run.write_manifest(manifest)
+        run.write_manifest(updated)
+        manifest = updated  # only now: on a full disk the last manifest has to fit where this one did not
         if started.dropped:
             logger.warning(
                 "%d of %d conversations do not fit max_seq_len=%s and are dropped: %s",
@@ -163,33 +179,40 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
             finished_utc=provenance.utc_now(),
             **changes,
         )
-        # The summary first: a run that says it is finished has one.
-        run.write_summary(encoded_summary(samples_of(run), manifest))
-        run.write_manifest(manifest)
+        try:
+            if status != "finished":  # there is room reserved for this, and perhaps not for a summary
+                run.write_manifest(manifest)
+            run.write_summary(encoded_summary(samples_of(run), manifest))
+            if status == "finished":  # a run that says so has a summary
+                run.write_manifest(manifest)
+        except ArchiveError as unwritten:
+            if error is None:
+                end("failed", str(unwritten), **changes)
+                raise
+            logger.error("%s", unwritten)  # beside the reason why the run ended, which goes to the user
 
     measured = RunCell(
         config=cell.config, prompts=cell.prompts, run_dir=run.path, expected_checkpoints=cell.expected_checkpoints
     )
-    with StopSignals() as stops:
-        try:
-            done = process_for(engine_key(cell.config)).run(measured, run.log_path, on_started, on_progress, stops)
-        except KeyboardInterrupt:
-            discard_process()
-            end("interrupted", "stopped by the user")
-            raise RunInterrupted(f"interrupted; what was measured is in {run.path}") from None
-        except SpecDecBenchError as error:
-            discard_process()
-            end("failed", str(error))
-            raise
-        counted: dict[str, Any] = {"engine_totals": done.engine_totals, "client_lateness": done.client_lateness}
-        if done.interrupted:
-            end("interrupted", "stopped by the user", **counted)
-            raise RunInterrupted(f"interrupted; what was measured is in {run.path}")
-        if done.num_finished == 0:
-            failure = _why_none_finished(done)
-            end("failed", failure, **counted)
-            raise EngineError(failure)
-        end("finished", **counted)
+    try:
+        done = process_for(engine_key(cell.config)).run(measured, run.log_path, on_started, on_progress, stops)
+    except KeyboardInterrupt:
+        discard_process()
+        end("interrupted", "stopped by the user")
+        raise _interrupted(run) from None
+    except SpecDecBenchError as error:
+        discard_process()
+        end("failed", str(error))
+        raise
+    counted: dict[str, Any] = {"engine_totals": done.engine_totals, "client_lateness": done.client_lateness}
+    if done.interrupted:
+        end("interrupted", "stopped by the user", **counted)
+        raise _interrupted(run)
+    if done.num_finished == 0:
+        failure = _why_none_finished(done)
+        end("failed", failure, **counted)
+        raise EngineError(failure)
+    end("finished", **counted)
     return run
 
 

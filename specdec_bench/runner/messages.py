@@ -53,6 +53,8 @@ class Progress:
     failed: int
     skipped: int
     total: int
+    in_flight: int
+    """Requests that the engine has been given and has not ended."""
     output_tokens: int
     decoded_tokens: int
     decode_steps: int

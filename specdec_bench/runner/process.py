@@ -8,49 +8,29 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from io import FileIO
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TextIO
 
 from specdec_bench import errors
+from specdec_bench.archive import files
 from specdec_bench.archive.redact import redact_text, secret_values
 from specdec_bench.errors import EngineError, SpecDecBenchError
 from specdec_bench.runner.last_words import LastWords
 from specdec_bench.runner.messages import Done, Failed, Interrupt, Progress, RunCell, Shutdown, Started
+from specdec_bench.runner.stall import StallWatch
+from specdec_bench.signals import StopSignals, held_back
 
 STOP_TIMEOUT_S = 30.0
-"""How long an engine may take to stop before it is killed."""
+"""How long an engine may take to stop, and a measurement to end, before they are killed."""
+STALLED_STOP_TIMEOUT_S = 5.0
+"""The same of one that has stalled, and need only write down what was in flight."""
 LAST_WORDS_TIMEOUT_S = 1.0
 POLL_S = 0.1
 """How soon a stop signal is noticed."""
-
-
-class StopSignals:
-    """Counts Ctrl-C, SIGTERM and SIGUSR2 (schedulers' time limits) within its block, so that they break nothing off.
-
-    An exception out of nowhere could hit the parent while it reads half a message or replaces the manifest.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "StopSignals":
-        """Starts counting; in a launcher's thread, where Python allows no handlers, there is nothing to count."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Restores the handlers."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, *_: object) -> None:
-        self.count += 1
 
 
 class MeasuringProcess:
@@ -60,20 +40,21 @@ class MeasuringProcess:
         self.engine_key = engine_key
         ours, theirs = socket.socketpair()
         # A session of its own: Ctrl-C reaches only the parent, and the engine's own processes can be ended with it.
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "specdec_bench.runner.worker", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            text=True,
-            errors="replace",
-            env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": _python_path()},
-        )
+        with held_back():  # until the child has its handlers
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "specdec_bench.runner.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                text=True,
+                errors="replace",
+                env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": _python_path()},
+            )
         theirs.close()
         self._connection = Connection(ours.detach())
-        self._log: TextIO | None = None
+        self._log: FileIO | None = None
         self._secrets: frozenset[str] = frozenset()
         self._words = LastWords()
         self._log_thread = threading.Thread(target=self._read_log, daemon=True)
@@ -98,38 +79,56 @@ class MeasuringProcess:
 
         Raises:
             SpecDecBenchError: as the child raised it.
-            EngineError: the child died.
-            KeyboardInterrupt: stopped before anything was measured, or for the second time.
+            EngineError: the child died, or its engine stalled.
+            ArchiveError: run.log cannot be written.
+            KeyboardInterrupt: stopped before anything was measured, for the second time, or in vain.
         """
         self._log_to(log_path)
         self._secrets = secret_values(asdict(cell.config))
         self._send(cell)
-        interrupted = False
+        watch = StallWatch(cell.config.engine.stall_timeout_s)
+        reason: BaseException | None = None  # why the measurement was told to end
+        deadline_s = 0.0
         while True:
-            if stops.count and not interrupted:
-                interrupted = True
-                self._send(Interrupt())
-            if stops.count > 1:
-                raise KeyboardInterrupt
+            if reason is None:
+                reason = self._why_to_stop(stops, watch)
+                if reason is not None:
+                    self._send(Interrupt())
+                    is_stalled = isinstance(reason, EngineError)
+                    deadline_s = time.monotonic() + (STALLED_STOP_TIMEOUT_S if is_stalled else STOP_TIMEOUT_S)
+            elif stops.count > 1 or time.monotonic() > deadline_s:
+                raise reason
             try:
                 message = self._receive()
             except EOFError:
                 self._process.wait()
-                if interrupted:  # it was still starting, and ended itself
-                    raise KeyboardInterrupt from None
-                raise EngineError(self._obituary()) from None
+                # Told to stop while it was still starting, it ended itself.
+                raise reason or EngineError(self._obituary()) from None
             match message:
                 case Started():
                     on_started(message)
+                    watch.start()
                 case Progress():
                     on_progress(message)
+                    watch.see(message)
+                case Done() if isinstance(reason, EngineError):
+                    raise reason
                 case Done():
                     # Also where the signal came too late to cut anything off: a sweep is to end here.
-                    return replace(message, interrupted=message.interrupted or interrupted)
+                    return replace(message, interrupted=message.interrupted or reason is not None)
                 case Failed(error=name, message=text):
                     error_class = getattr(errors, name, EngineError)
                     assert issubclass(error_class, SpecDecBenchError)
+                    if reason is not None and issubclass(error_class, EngineError):
+                        raise reason  # an engine that got the signal too
                     raise error_class(text + self._cause(error_class, text))
+
+    def _why_to_stop(self, stops: StopSignals, watch: StallWatch) -> BaseException | None:
+        """Returns what the measurement is to end with now, if anything."""
+        if stops.count:
+            return KeyboardInterrupt()
+        failure = watch.failure()
+        return None if failure is None else EngineError(f"{failure}; its last words: {self._words.last_line}")
 
     def _send(self, message: object) -> None:
         # If the child is gone, receiving tells.
@@ -178,7 +177,9 @@ class MeasuringProcess:
 
     def _log_to(self, path: Path | None) -> None:
         """Has the child's output go to another file from now on."""
-        before, self._log = self._log, None if path is None else path.open("a", encoding="utf-8")
+        with files.naming(path or Path()):
+            # Without a buffer: what a full disk refuses is not kept to be refused again.
+            before, self._log = self._log, None if path is None else path.open("ab", buffering=0)
         self._words = LastWords()
         if before is not None:
             before.close()
@@ -191,17 +192,21 @@ class MeasuringProcess:
             self._words.add(line)
             log = self._log
             if log is not None:
-                with contextlib.suppress(ValueError):  # closed at this moment
-                    log.write(line)
-                    log.flush()
+                # Closed at this moment, or the disk is full: the child must not wait until somebody reads on.
+                with contextlib.suppress(ValueError, OSError):
+                    log.write(line.encode("utf-8", "backslashreplace"))
 
     def close(self) -> None:
-        """Stops the engine; kills what does not stop in time."""
-        if self.is_alive:
-            self._send(Shutdown())
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(STOP_TIMEOUT_S)
-        self.kill()
+        """Stops the engine; kills what does not stop in time, or at once on a stop signal."""
+        with StopSignals() as stops:
+            stopped_before = stops.count
+            if self.is_alive:
+                self._send(Shutdown())
+            deadline_s = time.monotonic() + STOP_TIMEOUT_S
+            while self.is_alive and stops.count == stopped_before and time.monotonic() < deadline_s:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(POLL_S)
+            self.kill()
 
     def kill(self) -> None:
         """Ends the child and everything that it started."""

@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from specdec_bench import signals
 from specdec_bench.archive import provenance
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.writer import RequestWriter
@@ -48,7 +49,7 @@ class Worker:
     async def serve(self) -> None:
         """Runs cells until the parent says to stop."""
         inbox: asyncio.Queue[object] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         threading.Thread(target=self._read, args=(loop, inbox.put_nowait), daemon=True).start()
         while isinstance(message := await inbox.get(), RunCell):
             try:
@@ -71,13 +72,17 @@ class Worker:
             except (EOFError, OSError):  # the parent is gone: leave nothing running
                 os.killpg(0, signal.SIGKILL)
             if isinstance(message, Interrupt):
-                measuring = self._measuring
-                if measuring is None:
+                if not self._stop_measuring():
                     os.killpg(0, signal.SIGKILL)  # nothing is measured yet (or all is, and sent), nothing can be lost
-                else:
-                    loop.call_soon_threadsafe(measuring.cancel)
             else:
                 loop.call_soon_threadsafe(deliver, message)
+
+    def _stop_measuring(self) -> bool:
+        """Ends the measurement, from another thread; returns False where there is none."""
+        measuring = self._measuring
+        if measuring is not None:
+            self._loop.call_soon_threadsafe(measuring.cancel)
+        return measuring is not None
 
     def _send(self, message: object) -> None:
         with self._sending:
@@ -107,7 +112,7 @@ class Worker:
             checkpoints["target"]["end_token_ids"] = list(prompter.stop_token_ids)
         run = RunDirectory.open(cell.run_dir)
         interrupted = False
-        with RequestWriter(run.requests_path) as writer:
+        with RequestWriter(run.requests_path, on_error=self._stop_measuring) as writer:
             measurement = Measurement(config, cell.prompts, engine, prompter, writer, prepared.first_token_ids)
             self._send(
                 Started(
@@ -127,7 +132,8 @@ class Worker:
                 except asyncio.CancelledError:
                     interrupted = True
         totals = engine.counters()
-        run.write_responses((record, prompter.decode(record.output_token_ids)) for record in _replies(run))
+        with self._progress(measurement):  # the parent takes silence for a stall
+            run.write_responses((record, prompter.decode(record.output_token_ids)) for record in _replies(run))
         live = measurement.live
         self._send(
             Done(
@@ -156,6 +162,7 @@ class Worker:
                         failed=live.failed,
                         skipped=live.skipped,
                         total=measurement.num_requests,
+                        in_flight=live.in_flight,
                         output_tokens=live.output_tokens,
                         decoded_tokens=live.decoded_tokens,
                         decode_steps=live.decode_steps,
@@ -233,8 +240,10 @@ def _check_fingerprints(expected: dict[str, object] | None, found: dict[str, obj
 def main() -> None:
     """Entry point of the child process; its argument is the connection's file descriptor."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    for number in (signal.SIGTERM, signal.SIGUSR2):  # so are these, which Slurm sends to all processes of a job
-        signal.signal(number, lambda *_: None)  # a handler, for what is ignored stays ignored in an engine's processes
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):  # so are these, which Slurm sends to all processes
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)  # not SIG_IGN, which an engine's processes would inherit
+    signals.let_in()
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s][%(name)s][%(levelname)s] %(message)s")
     asyncio.run(Worker(Connection(int(sys.argv[1]))).serve())
 

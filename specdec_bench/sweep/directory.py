@@ -61,11 +61,13 @@ class SweepDirectory:
                 self._unlock()
                 raise ConfigError(f"{self.path}: jobs of it are still running; wait for them, or cancel them")
             os.close(jobs)
+            os.ftruncate(self._lock, 0)
+            files.write_all(self._lock, str(os.getpid()).encode())
         except OSError as error:
             self._unlock()
-            raise ConfigError(f"{self.path}: cannot be used for a sweep: {error.strerror}") from error
-        os.ftruncate(self._lock, 0)
-        files.write_all(self._lock, str(os.getpid()).encode())
+            raise ConfigError(
+                f"hydra.sweep.dir={self.path}: cannot be used for a sweep: {error.strerror}; choose another folder"
+            ) from error
         return self
 
     def __exit__(
@@ -125,10 +127,7 @@ class SweepDirectory:
         Raises:
             ArchiveError: it cannot be written.
         """
-        try:
-            files.write_atomically(self.plan_path, [codec.encode_document(plan)])
-        except OSError as error:
-            raise ArchiveError(f"{self.plan_path}: cannot be written: {error.strerror}") from error
+        files.write_atomically(self.plan_path, [codec.encode_document(plan)])
 
     def runs(self) -> list[tuple[int, RunDirectory]]:
         """Returns the run directories of the sweep's cells that have one, with their job numbers."""

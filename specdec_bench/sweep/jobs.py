@@ -17,6 +17,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from specdec_bench.archive import files
 from specdec_bench.errors import ConfigError
 from specdec_bench.sweep import landing
 from specdec_bench.sweep.plan import PlannedCell, in_running_order
@@ -118,16 +119,15 @@ def launch(
     setup_globals()
     if runs_here(composed):
         for planned in in_running_order(cells, composed.order):
-            yield (
-                planned,
-                run_job(
+            with files.naming(planned.run_dir):  # which Hydra makes
+                result = run_job(
                     hydra_context=context,
                     task_function=functools.partial(_run, planned, run_planned),
                     config=planned.composed,
                     job_dir_key="hydra.sweep.dir",
                     job_subdir_key="hydra.sweep.subdir",
-                ),
-            )
+                )
+            yield planned, result
             configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)
     elif cells:
         configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)

@@ -19,6 +19,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from specdec_bench import signals
 from specdec_bench.errors import LauncherError, SpecDecBenchError
 
 OnReturns = Callable[[Sequence[JobReturn]], None]
@@ -194,6 +195,7 @@ def _waiting_for_ray() -> Iterator[None]:
     get = ray.get
 
     def get_or_lost(task: Any, **arguments: Any) -> Any:
+        signals.raise_on_stop()  # Ray has set a handler of its own, which exits without a word
         try:
             return get(task, **arguments)
         except ray.exceptions.RayError as error:

@@ -46,6 +46,7 @@ class CommandLine:
     folder: Path
     environment: Mapping[str, str]
     prompts: Path
+    timeout_s: float = TIMEOUT_S
 
     @property
     def experiment(self) -> list[str]:
@@ -66,7 +67,7 @@ class CommandLine:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
-            timeout=TIMEOUT_S,
+            timeout=self.timeout_s,
         )
         return Outcome(done.returncode, done.stdout, done.stderr)
 
@@ -83,7 +84,7 @@ class CommandLine:
             encoding="utf-8",
             start_new_session=True,
         )
-        running = Running(process)
+        running = Running(process, self.timeout_s)
         try:
             yield running
         finally:
@@ -98,23 +99,23 @@ class Running:
     """A run.py that has been started."""
 
     process: "subprocess.Popen[str]"
+    timeout_s: float = TIMEOUT_S
 
     def measuring_process(self) -> int:
         """Returns the pid of the child that holds the engine."""
-
-        def workers() -> list[int]:
-            return [pid for pid in children(self.process.pid) if b"specdec_bench.runner.worker" in command(pid)]
-
-        wait_until(workers)
-        (pid,) = workers()
+        wait_until(self.measuring_processes)
+        (pid,) = self.measuring_processes()
         return pid
+
+    def measuring_processes(self) -> list[int]:
+        return [pid for pid in children(self.process.pid) if b"specdec_bench.runner.worker" in command(pid)]
 
     def interrupt(self) -> None:
         """Presses Ctrl-C: the terminal signals the foreground process group."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def end(self) -> Outcome:
-        stdout, stderr = self.process.communicate(timeout=TIMEOUT_S)
+        stdout, stderr = self.process.communicate(timeout=self.timeout_s)
         return Outcome(self.process.returncode, stdout, stderr)
 
 

@@ -63,7 +63,12 @@ def terminate(running: Running) -> None:
     running.process.terminate()
 
 
-@pytest.mark.parametrize("stop", [press_ctrl_c, terminate])
+def hang_up(running: Running) -> None:
+    """Closes the terminal."""
+    os.killpg(running.process.pid, signal.SIGHUP)
+
+
+@pytest.mark.parametrize("stop", [press_ctrl_c, terminate, hang_up])
 def test_a_run_is_stopped(command_line: CommandLine, stop: Callable[[Running], None]) -> None:
     """Here the first of a sweep: the others do not start."""
     sweep = command_line.folder / "sweep"
@@ -75,7 +80,7 @@ def test_a_run_is_stopped(command_line: CommandLine, stop: Callable[[Running], N
         outcome = running.end()
         assert not is_alive(child)
     assert outcome.status == 130
-    assert outcome.error == f"error: interrupted; what was measured is in {sweep / '0'}"
+    assert outcome.error == f"error: interrupted; resume={sweep} runs what is not finished"
     assert_partial(sweep / "0", "interrupted")
     # What was in flight is kept too, as what it is.
     assert read_json(sweep / "0" / "summary.json")["requests"]["interrupted"] == 1

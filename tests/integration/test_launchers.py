@@ -1,5 +1,6 @@
 """Sweeps on Hydra's launchers and sweepers, each run for real: their cells run in other processes, or are searched."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -137,6 +138,30 @@ def test_jobs_that_slurm_kills_are_shown_and_done_again(command_line: CommandLin
     assert list(table(sweep)["status"]) == ["finished"] * 3
     assert sorted(path.name for path in (sweep / "attempts").iterdir()) == ["1-1", "2-1"]
     assert (sweep / "2" / ".hydra" / "hydra.yaml").read_text().count("SlurmLauncher") == 1
+
+
+@pytest.mark.parametrize(("launcher", "number"), [("joblib_workers", signal.SIGTERM), ("local_jobs", signal.SIGHUP)])
+def test_a_sweep_that_is_stopped_stops_its_jobs(command_line: CommandLine, launcher: str, number: int) -> None:
+    sweep = command_line.folder / "sweep"
+    endless = ["spec.draft_length=1,2", "sampling.max_new_tokens=4", "load.repeats=1000000"]
+    arguments = ["-m", *command_line.experiment, *endless, f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep"]
+    with command_line.started(*arguments) as running:
+        wait_until(lambda: len(measured(sweep / "0")) >= 5)
+        running.process.send_signal(number)
+        outcome = running.end()
+    assert outcome.status == 130
+    last = outcome.stderr.splitlines()[-1]
+    assert last == "error: interrupted; resume=sweep runs what is not finished"
+    statuses = [read_json(path)["status"] for path in sweep.glob("*/manifest.json")]
+    assert set(statuses) == {"interrupted"}
+    wait_until(lambda: not [path for path in Path("/proc").glob("[0-9]*") if str(sweep) in open_files(path)])
+
+
+def open_files(process: Path) -> str:
+    """Returns the files that a process has open; nothing of one that is gone."""
+    with contextlib.suppress(OSError):
+        return " ".join(str(path.readlink()) for path in (process / "fd").iterdir())
+    return ""
 
 
 def process_of_job(name: str, number: int) -> int:

@@ -14,6 +14,7 @@ LEVELS = {
     "records": 0,
     "hub": 0,
     "unused": 0,
+    "signals": 0,
     "config": 1,
     "checkpoints": 2,
     "datasets": 3,
@@ -30,6 +31,7 @@ LEVELS = {
     "explain": 8,
     "flags": 8,
     "cli": 8,
+    "__main__": 9,
 }
 """Imports run from a higher level to a lower one, or stay within one level (archive reads metrics)."""
 

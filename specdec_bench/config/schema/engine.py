@@ -18,6 +18,7 @@ from specdec_bench.config.schema.ranges import (
     PROPER_SHARE,
     SHARE,
     THREADS,
+    TIMEOUT_S,
     VOCABULARY,
     Bounded,
     FreeText,
@@ -35,6 +36,9 @@ class EngineConfig(Bounded):
     """The engine's name in the method table; fixed by the chosen YAML."""
     extra_args: Annotated[dict[str, Any], FreeText()] = field(default_factory=dict)
     """Passed through to the engine; a key that the project sets itself, or the engine lacks, is refused."""
+    stall_timeout_s: Annotated[float | None, TIMEOUT_S] = 600.0
+    """Seconds without a token, while requests are in flight, after which the cell fails; null waits for ever. It does
+    not count while the engine starts, and makes no other cell or engine of it."""
 
 
 @dataclass(kw_only=True)
@@ -75,6 +79,8 @@ class SyntheticEngine(EngineConfig):
     """Every n-th request of the run fails after its first decode step."""
     crash_after: Annotated[int | None, NTH_REQUEST] = None
     """The process kills itself (SIGKILL) in the middle of the request after this many were sent."""
+    hang_after: Annotated[int | None, NTH_REQUEST] = None
+    """Every request after this many were sent stops after its first decode step and never ends."""
 
     def __post_init__(self) -> None:
         Bounded.__post_init__(self)

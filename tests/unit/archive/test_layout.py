@@ -3,13 +3,13 @@ import os
 import signal
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from specdec_bench.archive import RequestWriter, Response, RunDirectory
+from specdec_bench.archive import RequestWriter, Response, RunDirectory, files
 from specdec_bench.errors import ArchiveError
 from specdec_bench.records import SCHEMA_VERSION
 
@@ -36,7 +36,8 @@ def test_a_new_run_can_be_read_back(tmp_path: Path) -> None:
     assert run.manifest() == manifest
     assert run.prompts() == prompts
     assert run.config() == CONFIG_YAML
-    assert {path.name for path in run.path.iterdir()} == {"manifest.json", "config.yaml", "prompts.jsonl"}
+    shown = {path.name for path in run.path.iterdir() if not path.name.startswith(".")}
+    assert shown == {"manifest.json", "config.yaml", "prompts.jsonl"}
     assert len(run.prompts_path.read_text(encoding="utf-8").splitlines()) == len(HOSTILE)
 
 
@@ -220,6 +221,48 @@ def test_a_full_disk_leaves_the_old_file(new_run: NewRun, monkeypatch: pytest.Mo
         run.write_summary(b'{"a": 1}')
     assert run.summary() == {}
     assert not list(run.path.glob(".*.tmp"))
+
+
+def test_the_last_manifest_fits_where_nothing_else_does(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for it was reserved: a new file cannot even be made."""
+    run = new_run()
+    reserved = run.path / ".manifest.json.reserved"
+    assert reserved.stat().st_size == run.manifest_path.stat().st_size + 8192
+
+    def full(path: Path) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("specdec_bench.archive.files.create_exclusively", full)
+    with pytest.raises(ArchiveError, match=r"manifest\.json: cannot be written: No space left"):
+        run.write_manifest(make_manifest(environment={"hardware": "known by now"}))
+    assert run.manifest().status == "started"
+    last = make_manifest(status="failed", error="the disk is full")
+    run.write_manifest(last)
+    assert run.manifest() == last
+    assert not reserved.exists()
+
+
+def test_what_was_reserved_grows_with_the_manifest(new_run: NewRun) -> None:
+    run = new_run()
+    run.write_manifest(make_manifest(environment={"packages": "x" * 50_000}))
+    assert (run.path / ".manifest.json.reserved").stat().st_size > 58_000
+    run.write_manifest(make_manifest(status="finished"))
+    assert run.manifest_path.stat().st_size < 8192  # not as long as what had been reserved
+    assert run.manifest() == make_manifest(status="finished")
+
+
+def test_prompts_that_do_not_fit_leave_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomically = files.write_atomically
+
+    def full(path: Path, chunks: Iterable[bytes], **options: bool) -> None:
+        if path.name == "prompts.jsonl":
+            raise ArchiveError(f"{path}: cannot be written: No space left on device")
+        write_atomically(path, chunks, **options)
+
+    monkeypatch.setattr(files, "write_atomically", full)
+    with pytest.raises(ArchiveError, match=r"prompts\.jsonl: cannot be written"):
+        RunDirectory.create(tmp_path, make_manifest(), [make_prompt(0)], CONFIG_YAML)
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---------------------------------------------------------------- requests and responses

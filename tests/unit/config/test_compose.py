@@ -99,6 +99,8 @@ def test_the_archive_names_the_draft_that_null_stands_for() -> None:
         (["load.concurrency=0"], ["load.concurrency=0"]),
         (["load.num_warmup=-1"], ["load.num_warmup=-1"]),
         (["dataset.num_prompts=0"], ["dataset.num_prompts=0"]),
+        (["engine.stall_timeout_s=0"], ["engine.stall_timeout_s=0", "must lie in (0, 604,800]"]),
+        (["engine=vllm", "engine.stall_timeout_s=inf"], ["engine.stall_timeout_s=inf", "null waits for ever"]),
         (["model.dtype=int4"], ["model.dtype=int4", "bfloat16"]),
         (["engine.device=tpu"], ["engine.device=tpu", "cuda"]),
         (["spec=ngram", "spec.ngram_min=4"], ["spec.ngram_max=3", "spec.ngram_min=4"]),

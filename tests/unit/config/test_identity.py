@@ -32,6 +32,7 @@ def test_paths_names_and_key_order_do_not_count() -> None:
     moved["model"] = {**TREE["model"], "name": "mine", "path": "/there/target"}
     moved["spec"] = {**TREE["spec"], "draft": {"path": "/there/draft", "revision": None}}
     moved["engine"] = {"extra_args": {"b": 2, "a": 1}, "max_num_seqs": 16, "name": "vllm"}
+    moved["engine"]["stall_timeout_s"] = 5.0  # how long it is waited for changes nothing; archives of before lack it
     moved["dataset"] = {"name": "jsonl", "path": "copy.jsonl"}
     assert cell_id(moved, "prompts", CONTENT) == cell_id(TREE, "prompts", CONTENT)
 

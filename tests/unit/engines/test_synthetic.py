@@ -271,3 +271,23 @@ def test_the_engine_says_that_it_is_none() -> None:
     assert described.arguments == {"acceptance_rates": [0.7, 0.6, 0.6, 0.6, 0.6]}
     assert (described.max_seq_len, described.num_accelerators, described.reproducible) == (99, 0, True)
     assert engine().counters() is None
+
+
+def test_a_hanging_engine_gives_one_decode_step_and_no_end() -> None:
+    hanging = engine(1, hang_after=1)
+    assert ask(hanging, [request(0)])[0].finish_reason == "length"
+
+    async def wait() -> Received:
+        live = LiveCounts()
+        receiving = asyncio.create_task(receive(hanging, request(1), live))
+        while live.output_tokens < 2:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        assert live.in_flight == 1
+        receiving.cancel()
+        received, _ = await receiving
+        assert live.in_flight == 0
+        return received
+
+    received = asyncio.run(wait())
+    assert (len(received.sizes), received.finish_reason) == (2, None)

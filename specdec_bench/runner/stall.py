@@ -1,0 +1,33 @@
+"""Tells an engine that has stopped answering from one that is slow, or has nothing to do."""
+
+import time
+
+from specdec_bench.runner.messages import Progress
+
+
+class StallWatch:
+    """Judges, in the parent, by what the measuring process tells: a stopped or hung process tells nothing."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        """Takes how many seconds without a token are too many; None waits for ever."""
+        self._timeout_s = timeout_s
+        self._since_s: float | None = None
+        """The last time that there was a token, or nothing to wait for; None before the load begins."""
+        self._counts: tuple[object, ...] = ()
+
+    def start(self) -> None:
+        """Begins with the load, not before: an engine may take its time to start."""
+        self._since_s = time.monotonic()
+
+    def see(self, progress: Progress) -> None:
+        """Takes in the latest counts."""
+        counts = (progress.phase, progress.finished, progress.failed, progress.skipped, progress.output_tokens)
+        if counts != self._counts or progress.in_flight == 0:
+            self._since_s = time.monotonic()
+        self._counts = counts
+
+    def failure(self) -> str | None:
+        """Returns what to say of an engine that has given no token for too long, else None."""
+        if self._timeout_s is None or self._since_s is None or time.monotonic() - self._since_s < self._timeout_s:
+            return None
+        return f"the engine gave no token for {self._timeout_s:g} s (engine.stall_timeout_s), with requests in flight"

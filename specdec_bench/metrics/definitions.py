@@ -20,7 +20,9 @@ DEFINITIONS: dict[str, str] = {
     "output_tps": "output tokens / (last token received - first request sent)",
     "output_tps_steady": "the same from when the full concurrency was first in flight to when it last was",
     "output_tps_per_gpu": "output_tps / accelerators used",
-    "output_tps_per_user": "mean over requests of (output tokens - tokens in the first chunk) / (e2e - ttft)",
+    "output_tps_per_user": "sum over requests of (output tokens - tokens in the first chunk) / sum of (e2e - ttft)",
+    "output_tps_per_request": "(output tokens - tokens in the first chunk) / (e2e - ttft); its mean, which a few fast "
+    "replies lift, is what other tools call per-user throughput",
     "request_rate": "finished requests / (last token received - first request sent)",
     "lateness_ms": "how late the measuring loop was at wake-ups every 100 ms; chunks waited as long for their time",
     "saturated": "median lateness above 2 ms: the client, not the engine, bends the times",

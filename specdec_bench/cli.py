@@ -332,6 +332,12 @@ def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_
             _exit(error.exit_status, str(error))
 
     with _removing_unused(run_dir):
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"hydra.run.dir={run_dir}: cannot be made: {error.strerror}; choose another folder"
+            ) from None
         app.run(CONFIG, run, overrides)
 
 
@@ -357,7 +363,10 @@ def _run(cell: "Cell") -> None:
 @contextlib.contextmanager
 def _removing_unused(folder: Path) -> Iterator[None]:
     """Takes back the folder, and those above it that had to be made for it, where the block leaves nothing in them."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise ConfigError(f"{folder}: cannot be a run's folder: {error.strerror}; choose another") from None
     try:
         yield
     finally:

@@ -1,10 +1,11 @@
 """What the command line does once an experiment or a run directory is known to be good; shows what came out."""
 
-import argparse
 import datetime
+import itertools
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,15 +14,17 @@ from rich.console import Console
 
 from specdec_bench.archive import RunDirectory, provenance
 from specdec_bench.archive.layout import ATTEMPTS, MANIFEST
+from specdec_bench.arguments import Parser
 from specdec_bench.config.schema import AUTO, NO_BASELINE, Order
-from specdec_bench.errors import ArchiveError, ConfigError, NotComparableError, SpecDecBenchError
+from specdec_bench.errors import ArchiveError, ArchiveInputError, ConfigError, NotComparableError, SpecDecBenchError
 from specdec_bench.records import Manifest
 from specdec_bench.report import check as checking
 from specdec_bench.report.plan import plan_table
 from specdec_bench.report.progress import RunProgress
 from specdec_bench.report.table import print_summary
 from specdec_bench.runner import replay as replaying
-from specdec_bench.runner.cell import Cell, encoded_summary, mark_interrupted, run_cell, samples_of
+from specdec_bench.runner.cell import Cell, mark_interrupted, run_cell, samples_of
+from specdec_bench.runner.resummarize import has_other_definitions, resummarize
 from specdec_bench.sweep.archived import check_archived
 from specdec_bench.sweep.directory import SweepDirectory
 from specdec_bench.sweep.objective import Direction, figure
@@ -175,15 +178,16 @@ def replay(arguments: list[str]) -> int:
     Returns:
         0, or 1 where outputs or acceptance had to be identical and were not.
     """
-    parser = argparse.ArgumentParser(prog="specdec-bench replay", description=replay.__doc__)
+    parser = Parser(prog="specdec-bench replay", description=replay.__doc__)
     parser.add_argument("run_dir", help="the archived run directory")
     parser.add_argument("--output", help="where the replay's own run directory goes (default: outputs/DATE/TIME)")
     options = parser.parse_args(arguments)
-    original = RunDirectory.open(options.run_dir)
+    original = _open(options.run_dir)
     cell = replaying.archived_cell(original, sys.argv)
-    run = run_and_show(cell, Path(options.output or _default_output()))
+    run = run_and_show(cell, _output_folder(options.output))
     manifest = original.manifest()
-    result = replaying.compare(original.requests(), run.requests())
+    is_whole = manifest.status == "finished"
+    result = replaying.compare(original.requests(), run.requests(), is_whole=is_whole)
     result["must_be_identical"] = replaying.must_be_identical(manifest)
     result["environment_changes"] = replaying.environment_changes(manifest, run.manifest())
     (run.path / "replay.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -191,7 +195,8 @@ def replay(arguments: list[str]) -> int:
     console.print(
         f"replay of {manifest.run_id}: {result['num_identical_outputs']} of {result['num_compared']} outputs and "
         f"{result['num_identical_acceptance']} of {result['num_compared']} acceptances identical"
-        + (f"; {result['num_only_in_original']} requests were not repeated" if result["num_only_in_original"] else ""),
+        + (f"; {result['num_only_in_original']} requests were not repeated" if result["num_only_in_original"] else "")
+        + ("" if is_whole else f"; {result['num_only_in_replay']} more are not in it (its status: {manifest.status})"),
         markup=False,
         soft_wrap=True,
     )
@@ -205,7 +210,7 @@ def replay(arguments: list[str]) -> int:
 
 def summarize(arguments: list[str]) -> int:
     """Recomputes summary.json from the archived requests and manifest, or a sweep's tables from its cells."""
-    parser = argparse.ArgumentParser(prog="specdec-bench summarize", description=summarize.__doc__)
+    parser = Parser(prog="specdec-bench summarize", description=summarize.__doc__)
     parser.add_argument("run_dir", help="a run directory, or a sweep's")
     parser.add_argument("--baseline", help="archived plain runs that the sweep is compared with (default: as it began)")
     options = parser.parse_args(arguments)
@@ -213,20 +218,41 @@ def summarize(arguments: list[str]) -> int:
     if sweep.is_sweep():
         plan = sweep.plan()
         began_with = plan.baseline if plan is not None else NO_BASELINE
-        show_sweep(sweep, _plain_runs(options.baseline or began_with))
+        archived = _plain_runs(options.baseline or began_with)
+        if not sweep.runs():
+            raise ArchiveInputError(f"{options.run_dir}: no cell of this sweep has begun; resume={options.run_dir}")
+        show_sweep(sweep, archived)
+        _resummarize_cells(sweep)
         return 0
     if options.baseline is not None:
         raise ConfigError(f"--baseline={options.baseline}: {options.run_dir} is no sweep")
-    run = RunDirectory.open(options.run_dir)
-    before = run.summary_path.read_bytes() if run.summary_path.is_file() else None
-    samples = samples_of(run)  # one pass over the requests serves summary and plots
-    after = encoded_summary(samples, run.manifest())
-    if after != before:
-        run.write_summary(after)
+    run = _open(options.run_dir)
+    samples, changes = resummarize(run)  # one pass over the requests serves summary and plots
     show(run, samples)
-    state = "unchanged" if after == before else "written" if before is None else "CHANGED: it was another before"
-    _console().print(f"summary.json: {state}", markup=False)
+    for change in changes:
+        _console().print(f"summary.json: {change}", markup=False, soft_wrap=True)
     return 0
+
+
+def _open(path: str) -> RunDirectory:
+    """Returns a run directory that the user named.
+
+    Raises:
+        ArchiveInputError: it is none, or does not say what was asked for.
+    """
+    run = RunDirectory.open(path)
+    run.check_config()
+    return run
+
+
+def _resummarize_cells(sweep: SweepDirectory) -> None:
+    """Computes the summaries anew that another release wrote by other definitions, and says in what they differ."""
+    changed: Counter[str] = Counter()
+    for _, run in sweep.runs():
+        if has_other_definitions(run):
+            changed.update(resummarize(run)[1])
+    for change, count in changed.items():
+        _console().print(f"summary.json of {count} cells: {change}", markup=False, soft_wrap=True)
 
 
 def check(arguments: list[str]) -> int:
@@ -238,10 +264,10 @@ def check(arguments: list[str]) -> int:
     Raises:
         NotComparableError: the run is none that they can be held against; exits 2.
     """
-    parser = argparse.ArgumentParser(prog="specdec-bench check", description=check.__doc__)
+    parser = Parser(prog="specdec-bench check", description=check.__doc__)
     parser.add_argument("run_dir", help="a finished run directory")
     try:
-        run = RunDirectory.open(parser.parse_args(arguments).run_dir)
+        run = _open(parser.parse_args(arguments).run_dir)
         summary, config = run.summary(), run.manifest().config
     except ArchiveError as error:
         raise NotComparableError(str(error)) from None
@@ -259,7 +285,7 @@ def prepare(arguments: list[str]) -> int:
     """Writes a dataset, checked and pinned, into one parquet file; dataset=prepared dataset.path=FILE reads it."""
     from specdec_bench.datasets import prepare as preparing
 
-    parser = argparse.ArgumentParser(prog="specdec-bench prepare", description=prepare.__doc__)
+    parser = Parser(prog="specdec-bench prepare", description=prepare.__doc__)
     parser.add_argument("dataset", help="as in dataset=NAME: spec_bench, speed_bench, sharegpt, hf, ...")
     parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="as for a run: dataset.path=FILE")
     parser.add_argument("--output", type=Path, help="the parquet file (default: DATASET.parquet)")
@@ -295,11 +321,24 @@ def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
 
 
-def _default_output() -> Path:
+def _output_folder(given: str | None) -> Path:
+    """Returns where a replay goes: an empty folder.
+
+    Raises:
+        ConfigError: the one given holds something, or cannot be made.
+    """
     now = datetime.datetime.now()
-    path = Path("outputs") / now.strftime("%Y-%m-%d") / now.strftime("%H-%M-%S")
-    if RunDirectory.is_run(path):
-        raise ArchiveError(f"{path}: already holds a run; pass --output DIR")
+    default = Path("outputs") / now.strftime("%Y-%m-%d") / now.strftime("%H-%M-%S")
+    numbered = (default.with_name(f"{default.name}-{number}") for number in itertools.count(2))
+    path = Path(given) if given is not None else default
+    while given is None and path.exists():  # two of the same second
+        path = next(numbered)
+    try:
+        if not (path.is_dir() and not any(path.iterdir())):
+            path.mkdir(parents=True)
+    except (OSError, ValueError) as error:  # a name with a null byte
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"--output={path}: cannot be made a new folder: {reason}; choose another") from None
     return path
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pandas as pd
 
 from specdec_bench.archive.layout import ATTEMPTS, RunDirectory
-from specdec_bench.errors import ArchiveError
+from specdec_bench.errors import ArchiveInputError
 from specdec_bench.metrics.acceptance import request_acceptance
 from specdec_bench.metrics.timing import request_times
 from specdec_bench.records import Manifest, RequestRecord
@@ -99,7 +99,9 @@ def load(path: str | Path) -> pd.DataFrame:
                 columns[name].append(value)
         torn_lines += run.torn_lines()
     if not found:
-        raise ArchiveError(f"{root}: no run directory in it or below it; give a folder that a run or a sweep wrote")
+        raise ArchiveInputError(
+            f"{root}: no run directory in it or below it; give a folder that a run or a sweep wrote"
+        )
     frame = pd.DataFrame({name: pd.Series(columns[name], dtype=dtype) for name, dtype in COLUMNS.items()})
     frame.attrs["torn_lines"] = torn_lines
     if torn_lines:

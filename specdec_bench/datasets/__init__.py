@@ -70,6 +70,11 @@ def read(config: DatasetConfig) -> Iterator[Prompt]:
     return checked(source.load(config), config)
 
 
+def unreadable(config: DatasetConfig, error: OSError) -> DatasetError:
+    """Returns what to raise of a file that the system does not let be read."""
+    return DatasetError(f"dataset.path={config.path}: cannot be read: {error.strerror or error}; check the path")
+
+
 def checked(prompts: Iterable[Prompt], config: DatasetConfig) -> Iterator[Prompt]:
     """Yields a source's prompts, at least one, their ids checked and `num_turns` applied.
 

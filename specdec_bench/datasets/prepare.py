@@ -7,6 +7,7 @@ placeholders were made of, and their versions). It holds no time and no path, so
 gives the same bytes with the same pyarrow. `dataset=prepared dataset.path=FILE` reads it.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -122,15 +123,17 @@ def prepare(
     """
     if config.name in TO_BE_ACCEPTED and not accepted:
         raise ConfigError(f"{config.name}: {LICENCES[config.name]}: read it; --accept-license says that you accept it")
-    metadata = _provenance(config, licence)
-    if isinstance(config, SpeedBenchDataset):
-        resolved, metadata["made_of"] = speed_bench.resolved(config, on_load)
-        prompts = datasets.checked(resolved, config)
-    else:
-        prompts = datasets.read(config)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
     try:
+        metadata = _provenance(config, licence)
+    except OSError as error:
+        raise datasets.unreadable(config, error) from error
+    temporary = _beside(output)
+    try:
+        if isinstance(config, SpeedBenchDataset):
+            resolved, metadata["made_of"] = speed_bench.resolved(config, on_load)
+            prompts = datasets.checked(resolved, config)
+        else:
+            prompts = datasets.read(config)
         _write(temporary, prompts, metadata, on_prompt)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -140,6 +143,23 @@ def prepare(
     finally:
         temporary.unlink(missing_ok=True)
     return metadata, changed
+
+
+def _beside(output: Path) -> Path:
+    """Returns a new empty file in the output's folder, which replaces it once it is whole.
+
+    Raises:
+        ConfigError: it cannot be made, or the output is a folder.
+    """
+    temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        if output.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
+    except OSError as error:
+        raise ConfigError(f"--output={output}: cannot be written: {error.strerror}; choose another file") from None
+    return temporary
 
 
 def read_prepared(path: Path) -> Iterator[Prompt]:

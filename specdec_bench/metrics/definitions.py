@@ -1,5 +1,7 @@
 """The formula of every figure, stored beside the numbers, because tools use the same names for other things."""
 
+from collections.abc import Mapping
+
 DEFINITIONS: dict[str, str] = {
     "acceptance_length": "(output tokens - prefill token) / decode steps; 1 for plain decoding",
     "acceptance_length_drafted": "1 + accepted / verify steps",
@@ -27,3 +29,8 @@ DEFINITIONS: dict[str, str] = {
     "lateness_ms": "how late the measuring loop was at wake-ups every 100 ms; chunks waited as long for their time",
     "saturated": "median lateness above 2 ms: the client, not the engine, bends the times",
 }
+
+
+def changed_definitions(stored: Mapping[str, str]) -> dict[str, str]:
+    """Returns the metrics that a summary computed by another formula than the one of now: its formula by name."""
+    return {name: formula for name, formula in stored.items() if DEFINITIONS.get(name, formula) != formula}

@@ -14,7 +14,7 @@ from specdec_bench.archive import codec, files
 from specdec_bench.archive.layout import ATTEMPTS, MANIFEST, MULTIRUN, RunDirectory
 from specdec_bench.archive.provenance import utc_now
 from specdec_bench.archive.redact import redact_overrides
-from specdec_bench.errors import ArchiveError, ConfigError
+from specdec_bench.errors import ArchiveError, ArchiveInputError, ConfigError
 from specdec_bench.records import SCHEMA_VERSION, Record
 from specdec_bench.sweep.plan import PlannedCell
 
@@ -74,18 +74,20 @@ class SweepDirectory:
             self._lock = self._claim(LOCK, fcntl.LOCK_EX)
             if self._lock is None:
                 owner = (self.path / LOCK).read_text(encoding="utf-8", errors="replace").strip()
-                raise ArchiveError(
+                raise ArchiveInputError(
                     f"{self.path}: another sweep (process {owner or 'unknown'}) is running in it; wait for it, or "
                     "choose another hydra.sweep.dir"
                 )
             jobs = self._claim(JOBS_LOCK, fcntl.LOCK_EX)
             if jobs is None:
                 self._unlock()
-                raise ArchiveError(f"{self.path}: jobs of it are still running; wait for them, or cancel them")
+                raise ArchiveInputError(f"{self.path}: jobs of it are still running; wait for them, or cancel them")
             os.close(jobs)
         except OSError as error:
             self._unlock()
-            raise ArchiveError(f"{self.path}: cannot be used for a sweep: {error.strerror}") from error
+            raise ArchiveInputError(
+                f"hydra.sweep.dir={self.path}: cannot be used for a sweep: {error.strerror}; choose another folder"
+            ) from error
         os.ftruncate(self._lock, 0)
         files.write_all(self._lock, str(os.getpid()).encode())
         return self
@@ -131,7 +133,7 @@ class SweepDirectory:
 
     def is_sweep(self) -> bool:
         """Says whether the folder is a sweep's: planned, or one whose cells a sweeper chose as it went."""
-        return self.plan_path.is_file() or (self.path / MULTIRUN).is_file()
+        return files.is_file(self.plan_path) or files.is_file(self.path / MULTIRUN)
 
     def plan(self) -> Plan | None:
         """Returns what was planned, or None in a new folder.
@@ -144,9 +146,11 @@ class SweepDirectory:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise ArchiveError(f"{self.plan_path}: cannot be read: {error}; restore the file") from error
+            raise ArchiveInputError(f"{self.plan_path}: cannot be read: {error}; restore the file") from error
         if plan.schema_version > SCHEMA_VERSION:
-            raise ArchiveError(f"{self.plan_path}: schema version {plan.schema_version} is newer than this release")
+            raise ArchiveInputError(
+                f"{self.plan_path}: schema version {plan.schema_version} is newer than this release"
+            )
         return plan
 
     def write_plan(self, plan: Plan) -> None:
@@ -171,7 +175,10 @@ class SweepDirectory:
             return list(enumerate(sorted(found, key=lambda run: run.manifest().created_utc)))
         cells = sorted(plan.cells, key=lambda cell: cell.number)
         runs = [(cell.number, RunDirectory(self.path / cell.folder)) for cell in cells]
-        return [(number, run) for number, run in runs if RunDirectory.is_run(run.path)]
+        runs = [(number, run) for number, run in runs if RunDirectory.is_run(run.path)]
+        for _, run in runs:
+            run.check_config()
+        return runs
 
     def is_finished(self, planned: PlannedCell) -> bool:
         """Says whether a cell was measured to its end."""

@@ -86,8 +86,8 @@ def test_a_folder_with_a_run_is_not_written_into(command_line: CommandLine, fini
 def test_a_folder_that_cannot_be_made_is_named(command_line: CommandLine) -> None:
     (command_line.folder / "file").touch()
     outcome = command_line.measure("hydra.run.dir=file/run")
-    assert outcome.status == 1
-    assert "file" in outcome.error
+    assert outcome.status == 2
+    assert "hydra.run.dir=file/run: cannot be made: Not a directory" in outcome.error
 
 
 def test_flags_that_exclude_each_other(command_line: CommandLine) -> None:

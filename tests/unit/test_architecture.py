@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "specdec_bench"
 
 LEVELS = {
     "errors": 0,
+    "arguments": 1,
     "records": 0,
     "config": 1,
     "prompting": 2,

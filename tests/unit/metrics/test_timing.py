@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import pytest
 
 from specdec_bench.metrics.distribution import describe
-from specdec_bench.metrics.distribution import describe
 from specdec_bench.metrics.timing import Timings
 from specdec_bench.records import AcceptanceSource, RequestRecord, Step
 
@@ -233,7 +232,7 @@ def test_per_user_is_the_rate_of_all_decoding_together() -> None:
 
 
 def test_a_few_fast_replies_do_not_lift_the_rate_per_user() -> None:
-    """One reply of 10 tokens in 1 s beside one of 10 in 9 s: 2 tokens a second, while plain decoding gives 4 of each."""
+    """One reply of 10 tokens in 1 s beside one of 10 in 9 s: 2 tokens a second, where plain decoding gives 4."""
     drafted = timings(seconds(0, (1, 1), (2, 10)), seconds(0, (1, 1), (10, 10))).throughput(2, 1)
     plain = timings(seconds(0, (1, 1), (2, 4)), seconds(0, (1, 1), (5, 16))).throughput(2, 1)
     assert (drafted["output_tps_per_user"], plain["output_tps_per_user"]) == (2.0, 4.0)

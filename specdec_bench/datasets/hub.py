@@ -6,8 +6,6 @@ import hashlib
 import secrets
 import shutil
 import threading
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +64,8 @@ def fetch_url(url: str) -> Path:
         raise DatasetError(f"{url}: not in the cache, and the hub cannot be reached from here")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    import urllib.request
+
     try:
         with urllib.request.urlopen(url, timeout=_FETCH_TIMEOUT_S) as answer, temporary.open("wb") as file:
             shutil.copyfileobj(answer, file)
@@ -109,6 +109,9 @@ def is_reachable() -> bool:
 
 @functools.cache  # one that has to be waited for is waited for once
 def _answers(address: str) -> bool:
+    import urllib.error  # and with it http, email, ssl: not for a refused configuration
+    import urllib.request
+
     answers: list[bool] = []
 
     def ask() -> None:

@@ -27,7 +27,9 @@ LEVELS = {
     "job": 6,
     "explain": 7,
     "flags": 7,
+    "help": 7,
     "cli": 7,
+    "__main__": 8,
 }
 """Imports run from a higher level to a lower one, or stay within one level (archive reads metrics)."""
 

@@ -24,7 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from specdec_bench import __version__, flags
+from specdec_bench import flags
 from specdec_bench.archive import files
 from specdec_bench.archive.layout import MULTIRUN, RunDirectory
 from specdec_bench.archive.redact import REDACTED, redact_hydra_folder, redacted_yaml
@@ -40,10 +40,13 @@ from specdec_bench.sweep.launchers import JobLost, patiently
 from specdec_bench.sweep.objective import FIGURES, check_objective
 from specdec_bench.sweep.plan import PlannedCell, Planner, without_hydra
 
+from . import __version__
+
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
     from hydra.core.utils import JobReturn
 
+    from specdec_bench.report.progress import Cells
     from specdec_bench.runner.cell import Cell
 
 CONFIG = "config"
@@ -168,12 +171,15 @@ def _run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_r
     runs_here, is_grid = jobs.runs_here(composed), jobs.is_grid(composed)
 
     def job(largest_concurrency: int) -> Job:
+        from specdec_bench.report.progress import Cells
+
         return Job(
             largest_concurrency=largest_concurrency,
             command=tuple(sys.argv),
             working_dir=str(Path.cwd()),
             runs_here=runs_here,
             returns_objective=not is_grid,
+            cells=Cells(total=None, is_verbose=composed.verbose) if runs_here and not is_grid else None,
         )
 
     given = jobs.hydra_overrides(composed.hydra)
@@ -219,6 +225,7 @@ def _run_grid(
         JobFailed: the first job that failed; its error has been printed.
     """
     from specdec_bench import commands
+    from specdec_bench.report.progress import Cells
 
     sweep = directory.SweepDirectory(Path(composed.hydra.sweep.dir))
     archived = commands.archived_baselines(str(composed.baseline), cells)
@@ -238,7 +245,9 @@ def _run_grid(
             for planned in to_run:
                 sweep.set_aside(planned)
             with patiently(lambda _: None):
-                for planned, result in jobs.launch(to_run, app.config_loader, composed, _run_planned, job):
+                progress = Cells(total=len(cells), done=len(done), is_verbose=composed.verbose)
+                run_planned = functools.partial(_run_planned, progress)
+                for planned, result in jobs.launch(to_run, app.config_loader, composed, run_planned, job):
                     results.append(result)
                     if not job.runs_here and (failure := _failure(result)) is not None:
                         print_error(f"job {planned.number}: {failure}")
@@ -312,14 +321,14 @@ def _done(sweep: directory.SweepDirectory, cells: list[PlannedCell], is_resumed:
     return {planned.number for planned in cells if sweep.is_finished(planned)}
 
 
-def _run_planned(planned: PlannedCell) -> None:
+def _run_planned(cells: "Cells", planned: PlannedCell) -> None:
     """Runs a planned cell as the job that Hydra has set up.
 
     Raises:
         JobFailed: the error has been printed.
     """
     try:
-        _run(planned.cell)
+        _run(planned.cell, cells)
     except RunInterrupted as error:
         _exit(error.exit_status, str(error))  # ends the whole sweep
     except SpecDecBenchError as error:
@@ -367,14 +376,14 @@ def _largest_concurrency(overrides: list[Override]) -> int:
     return max((value for value in values if isinstance(value, int)), default=1)
 
 
-def _run(cell: "Cell") -> None:
+def _run(cell: "Cell", cells: "Cells | None" = None) -> None:
     """Runs a checked cell into Hydra's output directory."""
     from specdec_bench.commands import run_and_show
 
     hydra_config = HydraConfig.get()
     run_dir = Path(hydra_config.runtime.output_dir)
     redact_hydra_folder(run_dir)
-    run_and_show(cell, run_dir, draws=hydra_config.mode != RunMode.MULTIRUN)
+    run_and_show(cell, run_dir, draws=hydra_config.mode != RunMode.MULTIRUN, cells=cells)
 
 
 @contextlib.contextmanager

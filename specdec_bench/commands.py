@@ -20,8 +20,8 @@ from specdec_bench.errors import ArchiveError, ArchiveInputError, ConfigError, N
 from specdec_bench.records import Manifest
 from specdec_bench.report import check as checking
 from specdec_bench.report.plan import plan_table
-from specdec_bench.report.progress import RunProgress
-from specdec_bench.report.table import print_summary
+from specdec_bench.report.progress import Cells, RunProgress
+from specdec_bench.report.table import print_line, print_summary
 from specdec_bench.runner import replay as replaying
 from specdec_bench.runner.cell import Cell, mark_interrupted, run_cell, samples_of
 from specdec_bench.runner.resummarize import has_other_definitions, resummarize
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from specdec_bench.metrics.summary import Samples
 
 
-def run_and_show(cell: Cell, run_dir: Path, *, prints: bool = True, draws: bool = True) -> RunDirectory:
+def run_and_show(
+    cell: Cell, run_dir: Path, *, prints: bool = True, draws: bool = True, cells: Cells | None = None
+) -> RunDirectory:
     """Runs the cell, then prints its table and its verdict and draws its plots; of a failed run, what there is.
 
     Args:
@@ -42,19 +44,20 @@ def run_and_show(cell: Cell, run_dir: Path, *, prints: bool = True, draws: bool 
         run_dir: where it is archived.
         prints: whether the terminal is this cell's, and not that of several which run at once.
         draws: False in a sweep, which has plots of its own: those of a cell take longer than all else around it.
+        cells: how far the sweep is of which it is a cell, and which wants a line of it instead of its table.
 
     Raises:
         SpecDecBenchError: as the run ended.
     """
     try:
-        with RunProgress(disable=not prints) as progress:
+        with RunProgress(disable=not prints, cells=cells) as progress:
             run = run_cell(cell, run_dir, progress.update)
     except SpecDecBenchError:
         run = RunDirectory(run_dir)
         if run.summary_path.is_file() and run.summary()["requests"]["finished"]:
-            show(run, prints=prints, draws=draws)
+            show(run, prints=prints, draws=draws, cells=cells)
         raise
-    show(run, prints=prints, draws=draws)
+    show(run, prints=prints, draws=draws, cells=cells)
     if prints:
         show_verdict(run)
     return run
@@ -149,15 +152,27 @@ def show_cell(cell: Cell) -> None:
     )
 
 
-def show(run: RunDirectory, samples: "Samples | None" = None, *, prints: bool = True, draws: bool = True) -> None:
-    """Prints a run's table and writes its plots, unless told not to."""
+def show(
+    run: RunDirectory,
+    samples: "Samples | None" = None,
+    *,
+    prints: bool = True,
+    draws: bool = True,
+    cells: Cells | None = None,
+) -> None:
+    """Prints a run's table, or its line in a sweep, and writes its plots, unless told not to."""
     summary, label = run.summary(), _label(run.manifest())
     if draws:
         from specdec_bench.report.plots import write_plots  # a second of matplotlib: not before anything was measured
 
         write_plots(summary, samples or samples_of(run), run.path, label=label)
-    if prints:
+    if not prints:
+        return
+    if cells is None or cells.is_verbose:
         print_summary(summary, _console(), title=label, path=str(run.path))
+    else:
+        in_flight = f" · {run.manifest().config['load'].get('concurrency')} in flight"
+        print_line(summary, _console(), title=f"{cells} · {label}{in_flight}", path=str(run.path), told=cells.told)
 
 
 def show_verdict(run: RunDirectory) -> None:

@@ -25,9 +25,6 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from specdec_bench import flags
-from specdec_bench.archive import files
-from specdec_bench.archive.layout import MULTIRUN, RunDirectory
-from specdec_bench.archive.redact import REDACTED, redact_hydra_folder, redacted_yaml
 from specdec_bench.config import compose
 from specdec_bench.config.compose import CONF
 from specdec_bench.config.schema import NO_BASELINE, Order
@@ -35,8 +32,7 @@ from specdec_bench.errors import ConfigError, RunInterrupted, SpecDecBenchError
 from specdec_bench.explain import explain, first_line, is_hydras_own
 from specdec_bench.help import help_text
 from specdec_bench.job import Job, JobFailed, cell_of, print_error, remove_unused
-from specdec_bench.sweep import directory, jobs
-from specdec_bench.sweep.launchers import JobLost, patiently
+from specdec_bench.sweep import jobs
 from specdec_bench.sweep.objective import FIGURES, check_objective
 from specdec_bench.sweep.plan import PlannedCell, Planner, without_hydra
 
@@ -48,6 +44,7 @@ if TYPE_CHECKING:
 
     from specdec_bench.report.progress import Cells
     from specdec_bench.runner.cell import Cell
+    from specdec_bench.sweep.directory import SweepDirectory
 
 CONFIG = "config"
 
@@ -151,6 +148,9 @@ def _composed(app: "Hydra", overrides: list[str]) -> DictConfig:
 
 def _resumed(overrides: list[str], resume: str) -> list[str]:
     """Returns the overrides of a sweep that is to go on: those given, or else those that it began with."""
+    from specdec_bench.archive.redact import REDACTED
+    from specdec_bench.sweep import directory
+
     folder = directory.find(resume, Path("outputs"))
     if given := [override for override in overrides if override.startswith("hydra.sweep.dir=")]:
         raise ConfigError(f"{given[0]}: resume={resume} goes on in {folder}; leave one of them out")
@@ -225,7 +225,12 @@ def _run_grid(
         JobFailed: the first job that failed; its error has been printed.
     """
     from specdec_bench import commands
+    from specdec_bench.archive import files
+    from specdec_bench.archive.layout import MULTIRUN, RunDirectory
+    from specdec_bench.archive.redact import redacted_yaml
     from specdec_bench.report.progress import Cells
+    from specdec_bench.sweep import directory
+    from specdec_bench.sweep.launchers import patiently
 
     sweep = directory.SweepDirectory(Path(composed.hydra.sweep.dir))
     archived = commands.archived_baselines(str(composed.baseline), cells)
@@ -268,6 +273,8 @@ def _run_search(app: "Hydra", composed: DictConfig, job: Job, overrides: list[st
         JobFailed: the first job that failed; its error has been printed.
     """
     from specdec_bench import commands
+    from specdec_bench.sweep import directory
+    from specdec_bench.sweep.launchers import patiently
 
     sweep = directory.SweepDirectory(Path(composed.hydra.sweep.dir))
     results: list[JobReturn] = []
@@ -302,17 +309,21 @@ def _failure(result: "JobReturn") -> Exception | None:
 
 
 def _raise_first_failure(results: "Sequence[JobReturn]") -> None:
+    from specdec_bench.sweep.launchers import JobLost
+
     failures = [failure for failure in map(_failure, results) if failure is not None]
     for failure in failures:
         raise JobFailed(str(failure), FAILED) if isinstance(failure, JobLost) else failure
 
 
-def _done(sweep: directory.SweepDirectory, cells: list[PlannedCell], is_resumed: bool) -> set[int]:
+def _done(sweep: "SweepDirectory", cells: list[PlannedCell], is_resumed: bool) -> set[int]:
     """Returns the job numbers of the cells that need not run.
 
     Raises:
         ConfigError: the folder holds a sweep that is not to be gone on with, or one of other cells.
     """
+    from specdec_bench.sweep import directory
+
     plan = sweep.plan()
     if plan is not None:
         if not is_resumed:
@@ -338,6 +349,8 @@ def _run_planned(cells: "Cells", planned: PlannedCell) -> None:
 
 def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_dry_run: bool) -> None:
     """Runs one experiment, once all that can be checked beforehand is."""
+    from specdec_bench.archive.layout import RunDirectory
+
     composed.hydra.mode = RunMode.RUN
     HydraConfig.instance().set_config(composed)
     run_dir = Path(composed.hydra.run.dir)
@@ -378,6 +391,7 @@ def _largest_concurrency(overrides: list[Override]) -> int:
 
 def _run(cell: "Cell", cells: "Cells | None" = None) -> None:
     """Runs a checked cell into Hydra's output directory."""
+    from specdec_bench.archive.redact import redact_hydra_folder
     from specdec_bench.commands import run_and_show
 
     hydra_config = HydraConfig.get()

@@ -5,7 +5,6 @@ Other launchers run `Job` in processes of their own, where nothing but its pickl
 
 import contextlib
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,11 +14,8 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from specdec_bench.archive.layout import HYDRA, LOG, MULTIRUN
-from specdec_bench.archive.redact import redact_hydra_folder
 from specdec_bench.config import compose
 from specdec_bench.errors import RunInterrupted, SpecDecBenchError
-from specdec_bench.sweep.directory import SweepDirectory
 from specdec_bench.sweep.jobs import task_overrides
 from specdec_bench.sweep.objective import objective
 
@@ -83,6 +79,8 @@ class Job:
             remove_unused(run_dir)
 
     def _run(self, composed: DictConfig, run_dir: Path) -> float | None:
+        from specdec_bench.archive.layout import MULTIRUN
+        from specdec_bench.archive.redact import redact_hydra_folder
         from specdec_bench.commands import run_and_show
         from specdec_bench.runner.process import end_process
 
@@ -103,6 +101,8 @@ class Job:
         if self.runs_here:
             yield
             return
+        from specdec_bench.sweep.directory import SweepDirectory
+
         os.chdir(self.working_dir)
         with SweepDirectory(sweep_dir).taking_part():
             yield
@@ -141,6 +141,10 @@ def cell_of(
 
 def remove_unused(folder: Path) -> None:
     """Removes a folder that holds nothing but what Hydra wrote before the experiment was refused."""
+    import shutil
+
+    from specdec_bench.archive.layout import HYDRA, LOG, MULTIRUN
+
     if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {HYDRA, LOG, MULTIRUN}:
         shutil.rmtree(folder)
 

@@ -1,5 +1,6 @@
 """Exit statuses of `replay`, `summarize`, `check` and `prepare`: 2 for what the user gave, 1 for what failed."""
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -269,23 +270,47 @@ def test_what_the_user_named_is_told_from_what_failed() -> None:
 # ---------------------------------------------------------------- definitions
 
 
+def age(run: Path) -> float:
+    """Makes the summary one of an older release; returns what its rate per user is by the definition of now."""
+    summary = json.loads((run / "summary.json").read_text())
+    rate: float = summary["throughput"]["output_tps_per_user"]
+    summary["definitions"]["output_tps_per_user"] = "mean over requests of rates"
+    del summary["definitions"]["output_tps_per_request"], summary["throughput"]["output_tps_per_request"]
+    summary["throughput"]["output_tps_per_user"] = rate * 1.5
+    (run / "summary.json").write_text(json.dumps(summary))
+    return rate
+
+
+CHANGED = (
+    "the definition of output_tps_per_user CHANGED: it was 'mean over requests of rates', and is 'sum over requests"
+)
+
+
 def test_summarize_says_that_a_definition_changed(shell: Shell, archived: Path) -> None:
-    path = archived / "summary.json"
-    current = path.read_bytes()
-    old = json.loads(current)
-    old["definitions"]["output_tps_per_user"] = "mean over requests of rates"
-    del old["definitions"]["output_tps_per_request"], old["throughput"]["output_tps_per_request"]
-    old["throughput"]["output_tps_per_user"] *= 1.5
-    path.write_text(json.dumps(old))
+    current = (archived / "summary.json").read_bytes()
+    age(archived)
     status, out, err = shell("summarize", "archived")
     assert (status, err) == (0, "")
-    (changed, new) = [line for line in out.splitlines() if line.startswith("summary.json: ")]
-    assert changed.startswith(
-        "summary.json: the definition of output_tps_per_user CHANGED: it was 'mean over requests of rates', and is 'sum"
-    )
+    changed, new = [line for line in out.splitlines() if line.startswith("summary.json: ")]
+    assert changed.startswith(f"summary.json: {CHANGED}")
     assert new == "summary.json: new since it was written: output_tps_per_request"
-    assert path.read_bytes() == current
+    assert (archived / "summary.json").read_bytes() == current
     assert "summary.json: unchanged" in shell("summarize", "archived")[1]
+
+
+def test_a_sweeps_table_is_by_the_definitions_of_now(shell: Shell, finished_run: Path) -> None:
+    sweep = shell.folder / "sweep"
+    for name in ("0", "1"):
+        shutil.copytree(finished_run, sweep / name)
+    (sweep / "multirun.yaml").touch()
+    rate = age(sweep / "0")
+    status, out, err = shell("summarize", "sweep")
+    assert (status, err) == (0, "")
+    assert f"summary.json of 1 cells: {CHANGED}" in out
+    rows = list(csv.DictReader((sweep / "sweep.csv").read_text().splitlines()))
+    assert [float(row["output_tps_per_user"]) for row in rows] == pytest.approx([rate, rate])
+    assert (sweep / "0" / "summary.json").read_bytes() == (sweep / "1" / "summary.json").read_bytes()
+    assert "CHANGED" not in shell("summarize", "sweep")[1]
 
 
 def test_summarize_names_values_that_no_definition_explains(shell: Shell, archived: Path) -> None:

@@ -4,7 +4,9 @@
 compose and refuse an experiment is imported here; engines, numpy and plots come later.
 """
 
+import atexit
 import functools
+import gc
 import logging
 import os
 import sys
@@ -32,6 +34,7 @@ from specdec_bench.config.compose import CONF
 from specdec_bench.config.schema import NO_BASELINE, Order
 from specdec_bench.errors import ArchiveError, ConfigError, LauncherError, RunInterrupted, SpecDecBenchError
 from specdec_bench.explain import explain, is_hydras_own
+from specdec_bench.help import help_text
 from specdec_bench.job import Job, JobFailed, cell_of, print_error
 from specdec_bench.sweep import directory, jobs, landing, latest
 from specdec_bench.sweep.claims import claim
@@ -41,10 +44,13 @@ from specdec_bench.sweep.objective import FIGURES, check_objective
 from specdec_bench.sweep.plan import PlannedCell, Planner, without_hydra
 from specdec_bench.sweep.settings import check_settings
 
+from . import __version__
+
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
     from hydra.core.utils import JobReturn
 
+    from specdec_bench.report.progress import Cells
     from specdec_bench.runner.cell import Cell
 
 
@@ -59,11 +65,16 @@ def main(arguments: list[str] | None = None) -> None:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback
+    # Composing makes a hundred thousand objects, nearly all of which stay: collecting garbage among them, and once
+    # more as the process ends, takes a quarter of the time of a refusal.
+    gc.disable()
+    atexit.register(gc.freeze)
     try:
         match arguments:
             case ["replay" | "summarize" | "check" | "prepare" as command, *rest]:
                 from specdec_bench import commands  # which imports what composing an experiment does not need
 
+                gc.enable()
                 sys.exit(getattr(commands, command)(rest))
             case ["run", *rest]:
                 _compose_and_run(rest)
@@ -84,6 +95,8 @@ def main(arguments: list[str] | None = None) -> None:
         _exit(FAILED, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:
         _exit(RunInterrupted.exit_status, "interrupted")
+    finally:
+        gc.enable()
 
 
 def _compose_and_run(arguments: list[str]) -> None:
@@ -92,12 +105,18 @@ def _compose_and_run(arguments: list[str]) -> None:
     hydra.main would compose it twice, first only to learn hydra.mode (a fifth of a second), and would write into
     the run directory before the experiment can be refused. So it serves only the flags that run nothing.
     """
-    compose.register_schemas()
+    if "--version" in arguments:
+        sys.stdout.write(f"specdec-bench {__version__}\n")
+        return
     own_files.register()
     sys.argv = [sys.argv[0], *arguments]
     # Hydra then raises its errors instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     asked = flags.parse(arguments)
+    if asked.shows_help:
+        sys.stdout.write(help_text([Path(asked.config_dir)] if asked.config_dir else []))
+        return
+    compose.register_schemas()
     if asked.runs_nothing:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG)(lambda _: None)()
         return
@@ -110,6 +129,7 @@ def _compose_and_run(arguments: list[str]) -> None:
         if asked.resume is not None:
             overrides = composing.resumed(overrides, asked.resume)
         composed = composing.compose_all(app, overrides)
+        gc.enable()
         app.compose_config = lambda **_: composed  # type: ignore[method-assign]
         check_settings(composed, is_sweep=composed.hydra.mode == RunMode.MULTIRUN)
         check_objective(composed.objective)
@@ -129,12 +149,15 @@ def _run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_r
     runs_here, is_grid = jobs.runs_here(composed), jobs.is_grid(composed)
 
     def job(largest_concurrency: int) -> Job:
+        from specdec_bench.report.progress import Cells
+
         return Job(
             largest_concurrency=largest_concurrency,
             command=tuple(sys.argv),
             working_dir=str(Path.cwd()),
             runs_here=runs_here,
             returns_objective=not is_grid,
+            cells=Cells(total=None, is_verbose=composed.verbose) if runs_here and not is_grid else None,
         )
 
     chosen, by_replicates = composed.hydra.runtime.choices, composed.order == Order.replicates
@@ -188,6 +211,10 @@ def _run_grid(
         JobFailed: the first job that failed; its error has been printed.
     """
     from specdec_bench import commands
+    from specdec_bench.archive import files
+    from specdec_bench.report.progress import Cells
+    from specdec_bench.sweep import directory
+    from specdec_bench.sweep.launchers import patiently
 
     sweep = directory.SweepDirectory(folder)
     archived = commands.archived_baselines(str(composed.baseline), cells)
@@ -216,7 +243,9 @@ def _run_grid(
                 if moved := sweep.set_aside(planned):
                     commands.show_line(moved)
             with patiently(lambda _: None):
-                for planned, result in jobs.launch(to_run, app.config_loader, composed, _run_planned, job):
+                progress = Cells(total=len(cells), done=len(done), is_verbose=composed.verbose)
+                run_planned = functools.partial(_run_planned, progress)
+                for planned, result in jobs.launch(to_run, app.config_loader, composed, run_planned, job):
                     results.append(result)
                     if not job.runs_here and (failure := _failure(result)) is not None:
                         print_error(f"job {planned.number}: {failure}")
@@ -243,6 +272,7 @@ def _run_search(app: "Hydra", composed: DictConfig, folder: Path, job: Job, over
         JobFailed: the first job that failed; its error has been printed.
     """
     from specdec_bench import commands
+    from specdec_bench.sweep import directory
 
     check_landing = landing.SearchLanding(app.config_loader, composed, folder)
     is_new = landing.is_named_by_clock(composed, landing.SWEEP_DIR)
@@ -280,6 +310,7 @@ def _failure(result: "JobReturn") -> Exception | None:
 
 
 def _raise_first_failure(results: "Sequence[JobReturn]") -> None:
+
     failures = [failure for failure in map(_failure, results) if failure is not None]
     for failure in failures:
         raise JobFailed(str(failure), FAILED) if isinstance(failure, JobLost) else failure
@@ -296,6 +327,8 @@ def _done(sweep: directory.SweepDirectory, cells: list[PlannedCell], folders: di
     Raises:
         ConfigError: the folder holds a sweep that was not asked to go on, one of other cells, or other things.
     """
+    from specdec_bench.sweep import directory
+
     plan = sweep.plan()
     if plan is None or folders:
         if plan is not None:
@@ -306,14 +339,14 @@ def _done(sweep: directory.SweepDirectory, cells: list[PlannedCell], folders: di
     return {planned.number for planned in cells if sweep.is_finished(planned)}
 
 
-def _run_planned(planned: PlannedCell) -> None:
+def _run_planned(cells: "Cells", planned: PlannedCell) -> None:
     """Runs a planned cell as the job that Hydra has set up.
 
     Raises:
         JobFailed: the error has been printed.
     """
     try:
-        _run(planned.cell)
+        _run(planned.cell, cells)
     except RunInterrupted:
         raise KeyboardInterrupt from None  # ends the whole sweep, which tells how it goes on
     except SpecDecBenchError as error:
@@ -364,14 +397,14 @@ def _largest_concurrency(overrides: list[Override]) -> int:
     return max((value for value in values if isinstance(value, int)), default=1)
 
 
-def _run(cell: "Cell") -> None:
+def _run(cell: "Cell", cells: "Cells | None" = None) -> None:
     """Runs a checked cell into Hydra's output directory."""
     from specdec_bench.commands import run_and_show
 
     hydra_config = HydraConfig.get()
     run_dir = Path(hydra_config.runtime.output_dir)
     redact_hydra_folder(run_dir)
-    run_and_show(cell, run_dir, draws=hydra_config.mode != RunMode.MULTIRUN)
+    run_and_show(cell, run_dir, draws=hydra_config.mode != RunMode.MULTIRUN, cells=cells)
 
 
 def _exit(status: int, message: str) -> NoReturn:

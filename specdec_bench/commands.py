@@ -1,11 +1,11 @@
 """What the command line does once an experiment or a run directory is known to be good; shows what came out."""
 
-import argparse
 import datetime
 import json
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,17 +16,19 @@ from rich.text import Text
 from specdec_bench.archive import RunDirectory, files, provenance
 from specdec_bench.archive.layout import LOG
 from specdec_bench.archive.sweep_plan import find_runs
+from specdec_bench.arguments import Parser
 from specdec_bench.config.schema import AUTO, NO_BASELINE, Order
-from specdec_bench.errors import ArchiveError, ConfigError, NotComparableError, SpecDecBenchError
+from specdec_bench.errors import ArchiveError, ArchiveInputError, ConfigError, NotComparableError, SpecDecBenchError
 from specdec_bench.records import Manifest
 from specdec_bench.report import check as checking
 from specdec_bench.report.plan import plan_table
-from specdec_bench.report.progress import RunProgress
-from specdec_bench.report.table import dataset_warnings, print_summary
+from specdec_bench.report.progress import Cells, RunProgress
+from specdec_bench.report.table import dataset_warnings, print_line, print_summary
 from specdec_bench.report.text import literal
 from specdec_bench.runner import held_log
 from specdec_bench.runner import replay as replaying
-from specdec_bench.runner.cell import Cell, encoded_summary, mark_interrupted, run_cell, samples_of
+from specdec_bench.runner.cell import Cell, mark_interrupted, run_cell, samples_of
+from specdec_bench.runner.resummarize import has_other_definitions, resummarize
 from specdec_bench.sweep.archived import check_archived
 from specdec_bench.sweep.claims import claim
 from specdec_bench.sweep.directory import SweepDirectory
@@ -41,7 +43,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def run_and_show(cell: Cell, run_dir: Path, *, prints: bool = True, draws: bool = True) -> RunDirectory:
+def run_and_show(
+    cell: Cell, run_dir: Path, *, prints: bool = True, draws: bool = True, cells: Cells | None = None
+) -> RunDirectory:
     """Runs the cell, then prints its table and its verdict and draws its plots; of a failed run, what there is.
 
     Args:
@@ -49,22 +53,23 @@ def run_and_show(cell: Cell, run_dir: Path, *, prints: bool = True, draws: bool 
         run_dir: where it is archived.
         prints: whether the terminal is this cell's, and not that of several which run at once.
         draws: False in a sweep, which has plots of its own: those of a cell take longer than all else around it.
+        cells: how far the sweep is of which it is a cell, and which wants a line of it instead of its table.
 
     Raises:
         SpecDecBenchError: as the run ended.
     """
     try:
-        with RunProgress(disable=not prints) as progress:
+        with RunProgress(disable=not prints, cells=cells) as progress:
             run = run_cell(cell, run_dir, progress.update)
     except SpecDecBenchError:
         run = RunDirectory(run_dir)
         if run.summary_path.is_file() and run.summary()["requests"]["finished"]:
             try:
-                show(run, prints=prints, draws=draws)
+                show(run, prints=prints, draws=draws, cells=cells)
             except ArchiveError as unwritten:  # beside the reason why the run ended, which goes to the user
                 logger.error("%s", unwritten)
         raise
-    show(run, prints=prints, draws=draws)
+    show(run, prints=prints, draws=draws, cells=cells)
     if prints:
         show_verdict(run)
     return run
@@ -177,11 +182,21 @@ def show_cell(cell: Cell) -> None:
     )
 
 
-def show(run: RunDirectory, samples: "Samples | None" = None, *, prints: bool = True, draws: bool = True) -> None:
-    """Prints a run's table and writes its plots, unless told not to."""
+def show(
+    run: RunDirectory,
+    samples: "Samples | None" = None,
+    *,
+    prints: bool = True,
+    draws: bool = True,
+    cells: Cells | None = None,
+) -> None:
+    """Prints a run's table, or its line in a sweep, and writes its plots, unless told not to."""
     summary, label = run.summary(), _label(run.manifest())
-    if prints:
+    if prints and (cells is None or cells.is_verbose):
         print_summary(summary, _console(), title=label, path=str(run.path))
+    elif prints and cells is not None:
+        in_flight = f" · {run.manifest().config['load'].get('concurrency')} in flight"
+        print_line(summary, _console(), title=f"{cells} · {label}{in_flight}", path=str(run.path), told=cells.told)
     if draws:
         from specdec_bench.report.plots import write_plots  # a second of matplotlib: not before anything was measured
 
@@ -206,11 +221,11 @@ def replay(arguments: list[str]) -> int:
     Returns:
         0, or 1 where outputs or acceptance had to be identical and were not.
     """
-    parser = argparse.ArgumentParser(prog="specdec-bench replay", description=replay.__doc__)
+    parser = Parser(prog="specdec-bench replay", description=replay.__doc__)
     parser.add_argument("run_dir", help="the archived run directory")
     parser.add_argument("--output", help="where the replay's own run directory goes (default: outputs/DATE/TIME)")
     options = parser.parse_args(arguments)
-    original = RunDirectory.open(options.run_dir)
+    original = _open(options.run_dir)
     cell = replaying.archived_cell(original, sys.argv)
     output, is_new = Path(options.output or _default_output()), options.output is None
     if not is_new:
@@ -218,7 +233,8 @@ def replay(arguments: list[str]) -> int:
     with claim(output, "--output", is_new=is_new) as claimed, held_log.logging_to(claimed / LOG):
         run = run_and_show(cell, claimed)
     manifest = original.manifest()
-    result = replaying.compare(original.requests(), run.requests())
+    is_whole = manifest.status == "finished"
+    result = replaying.compare(original.requests(), run.requests(), is_whole=is_whole)
     result["must_be_identical"] = replaying.must_be_identical(manifest)
     result["environment_changes"] = replaying.environment_changes(manifest, run.manifest())
     files.write_atomically(run.path / "replay.json", [json.dumps(result, indent=2).encode() + b"\n"])
@@ -226,7 +242,8 @@ def replay(arguments: list[str]) -> int:
     console.print(
         f"replay of {manifest.run_id}: {result['num_identical_outputs']} of {result['num_compared']} outputs and "
         f"{result['num_identical_acceptance']} of {result['num_compared']} acceptances identical"
-        + (f"; {result['num_only_in_original']} requests were not repeated" if result["num_only_in_original"] else ""),
+        + (f"; {result['num_only_in_original']} requests were not repeated" if result["num_only_in_original"] else "")
+        + ("" if is_whole else f"; {result['num_only_in_replay']} more are not in it (its status: {manifest.status})"),
         markup=False,
         soft_wrap=True,
     )
@@ -240,7 +257,7 @@ def replay(arguments: list[str]) -> int:
 
 def summarize(arguments: list[str]) -> int:
     """Recomputes summary.json from the archived requests and manifest, or a sweep's tables from its cells."""
-    parser = argparse.ArgumentParser(prog="specdec-bench summarize", description=summarize.__doc__)
+    parser = Parser(prog="specdec-bench summarize", description=summarize.__doc__)
     parser.add_argument("run_dir", help="a run directory, or a sweep's")
     parser.add_argument("--baseline", help="archived plain runs that the sweep is compared with (default: as it began)")
     options = parser.parse_args(arguments)
@@ -248,20 +265,41 @@ def summarize(arguments: list[str]) -> int:
     if sweep.is_sweep():
         plan = sweep.plan()
         began_with = plan.baseline if plan is not None else NO_BASELINE
-        show_sweep(sweep, _plain_runs(options.baseline or began_with))
+        archived = _plain_runs(options.baseline or began_with)
+        if not sweep.runs():
+            raise ArchiveInputError(f"{options.run_dir}: no cell of this sweep has begun; resume={options.run_dir}")
+        show_sweep(sweep, archived)
+        _resummarize_cells(sweep)
         return 0
     if options.baseline is not None:
         raise ConfigError(f"--baseline={options.baseline}: {options.run_dir} is no sweep")
-    run = RunDirectory.open(options.run_dir)
-    before = run.summary_path.read_bytes() if run.summary_path.is_file() else None
-    samples = samples_of(run)  # one pass over the requests serves summary and plots
-    after = encoded_summary(samples, run.manifest())
-    if after != before:
-        run.write_summary(after)
+    run = _open(options.run_dir)
+    samples, changes = resummarize(run)  # one pass over the requests serves summary and plots
     show(run, samples)
-    state = "unchanged" if after == before else "written" if before is None else "CHANGED: it was another before"
-    _console().print(f"summary.json: {state}", markup=False)
+    for change in changes:
+        _console().print(f"summary.json: {change}", markup=False, soft_wrap=True)
     return 0
+
+
+def _open(path: str) -> RunDirectory:
+    """Returns a run directory that the user named.
+
+    Raises:
+        ArchiveInputError: it is none, or does not say what was asked for.
+    """
+    run = RunDirectory.open(path)
+    run.check_config()
+    return run
+
+
+def _resummarize_cells(sweep: SweepDirectory) -> None:
+    """Computes the summaries anew that another release wrote by other definitions, and says in what they differ."""
+    changed: Counter[str] = Counter()
+    for _, run in sweep.runs():
+        if has_other_definitions(run):
+            changed.update(resummarize(run)[1])
+    for change, count in changed.items():
+        _console().print(f"summary.json of {count} cells: {change}", markup=False, soft_wrap=True)
 
 
 def check(arguments: list[str]) -> int:
@@ -273,10 +311,10 @@ def check(arguments: list[str]) -> int:
     Raises:
         NotComparableError: the run is none that they can be held against; exits 2.
     """
-    parser = argparse.ArgumentParser(prog="specdec-bench check", description=check.__doc__)
+    parser = Parser(prog="specdec-bench check", description=check.__doc__)
     parser.add_argument("run_dir", help="a finished run directory")
     try:
-        run = RunDirectory.open(parser.parse_args(arguments).run_dir)
+        run = _open(parser.parse_args(arguments).run_dir)
         summary, config = run.summary(), run.manifest().config
     except ArchiveError as error:
         raise NotComparableError(str(error)) from None
@@ -294,7 +332,7 @@ def prepare(arguments: list[str]) -> int:
     """Writes a dataset, checked and pinned, into one parquet file; dataset=prepared dataset.path=FILE reads it."""
     from specdec_bench.datasets import prepare as preparing
 
-    parser = argparse.ArgumentParser(prog="specdec-bench prepare", description=prepare.__doc__)
+    parser = Parser(prog="specdec-bench prepare", description=prepare.__doc__)
     parser.add_argument("dataset", help="as in dataset=NAME: spec_bench, speed_bench, sharegpt, hf, ...")
     parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="as for a run: dataset.path=FILE")
     parser.add_argument("--output", type=Path, help="the parquet file (default: DATASET.parquet)")

@@ -7,7 +7,9 @@ SpecDecBenchError
 ├── EngineError               the engine failed while it was started or measured exit status 1
 │   └── EngineDiedError       it is dead; the run ends with it                   exit status 1
 ├── LauncherError             a launcher could not run a sweep's jobs             exit status 1
-├── ArchiveError              a run directory that cannot be written or read     exit status 1
+├── ArchiveError              a run directory that a run could not write or read  exit status 1
+│   └── ArchiveInputError     a folder that the user named and that is no run,   exit status 2
+│                             is damaged, taken or cannot be used
 ├── NotComparableError        a run that its expected values say nothing of      exit status 2
 └── RunInterrupted            the user stopped the run                           exit status 130
 """
@@ -54,6 +56,12 @@ class LauncherError(SpecDecBenchError):
 
 class ArchiveError(SpecDecBenchError):
     """A run directory cannot be written, or its content cannot be read back."""
+
+
+class ArchiveInputError(ArchiveError):
+    """A folder that the user named is no run or sweep, is damaged or of a newer release, or cannot be used for one."""
+
+    exit_status = 2
 
 
 class NotComparableError(SpecDecBenchError):

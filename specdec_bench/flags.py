@@ -33,8 +33,10 @@ class CommandLine:
     """The sweep that is to go on: its folder, or `latest`."""
     is_sweep: bool
     is_dry_run: bool
+    shows_help: bool
     runs_nothing: bool
-    """Whether a flag of Hydra's asks for help, the configuration and the like instead."""
+    """Whether a flag of Hydra's asks for the configuration and the like instead."""
+    config_dir: str | None
 
 
 def parse(arguments: Sequence[str]) -> CommandLine:
@@ -52,9 +54,9 @@ def parse(arguments: Sequence[str]) -> CommandLine:
 
     parser.error = refuse  # type: ignore[method-assign]
     flags = parser.parse_intermixed_args([a for a in arguments if a != DRY_RUN and not a.startswith(RESUME)])
-    runs_nothing = bool(flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
+    runs_nothing = bool(flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
     overrides: list[str] = flags.overrides
-    if not runs_nothing:
+    if not runs_nothing and not flags.help:
         for name, instead in NOT_TAKEN.items():
             if getattr(flags, name):
                 raise ConfigError(f"--{name.replace('_', '-')}: is not taken; {instead}")
@@ -65,7 +67,9 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         resume=resume,
         is_sweep=resume is not None or flags.multirun,
         is_dry_run=DRY_RUN in arguments,
+        shows_help=flags.help,
         runs_nothing=runs_nothing,
+        config_dir=flags.config_dir,
     )
 
 

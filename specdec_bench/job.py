@@ -26,6 +26,7 @@ from specdec_bench.sweep.objective import objective
 
 if TYPE_CHECKING:
     from specdec_bench.datasets import Selection
+    from specdec_bench.report.progress import Cells
     from specdec_bench.runner.cell import Cell
 
 
@@ -56,6 +57,8 @@ class Job:
     """Whether jobs run in the sweep's own process."""
     returns_objective: bool
     """Whether the sweeper optimizes, so that a cell without its objective has failed."""
+    cells: "Cells | None" = None
+    """How far the sweep is, where its jobs run in this process."""
 
     def __call__(self, composed: DictConfig) -> float | None:
         """Runs one composed experiment of a sweep into Hydra's output directory, and returns its objective.
@@ -88,7 +91,7 @@ class Job:
         try:
             redact_hydra_folder(run_dir, multirun if multirun.is_file() else None)
             cell = cell_of(composed, task_overrides(hydra_config), self.largest_concurrency, command=self.command)
-            run = run_and_show(cell, run_dir, prints=self.runs_here, draws=False)
+            run = run_and_show(cell, run_dir, prints=self.runs_here, draws=False, cells=self.cells)
         finally:
             if not self.runs_here:
                 end_process()  # the launcher may keep this process, and give its GPUs to another
@@ -100,6 +103,7 @@ class Job:
         if self.runs_here:
             yield
             return
+
         os.chdir(self.working_dir)
         with SweepDirectory(sweep_dir).taking_part():
             yield

@@ -27,6 +27,14 @@ def naming(path: Path) -> Iterator[None]:
         ) from error
 
 
+def is_file(path: Path) -> bool:
+    """Says whether there is a file; False also where the system refuses to look."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def write_all(descriptor: int, data: bytes) -> None:
     """Writes all of the data, however many calls the system takes for it.
 

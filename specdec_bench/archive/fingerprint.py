@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from specdec_bench.archive import codec
-from specdec_bench.errors import ArchiveError
+from specdec_bench.errors import ArchiveInputError
 from specdec_bench.records import Prompt
 
 WHOLE_UP_TO_BYTES = 64 * 2**20
@@ -52,12 +52,12 @@ def checkpoint_fingerprint(path: str, folder: str | Path, revision: str | None =
     try:
         entries = {file.relative_to(root).as_posix(): _identify(file) for file in _files(root)}
     except OSError as error:
-        raise ArchiveError(
+        raise ArchiveInputError(
             f"{error.filename or root}: cannot be read for the checkpoint's fingerprint: {error.strerror};"
             " complete the download or repair the folder"
         ) from error
     if not entries:
-        raise ArchiveError(f"{root}: holds no checkpoint to take a fingerprint of; check model.path={path}")
+        raise ArchiveInputError(f"{root}: holds no checkpoint to take a fingerprint of; check model.path={path}")
     entries = dict(sorted(entries.items()))
     resolved = root.absolute()
     is_snapshot = resolved.parent.name == "snapshots" and _SNAPSHOT.fullmatch(resolved.name)

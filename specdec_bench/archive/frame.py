@@ -8,7 +8,7 @@ from typing import Any, Final
 import pandas as pd
 
 from specdec_bench.archive.sweep_plan import find_runs
-from specdec_bench.errors import ArchiveError
+from specdec_bench.errors import ArchiveInputError
 from specdec_bench.metrics.acceptance import request_acceptance
 from specdec_bench.metrics.timing import request_times
 from specdec_bench.records import Manifest, RequestRecord
@@ -99,7 +99,9 @@ def load(path: str | Path) -> pd.DataFrame:
                 columns[name].append(value)
         torn_lines += run.torn_lines()
     if not found.runs:
-        raise ArchiveError(f"{root}: no run directory in it or below it; give a folder that a run or a sweep wrote")
+        raise ArchiveInputError(
+            f"{root}: no run directory in it or below it; give a folder that a run or a sweep wrote"
+        )
     frame = pd.DataFrame({name: pd.Series(columns[name], dtype=dtype) for name, dtype in COLUMNS.items()})
     frame.attrs["torn_lines"], frame.attrs["not_taken"] = torn_lines, found.not_taken
     for line in found.not_taken:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from specdec_bench.archive import codec, files
-from specdec_bench.errors import ArchiveError
+from specdec_bench.errors import ArchiveError, ArchiveInputError
 from specdec_bench.records import SCHEMA_VERSION, Manifest, Prompt, Record, RequestRecord
 
 CONFIG = "config.yaml"
@@ -49,6 +49,10 @@ class _SchemaVersion(Record, frozen=True, kw_only=True):
     schema_version: int
 
 
+_GROUPS = ("engine", "model", "dataset", "spec", "load", "sampling")
+"""Of the configuration in every manifest."""
+_PARTS = ("requests", "acceptance", "latency", "throughput", "definitions")
+"""Of every summary."""
 _SCHEMA_VERSION: msgspec.json.Decoder[_SchemaVersion] = msgspec.json.Decoder(_SchemaVersion)
 _MANIFEST: msgspec.json.Decoder[Manifest] = msgspec.json.Decoder(Manifest)
 _PROMPT: msgspec.json.Decoder[Prompt] = msgspec.json.Decoder(Prompt)
@@ -71,6 +75,8 @@ class RunDirectory:
         self.summary_path = path / SUMMARY
         self.log_path = path / LOG
         self.hydra_path = path / HYDRA
+        self._read_error: type[ArchiveError] = ArchiveInputError
+        """What a file that cannot be read is: the user's to mend, unless this process is writing the run."""
 
     @classmethod
     def create(
@@ -106,6 +112,7 @@ class RunDirectory:
                 with contextlib.suppress(OSError):
                     path.unlink(missing_ok=True)
             raise
+        run._read_error = ArchiveError
         return run
 
     @classmethod
@@ -122,14 +129,14 @@ class RunDirectory:
     @staticmethod
     def is_run(path: str | Path) -> bool:
         """Says whether the folder has been claimed by a run."""
-        return (Path(path) / MANIFEST).is_file()
+        return files.is_file(Path(path) / MANIFEST)
 
     def _claim(self, manifest_json: bytes) -> None:
         with files.naming(self.manifest_path):
             try:
                 descriptor = files.create_exclusively(self.manifest_path)
             except FileExistsError as error:
-                raise ArchiveError(f"{self.path}: already holds a run; choose another output directory") from error
+                raise ArchiveInputError(f"{self.path}: already holds a run; choose another output directory") from error
             try:
                 files.write_all(descriptor, manifest_json)
                 os.fsync(descriptor)
@@ -153,25 +160,36 @@ class RunDirectory:
         try:
             data = self.manifest_path.read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise ArchiveError(
+            raise self._read_error(
                 f"{self.path}: not a run directory (no {MANIFEST}); give the folder that a run wrote"
             ) from error
-        except OSError as error:
-            raise ArchiveError(f"{self.manifest_path}: cannot be read: {error.strerror}; check the path") from error
+        except (OSError, ValueError) as error:  # a name with a null byte
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise self._read_error(f"{self.manifest_path}: cannot be read: {reason}; check the path") from error
         try:
             # First alone: the rest of a newer manifest may not fit our type, and the version is then the reason.
             version = codec.decode(data, _SCHEMA_VERSION).schema_version
             if version > SCHEMA_VERSION:
-                raise ArchiveError(
+                raise self._read_error(
                     f"{self.manifest_path}: schema version {version}, but this release reads up to {SCHEMA_VERSION};"
                     " upgrade specdec-bench"
                 )
             return codec.decode(data, _MANIFEST)
         except ValueError as error:
-            raise ArchiveError(
+            raise self._read_error(
                 f"{self.manifest_path}: not a manifest of this project ({error});"
                 " restore the file, or delete the folder and run again"
             ) from error
+
+    def check_config(self) -> None:
+        """Refuses a run whose manifest does not say what was asked for: it cannot be named, compared or run again.
+
+        Raises:
+            ArchiveError: naming the groups that its configuration lacks.
+        """
+        config = self.manifest().config
+        if lacking := [name for name in _GROUPS if not isinstance(config.get(name), dict)]:
+            raise self._read_error(f"{self.manifest_path}: its config has no {', '.join(lacking)}; restore the file")
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Replaces the manifest whole.
@@ -200,11 +218,14 @@ class RunDirectory:
             ArchiveError: it is missing (the run did not finish) or broken.
         """
         try:
-            return codec.decode(self.summary_path.read_bytes(), _SUMMARY)
+            summary = codec.decode(self.summary_path.read_bytes(), _SUMMARY)
+            if lacking := [name for name in _PARTS if not isinstance(summary.get(name), dict)]:
+                raise ValueError(f"it has no {', '.join(lacking)}")
+            return summary
         except FileNotFoundError as error:
-            raise ArchiveError(f"{self.path}: has no {SUMMARY}; the run did not finish") from error
+            raise self._read_error(f"{self.path}: has no {SUMMARY}; the run did not finish") from error
         except (OSError, ValueError) as error:
-            raise ArchiveError(f"{self.summary_path}: cannot be read: {error}; compute it again") from error
+            raise self._read_error(f"{self.summary_path}: cannot be read: {error}; compute it again") from error
 
     def write_responses(self, responses: Iterable[tuple[RequestRecord, str]]) -> None:
         """Replaces responses.jsonl by the text of each request given.
@@ -223,7 +244,7 @@ class RunDirectory:
         try:
             return self.config_path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise ArchiveError(f"{self.config_path}: cannot be read: {error}") from error
+            raise self._read_error(f"{self.config_path}: cannot be read: {error}") from error
 
     def prompts(self) -> list[Prompt]:
         """Returns the prompts of the run, in the order in which they were selected.
@@ -232,7 +253,7 @@ class RunDirectory:
             ArchiveError: the file is missing or any line of it is broken. It is written whole, so also the last.
         """
         if not self.prompts_path.is_file():
-            raise ArchiveError(f"{self.path}: has no {PROMPTS}; the run stopped before it was set up")
+            raise self._read_error(f"{self.path}: has no {PROMPTS}; the run stopped before it was set up")
         return list(self._lines(self.prompts_path, _PROMPT, whole=lambda: True))
 
     def requests(self) -> Iterator[RequestRecord]:
@@ -269,7 +290,7 @@ class RunDirectory:
         except FileNotFoundError:
             return 0
         except OSError as error:
-            raise ArchiveError(f"{self.requests_path}: cannot be read: {error.strerror}") from error
+            raise self._read_error(f"{self.requests_path}: cannot be read: {error.strerror}") from error
 
     def _is_finished(self) -> bool:
         return self.manifest().status == "finished"
@@ -282,19 +303,21 @@ class RunDirectory:
                 for number, line in enumerate(file, start=1):
                     if not line.endswith(b"\n"):
                         if whole():
-                            raise ArchiveError(f"{path}:{number}: cut off, though the run finished; restore the file")
+                            raise self._read_error(
+                                f"{path}:{number}: cut off, though the run finished; restore the file"
+                            )
                         logger.debug("%s:%d: left out, torn", path, number)
                         return
                     try:
                         record = codec.decode(line, decoder)
                     except ValueError as error:
-                        raise ArchiveError(f"{path}:{number}: broken line: {error}; restore the file") from error
+                        raise self._read_error(f"{path}:{number}: broken line: {error}; restore the file") from error
                     yield record
         except FileNotFoundError as error:
             if whole():
-                raise ArchiveError(f"{path}: missing, though the run finished; restore the file") from error
+                raise self._read_error(f"{path}: missing, though the run finished; restore the file") from error
         except OSError as error:
-            raise ArchiveError(f"{path}: cannot be read: {error}") from error
+            raise self._read_error(f"{path}: cannot be read: {error}") from error
 
 
 def _encode_response(record: RequestRecord, text: str) -> bytes:

@@ -4,7 +4,6 @@ Nothing here names a person, a host or a folder: run directories are passed on.
 """
 
 import hashlib
-import importlib.metadata
 import os
 import platform
 import re
@@ -172,6 +171,8 @@ def _memory_bytes() -> int | None:
 
 
 def _packages() -> dict[str, str]:
+    import importlib.metadata  # which reads e-mail and zip files: not for a refused configuration
+
     versions = {}
     for name in PACKAGES:
         try:

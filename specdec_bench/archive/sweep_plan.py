@@ -12,7 +12,7 @@ import msgspec
 
 from specdec_bench.archive import codec
 from specdec_bench.archive.layout import ATTEMPTS, RunDirectory
-from specdec_bench.errors import ArchiveError
+from specdec_bench.errors import ArchiveInputError
 from specdec_bench.records import SCHEMA_VERSION, Record
 
 PLAN = "sweep.json"
@@ -52,7 +52,7 @@ def read_plan(sweep: Path) -> Plan | None:
     """Returns what was planned of a sweep, or None where the folder has no plan.
 
     Raises:
-        ArchiveError: the file is broken or of a newer release.
+        ArchiveInputError: the file is broken or of a newer release.
     """
     path = sweep / PLAN
     try:
@@ -60,9 +60,9 @@ def read_plan(sweep: Path) -> Plan | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        raise ArchiveError(f"{path}: cannot be read: {error}; restore the file") from error
+        raise ArchiveInputError(f"{path}: cannot be read: {error}; restore the file") from error
     if plan.schema_version > SCHEMA_VERSION:
-        raise ArchiveError(f"{path}: schema version {plan.schema_version} is newer than this release")
+        raise ArchiveInputError(f"{path}: schema version {plan.schema_version} is newer than this release")
     return plan
 
 
@@ -80,7 +80,7 @@ def find_runs_of_cells(sweep: Path, plan: Plan) -> FoundRuns:
     """Returns the run of each planned cell that has one; of several, one that finished, in its planned folder if so.
 
     Raises:
-        ArchiveError: a manifest is broken or of a newer release.
+        ArchiveInputError: a manifest is broken or of a newer release.
     """
     planned_folders = {sweep / cell.folder: cell for cell in plan.cells}
     folders = [path for path in planned_folders if RunDirectory.is_run(path)]
@@ -107,7 +107,7 @@ def find_runs(root: Path) -> FoundRuns:
     """Returns every run below a folder in the order of their folders' names; of a planned sweep those of its cells.
 
     Raises:
-        ArchiveError: a plan, or the manifest of a run in a planned sweep, is broken or of a newer release.
+        ArchiveInputError: a plan, or the manifest of a run in a planned sweep, is broken or of a newer release.
     """
     found: list[RunDirectory] = []
     not_taken: list[str] = []

@@ -125,6 +125,8 @@ def archived_experiment(tree: dict[str, Any]) -> ExperimentConfig:
         }
         for group, options in OPTIONS.items():
             content = tree[group]
+            if not isinstance(content, dict):
+                raise KeyError(group)
             # model and sampling have a single schema, whatever the option is called
             schema = next(iter(options.values())) if len(options) == 1 else options[content["name"]]
             nodes[group] = OmegaConf.merge(OmegaConf.structured(schema), content)

@@ -133,6 +133,11 @@ def read(config: DatasetConfig, unused: Unused) -> Iterator[Prompt]:
     return checked(source.load(config, unused), config, unused)
 
 
+def unreadable(config: DatasetConfig, error: OSError) -> DatasetError:
+    """Returns what to raise of a file that the system does not let be read."""
+    return DatasetError(f"dataset.path={config.path}: cannot be read: {error.strerror or error}; check the path")
+
+
 def checked(numbered: Iterable[tuple[int, Prompt]], config: DatasetConfig, unused: Unused) -> Iterator[Prompt]:
     """Yields a source's prompts, at least one, with ids that are unique and texts that can be encoded.
 

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import secrets
 import shutil
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +63,8 @@ def fetch_url(url: str) -> Path:
         raise DatasetError(f"{url}: not in the cache, and the hub cannot be reached from here")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    import urllib.request
+
     try:
         with urllib.request.urlopen(url, timeout=_FETCH_TIMEOUT_S) as answer, temporary.open("wb") as file:
             shutil.copyfileobj(answer, file)

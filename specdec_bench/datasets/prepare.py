@@ -124,7 +124,10 @@ def prepare(
     """
     if config.name in TO_BE_ACCEPTED and not accepted:
         raise ConfigError(f"{config.name}: {LICENCES[config.name]}: read it; --accept-license says that you accept it")
-    metadata, unused = _provenance(config, licence), Unused()
+    try:
+        metadata, unused = _provenance(config, licence), Unused()
+    except OSError as error:
+        raise datasets.unreadable(config, error) from error
     if isinstance(config, SpeedBenchDataset):
         resolved, metadata["made_of"] = speed_bench.resolved(config, unused, on_load)
         prompts = datasets.checked(resolved, config, unused)

@@ -1,5 +1,7 @@
 """The formula of every figure, stored beside the numbers, because tools use the same names for other things."""
 
+from collections.abc import Mapping
+
 DEFINITIONS: dict[str, str] = {
     "acceptance_length": "(output tokens - prefill token) / decode steps; 1 for plain decoding",
     "acceptance_length_drafted": "1 + accepted / verify steps",
@@ -20,8 +22,15 @@ DEFINITIONS: dict[str, str] = {
     "output_tps": "output tokens / (last token received - first request sent)",
     "output_tps_steady": "the same from when the full concurrency was first in flight to when it last was",
     "output_tps_per_gpu": "output_tps / accelerators used",
-    "output_tps_per_user": "mean over requests of (output tokens - tokens in the first chunk) / (e2e - ttft)",
+    "output_tps_per_user": "sum over requests of (output tokens - tokens in the first chunk) / sum of (e2e - ttft)",
+    "output_tps_per_request": "(output tokens - tokens in the first chunk) / (e2e - ttft); its mean, which a few fast "
+    "replies lift, is what other tools call per-user throughput",
     "request_rate": "finished requests / (last token received - first request sent)",
     "lateness_ms": "how late the measuring loop was at wake-ups every 100 ms; chunks waited as long for their time",
     "saturated": "median lateness above 2 ms: the client, not the engine, bends the times",
 }
+
+
+def changed_definitions(stored: Mapping[str, str]) -> dict[str, str]:
+    """Returns the metrics that a summary computed by another formula than the one of now: its formula by name."""
+    return {name: formula for name, formula in stored.items() if DEFINITIONS.get(name, formula) != formula}

@@ -69,5 +69,5 @@ def _terms(counts: RequestAcceptance, times: RequestTimes) -> list[tuple[float, 
         (accepted, proposed),
         (times.tpot_ms, 1) if times.tpot_ms is not None else (0, 0),
         (times.e2e_ms, 1),
-        (1000 / times.tpot_ms, 1) if times.tpot_ms else (0, 0),
+        (times.later_tokens, times.decode_ms / 1000),
     ]

@@ -188,3 +188,39 @@ def log_margin_of_runs(values: np.ndarray) -> float:
     """
     error = float(np.log(values).std(ddof=1) / np.sqrt(len(values)))
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
+
+
+def p_value_of_ratio(pairs: tuple[np.ndarray, np.ndarray], runs: tuple[np.ndarray, np.ndarray]) -> float:
+    """Returns how likely a ratio of means as far from 1 is where the true one is 1: Student's t, two-sided.
+
+    The squared error of its logarithm is that over the conversations, of a ratio estimator, and that over the runs,
+    each beside its own; the degrees of freedom are Satterthwaite's. 1 where either is a single one, or takes no time.
+
+    Args:
+        pairs: both sides' means of each conversation.
+        runs: both sides' means of each run.
+
+    Source: Cochran, Sampling Techniques (1977), chapter 6; Satterthwaite (1946).
+    """
+    (above, below), (runs_above, runs_below) = pairs, runs
+    if min(len(above), len(runs_above)) < 2 or min(map(np.min, (above, below, runs_above, runs_below))) <= 0:
+        return 1.0
+    ratio = np.log(above.mean() / below.mean())
+    deviations = (above / above.mean() - below / below.mean(), np.log(runs_above / runs_below))
+    errors = np.array([values.var(ddof=1) / len(values) for values in deviations])
+    if errors.sum() < 1e-24:  # nothing varies, but for rounding
+        return float(abs(ratio) < 1e-12)
+    freedom = errors.sum() ** 2 / (errors**2 / np.array([len(above) - 1, len(runs_above) - 1])).sum()
+    return float(2 * stats.t.sf(abs(ratio) / np.sqrt(errors.sum()), freedom))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns p-values corrected for their number: the chance of one error among them stays below each.
+
+    Source: Holm, Scandinavian Journal of Statistics 6 (1979).
+    """
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(np.argsort(p_values)):
+        largest = max(largest, (len(p_values) - rank) * p_values[index])
+        corrected[index] = min(largest, 1.0)
+    return corrected

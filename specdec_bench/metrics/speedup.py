@@ -12,12 +12,15 @@ from typing import Any, Literal
 import numpy as np
 
 from specdec_bench.metrics.intervals import (
+    CONFIDENCE,
     MIN_REPEATS,
     Interval,
     around,
+    holm,
     log_margin,
     log_margin_of_runs,
     no_interval,
+    p_value_of_ratio,
     ratio_of_means,
     ratio_of_rates,
     widened,
@@ -29,6 +32,8 @@ Key = tuple[str, int, int]
 """Prompt, turn, repeat: what pairs a request with its other."""
 PooledKey = tuple[int, str, int, int]
 """The same with the number of the run before it."""
+MIN_RUNS = 3
+"""Fewer runs of a cell say nothing of how whole runs differ."""
 Figure = Literal["tpot_ms", "e2e_ms"]
 """A request's time that a speedup is of."""
 
@@ -210,35 +215,60 @@ def ideal_speedup(acceptance_length: float, draft_length: int, cost_ratio: float
     return acceptance_length / (1 + draft_length * cost_ratio)
 
 
-def recommend(baseline: Sequence[RunTimes], candidates: Mapping[str, Sequence[RunTimes]]) -> dict[str, Any] | None:
-    """Returns the candidate with the smallest mean TPOT, and those that cannot be told from it.
+def not_judged(why: str) -> dict[str, Any]:
+    """Returns what `recommend` says where nothing can be said."""
+    return {"not_judged": why}
 
-    All are judged on the conversations that finished in all of them. Whether a candidate is told from the best is
-    judged by the interval of the ratio between the two, paired by conversation; intervals of each against the
-    baseline may overlap where that one is clear. Each is compared at 95%, without correction for their number.
+
+def recommend(baseline: Sequence[RunTimes], candidates: Mapping[str, Sequence[RunTimes]]) -> dict[str, Any]:
+    """Returns whether one candidate is the fastest, by mean TPOT over conversations.
+
+    It is named only if it beats every other one, Holm-corrected over them at 5% (`p_value_of_ratio`), in at least
+    `MIN_RUNS` runs of each: a single run, however often it repeats its prompts, does not hold what differs between
+    processes. All are judged on the conversations that finished in all of them.
 
     Args:
         baseline: the plain cell, which is a candidate too: its runs.
         candidates: the speculative cells by name: as many runs of each.
 
     Returns:
-        `best`, `runner_up`, `over_runner_up` (mean TPOT of the runner-up over that of the best, with its interval),
-        `tied` (names that are not told from the best) and `num_conversations`; None where no request is common.
+        `not_judged` (why nothing can be said; then alone), `num_runs`, `num_conversations`, `best` (with the smallest
+        mean TPOT), `runner_up`, `over_runner_up` (mean TPOT of the runner-up over that of the best, with its own 95%
+        interval), `p_values` (of each other candidate, corrected) and `tied` (names that are not told from the best,
+        which is the fastest only if there are none).
     """
     cells = {name: pooled(runs) for name, runs in {"none": baseline, **candidates}.items()}
     common = sorted(set.intersection(*map(set, cells.values())))
     common = [key for key in common if all(cell[key].tpot_ms is not None for cell in cells.values())]
-    if not common or not candidates:
-        return None
+    conversations = set(map(_conversation, common))
+    if len(baseline) < MIN_RUNS:
+        return not_judged(
+            "single runs" if len(baseline) < 2 else f"{len(baseline)} runs of each, of at least {MIN_RUNS}"
+        )
+    if len(set(map(_run, common))) < len(baseline):
+        return not_judged("no request finished in every run")
+    if len(conversations) < 2:
+        return not_judged("a single conversation")
     means = {
         name: _means(_pairs(cell, cell, common, "tpot_ms"), _conversation)[0].mean() for name, cell in cells.items()
     }
     best, *others = sorted(means, key=lambda name: float(means[name]))
-    ratios = {name: paired_ratio(cells[name], cells[best], common, "tpot_ms") for name in others}
+    corrected = holm([_p_value(cells[name], cells[best], common) for name in others])
+    p_values = dict(zip(others, corrected, strict=True))
     return {
+        "not_judged": None,
+        "num_runs": len(baseline),
+        "num_conversations": len(conversations),
         "best": best,
         "runner_up": others[0],
-        "over_runner_up": ratios[others[0]],
-        "tied": [name for name, ratio in ratios.items() if ratio["low"] is None or ratio["low"] <= 1],
-        "num_conversations": len(set(map(_conversation, common))),
+        "over_runner_up": paired_ratio(cells[others[0]], cells[best], common, "tpot_ms"),
+        "p_values": p_values,
+        "tied": [name for name, p_value in p_values.items() if p_value > 1 - CONFIDENCE],
     }
+
+
+def _p_value(
+    one: Mapping[PooledKey, RequestTimes], other: Mapping[PooledKey, RequestTimes], keys: Iterable[PooledKey]
+) -> float:
+    pairs = _pairs(one, other, keys, "tpot_ms")
+    return p_value_of_ratio(_means(pairs, _conversation), _means(pairs, _run))

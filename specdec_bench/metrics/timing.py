@@ -19,6 +19,10 @@ class RequestTimes(NamedTuple):
     tpot_ms: float | None
     """None of a request that came in one chunk."""
     e2e_ms: float
+    later_tokens: int = 0
+    """Those after the first chunk, which `decode_ms` bought."""
+    decode_ms: float = 0.0
+    """From the first chunk to the last."""
 
 
 def request_times(record: RequestRecord) -> RequestTimes | None:
@@ -28,11 +32,13 @@ def request_times(record: RequestRecord) -> RequestTimes | None:
         return None
     first, last = steps[0], steps[-1]
     later_tokens = len(record.output_token_ids) - first.num_tokens
+    decode_ms = (last.received_ns - first.received_ns) / NS_PER_MS  # not e2e - ttft, which would round twice
     return RequestTimes(
         ttft_ms=(first.received_ns - record.sent_ns) / NS_PER_MS,
-        # From the integers, not from e2e - ttft, which would round twice.
-        tpot_ms=(last.received_ns - first.received_ns) / NS_PER_MS / later_tokens if later_tokens > 0 else None,
+        tpot_ms=decode_ms / later_tokens if later_tokens > 0 else None,
         e2e_ms=(last.received_ns - record.sent_ns) / NS_PER_MS,
+        later_tokens=max(later_tokens, 0),
+        decode_ms=decode_ms,
     )
 
 
@@ -125,15 +131,16 @@ class Timings:
         output_tps = tokens / duration_s if duration_s else None
         steady_s, steady_tokens = self._steady(concurrency, last_at)
         decode_ns = last_at - first_at
+        decode_s = int(decode_ns.sum()) / NS_PER_S
         moving = (decode_ns > 0) & (later_tokens > 0)
-        per_user = later_tokens[moving] / (decode_ns[moving] / NS_PER_S)
         return {
             "output_tps": output_tps,
             "output_tps_steady": steady_tokens / steady_s if steady_s else None,
             "output_tps_per_gpu": output_tps / num_accelerators
             if output_tps is not None and num_accelerators
             else None,
-            "output_tps_per_user": float(per_user.mean()) if len(per_user) else None,
+            "output_tps_per_user": int(later_tokens.sum()) / decode_s if decode_s else None,
+            "output_tps_per_request": describe(later_tokens[moving] / (decode_ns[moving] / NS_PER_S)),
             "request_rate": len(self._sent) / duration_s if duration_s else None,
             "output_tokens": tokens,
             "duration_s": duration_s,

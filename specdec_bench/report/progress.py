@@ -1,5 +1,9 @@
-"""The progress bar of a running cell; nothing at all where there is no terminal."""
+"""The progress of a running cell: a bar on a terminal, elsewhere a line now and then."""
 
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from rich.console import Console
@@ -7,12 +11,54 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from specdec_bench.runner import messages
 
+LINE_EVERY_S = 30.0
+"""How often a line is printed where there is no terminal."""
+
+
+@dataclass(kw_only=True)
+class Cells:
+    """How far a sweep is, of which a cell runs."""
+
+    total: int | None
+    """None where a sweeper decides as it goes."""
+    done: int = 0
+    """The cells of an earlier attempt included."""
+    ended_here: int = 0
+    began_s: float = field(default_factory=time.monotonic)
+    is_verbose: bool = False
+    """Whether the whole table of each is shown, instead of a line."""
+    told: set[str] = field(default_factory=set)
+    """Warnings that were printed of an earlier cell."""
+
+    def end_cell(self) -> None:
+        """Takes note that one more cell has ended."""
+        self.done += 1
+        self.ended_here += 1
+
+    def __str__(self) -> str:
+        """Returns how many are done, as a line has it."""
+        return f"{self.done} cells done" if self.total is None else f"{self.done} of {self.total} cells done"
+
+    def seconds_left(self, of_cell_s: float, elapsed_s: float) -> float | None:
+        """Returns seconds until the last cell ends, if those to come take as long as the others did on average.
+
+        Args:
+            of_cell_s: what is left of the running one.
+            elapsed_s: since the first cell of this process began.
+        """
+        if self.total is None:
+            return None
+        per_cell_s = (elapsed_s + of_cell_s) / (self.ended_here + 1)
+        return of_cell_s + per_cell_s * (self.total - self.done - 1)
+
 
 class RunProgress:
-    """Shows finished requests, tokens per second and the running acceptance length."""
+    """Shows finished requests, tokens per second, the running acceptance length and, in a sweep, the cells done."""
 
-    def __init__(self, *, disable: bool = False) -> None:
+    def __init__(self, *, disable: bool = False, cells: Cells | None = None) -> None:
         console = Console(stderr=True)
+        self._cells = cells
+        self._prefix = "" if cells is None else f"{cells} · "
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -23,32 +69,90 @@ class RunProgress:
             transient=True,
             disable=disable or not console.is_terminal,
         )
-        self._task = self._progress.add_task("starting the engine", total=None, rates="")
+        self._task = self._progress.add_task(f"{self._prefix}starting the engine", total=None, rates="")
+        self._last: messages.Progress | None = None
+        self._ended = threading.Event()
+        self._lines = (
+            None if disable or console.is_terminal else threading.Thread(target=self._print_lines, daemon=True)
+        )
 
     def __enter__(self) -> "RunProgress":
         """Starts drawing."""
         self._progress.start()
+        if self._lines is not None:
+            self._lines.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Removes the bar."""
+        self._ended.set()
         self._progress.stop()
+        if self._lines is not None:
+            self._lines.join()
+        if self._cells is not None:
+            self._cells.end_cell()
 
     def update(self, progress: messages.Progress) -> None:
         """Draws the state that the measuring process told."""
-        rate = progress.output_tokens / progress.elapsed_s if progress.elapsed_s else 0.0
-        rates = f"{rate:,.0f} tokens/s"
-        if progress.decode_steps:
-            rates += f" · acceptance length {progress.decoded_tokens / progress.decode_steps:.2f}"
-        for outcome, number in (("failed", progress.failed), ("skipped", progress.skipped)):
-            if number:
-                rates += f" · {number} {outcome}"
+        self._last = progress
         self._progress.update(
             self._task,
-            description="warming up" if progress.phase == "warmup" else "measuring",
+            description=self._prefix + _phase(progress),
             total=progress.total if progress.phase == "measure" else None,
-            completed=progress.finished + progress.failed + progress.skipped,
-            rates=rates,
+            completed=num_done(progress),
+            rates=_rates(progress),
         )
+
+    def line(self) -> str:
+        """Returns the state in one line: cells and requests done, and the time left."""
+        parts = [] if self._cells is None else [str(self._cells)]
+        last = self._last
+        if last is None:
+            return "; ".join([*parts, "starting the engine"])
+        if last.phase == "warmup":
+            return "; ".join([*parts, "warming up"])
+        parts += [f"{num_done(last)} of {last.total} requests done", _rates(last)]
+        left_s = seconds_left(last)
+        if self._cells is not None and left_s is not None:
+            left_s = self._cells.seconds_left(left_s, time.monotonic() - self._cells.began_s)
+        return "; ".join([*parts, "time left unknown" if left_s is None else f"about {duration(left_s)} left"])
+
+    def _print_lines(self) -> None:
+        while not self._ended.wait(LINE_EVERY_S):
+            sys.stderr.write(self.line() + "\n")
+            sys.stderr.flush()
+
+
+def num_done(progress: messages.Progress) -> int:
+    """Returns how many requests have ended, in whatever way."""
+    return progress.finished + progress.failed + progress.skipped
+
+
+def seconds_left(progress: messages.Progress) -> float | None:
+    """Returns seconds until the cell ends at the rate until now; None before its first request has ended."""
+    done = num_done(progress)
+    return progress.elapsed_s / done * (progress.total - done) if done else None
+
+
+def duration(seconds: float) -> str:
+    """Returns a duration as a person says it: the two largest units."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _phase(progress: messages.Progress) -> str:
+    return "warming up" if progress.phase == "warmup" else "measuring"
+
+
+def _rates(progress: messages.Progress) -> str:
+    rate = progress.output_tokens / progress.elapsed_s if progress.elapsed_s else 0.0
+    rates = f"{rate:,.0f} tokens/s"
+    if progress.decode_steps:
+        rates += f" · acceptance length {progress.decoded_tokens / progress.decode_steps:.2f}"
+    for outcome, number in (("failed", progress.failed), ("skipped", progress.skipped)):
+        if number:
+            rates += f" · {number} {outcome}"
+    return rates

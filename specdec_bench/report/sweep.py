@@ -19,7 +19,8 @@ from specdec_bench.archive import codec, files
 from specdec_bench.report.plots import GREY, nothing, plain, save, tidy
 from specdec_bench.report.table import number, print_whole
 from specdec_bench.report.text import literal
-from specdec_bench.sweep.results import SweepResult, conditions, label, method_name, of_method
+from specdec_bench.sweep.labels import conditions, label, method_name, of_method
+from specdec_bench.sweep.results import SweepResult
 
 TABLE, REPLICATES, COMPARISON = "sweep", "replicates", "comparison.json"
 OF_SINGLE_RUNS = (
@@ -141,16 +142,21 @@ def _same_output(row: dict[str, Any]) -> str:
 
 
 def _advice(advice: dict[str, Any], several: Sequence[str]) -> str:
-    ratio = advice["over_runner_up"]
-    interval = "no interval" if ratio["low"] is None else f"95% {ratio['low']:.3f} to {ratio['high']:.3f}"
     where = [f"{name}={_value(advice[name])}" for name in several]
     at = ", ".join([f"{advice['concurrency']} in flight", *where]) + ": "
+    if advice["not_judged"]:
+        return f"{at}which is fastest is not judged: {advice['not_judged']}"
+    ratio = advice["over_runner_up"]
+    interval = "no interval" if ratio["low"] is None else f"95% {ratio['low']:.3f} to {ratio['high']:.3f}"
     names = {"none": "plain decoding"}
     best, second = (names.get(advice[name], advice[name]) for name in ("best", "runner_up"))
     if advice["tied"]:
         tied = ", ".join(names.get(name, name) for name in advice["tied"])
         return f"{at}a tie of {best} and {tied} (ratio to {second} {ratio['value']:.3f}, {interval})"
-    return f"{at}{best}, {ratio['value']:.3f} times as fast as {second} ({interval}, paired)"
+    return (
+        f"{at}{best} is the fastest, {ratio['value']:.3f} times as fast as {second} ({interval}, paired); "
+        f"{advice['num_runs']} runs of each, corrected for {len(advice['p_values'])} comparisons"
+    )
 
 
 def write_sweep_plots(result: SweepResult, folder: Path) -> list[Path]:

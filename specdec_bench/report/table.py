@@ -39,6 +39,23 @@ def print_summary(summary: Summary, console: Console, *, title: str, path: str) 
     console.print(Text(f"run directory  {literal(path)}"), soft_wrap=True)
 
 
+def print_line(summary: Summary, console: Console, *, title: str, path: str, told: set[str]) -> None:
+    """Prints what a cell of a sweep gave in one line, after what has to be said of it and was not `told` before."""
+    for warning in _warnings(summary):
+        if warning not in told:
+            told.add(warning)
+            console.print(Text(literal(warning), style="bold red"), soft_wrap=True)
+    latency, throughput = summary["latency"], summary["throughput"]
+    console.print(
+        Text(
+            f"{literal(title)}: acceptance length {number(summary['acceptance']['pooled']['acceptance_length'], 3)},"
+            f" {number(throughput['output_tps'], 1)} tokens/s, TPOT {number(latency['tpot_ms']['mean'], 2)} ms,"
+            f" {summary['requests']['finished']} requests finished  {literal(path)}"
+        ),
+        soft_wrap=True,
+    )
+
+
 def number(value: float | None, digits: int) -> str:
     """Returns the value rounded, or a dash where it is undefined."""
     return "–" if value is None else f"{value:,.{digits}f}"

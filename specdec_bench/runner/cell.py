@@ -77,7 +77,11 @@ def load_prompts(config: ExperimentConfig) -> datasets.Selection:
     Raises:
         DatasetError: they cannot be read.
     """
-    return datasets.load(config.dataset, config.seed, _input_length(config))
+    input_length = _input_length(config)
+    try:
+        return datasets.load(config.dataset, config.seed, input_length)
+    except OSError as error:
+        raise datasets.unreadable(config.dataset, error) from error
 
 
 def _input_length(config: ExperimentConfig) -> Callable[[Prompt], int] | None:

@@ -13,7 +13,7 @@ from specdec_bench.checkpoints.checks import check_checkpoints
 from specdec_bench.config.compose import archived_experiment
 from specdec_bench.config.identity import flat
 from specdec_bench.engines.base import check_support
-from specdec_bench.errors import ArchiveError
+from specdec_bench.errors import ArchiveInputError
 from specdec_bench.records import Manifest, RequestRecord
 from specdec_bench.runner.cell import Cell
 
@@ -31,17 +31,28 @@ def archived_cell(run: RunDirectory, command: list[str]) -> Cell:
     manifest = run.manifest()
     text = run.config()
     if REDACTED in text:
-        raise ArchiveError(
+        raise ArchiveInputError(
             f"{run.config_path}: holds a redacted secret; a replay would need it, which no archive keeps"
         )
-    config = archived_experiment(yaml.safe_load(text))
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ArchiveInputError(f"{run.config_path}: not YAML: {' '.join(str(error).split())}; restore it") from None
+    if not isinstance(tree, dict):
+        raise ArchiveInputError(f"{run.config_path}: holds no experiment; restore the file")
+    config = archived_experiment(tree)
     check_support(config)
     check_checkpoints(config)
     if not manifest.engine:
-        raise ArchiveError(f"{run.path}: its engine never started ({manifest.error}); there is nothing to compare with")
+        raise ArchiveInputError(
+            f"{run.path}: its engine never started ({manifest.error}); there is nothing to compare with"
+        )
     prompts = run.prompts()
     if prompts_fingerprint(prompts) != manifest.dataset.get("sha256"):
-        raise ArchiveError(f"{run.prompts_path}: is not what the run archived (its sha256 differs); restore the file")
+        raise ArchiveInputError(
+            f"{run.prompts_path}: is not what the run archived (its sha256 differs); restore the file"
+        )
+    _check_requests(run)
     return Cell(
         config=config,
         prompts=prompts,
@@ -52,6 +63,23 @@ def archived_cell(run: RunDirectory, command: list[str]) -> Cell:
     )
 
 
+def _check_requests(run: RunDirectory) -> None:
+    """Refuses a run that a replay cannot be compared with, before anything is run.
+
+    Raises:
+        ArchiveError: its requests cannot be read, are fewer than its summary says, or none of them finished.
+    """
+    num_finished = sum(1 for record in run.requests() if record.phase == "measure" and record.error is None)
+    counted = run.summary()["requests"]["finished"] if run.summary_path.is_file() else num_finished
+    if num_finished != counted:
+        raise ArchiveInputError(
+            f"{run.requests_path}: holds {num_finished} finished requests, and {run.summary_path.name} counted "
+            f"{counted}; restore the file"
+        )
+    if num_finished == 0:
+        raise ArchiveInputError(f"{run.requests_path}: none of its requests finished; there is nothing to compare with")
+
+
 def must_be_identical(manifest: Manifest) -> bool:
     """Whether a replay has to give the same tokens and steps: one request at a time, and nothing is drawn."""
     return (
@@ -60,8 +88,12 @@ def must_be_identical(manifest: Manifest) -> bool:
     )
 
 
-def compare(original: Iterable[RequestRecord], replayed: Iterable[RequestRecord]) -> dict[str, Any]:
+def compare(
+    original: Iterable[RequestRecord], replayed: Iterable[RequestRecord], *, is_whole: bool = True
+) -> dict[str, Any]:
     """Returns how far two runs agree, over the requests that finished in both.
+
+    Of a run that was cut off (`is_whole` false) the replay may well have more.
 
     `num_identical_outputs` counts equal token ids; `num_identical_acceptance` equal tokens, proposals and
     accepted drafts in every step. `differences` lists the first few requests that differ, with the position
@@ -86,7 +118,8 @@ def compare(original: Iterable[RequestRecord], replayed: Iterable[RequestRecord]
         "num_identical_acceptance": same_acceptance,
         "num_only_in_original": len(before) - len(common),
         "num_only_in_replay": len(after) - len(common),
-        "identical": same_outputs == same_acceptance == len(common) == len(before) == len(after),
+        "identical": same_outputs == same_acceptance == len(common) == len(before)
+        and (len(after) == len(common) or not is_whole),
         "differences": differences,
     }
 

@@ -21,7 +21,7 @@ from specdec_bench.archive.sweep_plan import (
     read_plan,
     run_folders,
 )
-from specdec_bench.errors import ArchiveError, ConfigError
+from specdec_bench.errors import ArchiveError, ArchiveInputError, ConfigError
 from specdec_bench.records import SCHEMA_VERSION
 from specdec_bench.sweep import landing
 from specdec_bench.sweep.plan import PlannedCell
@@ -52,20 +52,20 @@ class SweepDirectory:
             self._lock = self._claim(LOCK, fcntl.LOCK_EX)
             if self._lock is None:
                 owner = (self.path / LOCK).read_text(encoding="utf-8", errors="replace").strip()
-                raise ConfigError(
+                raise ArchiveInputError(
                     f"{self.path}: another sweep (process {owner or 'unknown'}) is running in it; wait for it, or "
                     "choose another hydra.sweep.dir"
                 )
             jobs = self._claim(JOBS_LOCK, fcntl.LOCK_EX)
             if jobs is None:
                 self._unlock()
-                raise ConfigError(f"{self.path}: jobs of it are still running; wait for them, or cancel them")
+                raise ArchiveInputError(f"{self.path}: jobs of it are still running; wait for them, or cancel them")
             os.close(jobs)
             os.ftruncate(self._lock, 0)
             files.write_all(self._lock, str(os.getpid()).encode())
         except OSError as error:
             self._unlock()
-            raise ConfigError(
+            raise ArchiveInputError(
                 f"hydra.sweep.dir={self.path}: cannot be used for a sweep: {error.strerror}; choose another folder"
             ) from error
         return self
@@ -111,7 +111,7 @@ class SweepDirectory:
 
     def is_sweep(self) -> bool:
         """Says whether the folder is a sweep's: planned, or one whose cells a sweeper chose as it went."""
-        return self.plan_path.is_file() or (self.path / MULTIRUN).is_file()
+        return files.is_file(self.plan_path) or files.is_file(self.path / MULTIRUN)
 
     def plan(self) -> Plan | None:
         """Returns what was planned, or None in a new folder.
@@ -139,11 +139,14 @@ class SweepDirectory:
         Without a plan, where a sweeper chose its cells as it went, they are numbered in the order of their beginning.
         """
         plan = self.plan()
-        if plan is not None:
-            return find_runs_of_cells(self.path, plan)
-        runs = [RunDirectory.open(path) for path in run_folders(self.path)]
-        began = sorted(runs, key=lambda run: run.manifest().created_utc)
-        return FoundRuns(runs=dict(enumerate(began)), not_taken=[])
+        if plan is None:
+            runs = [RunDirectory.open(path) for path in run_folders(self.path)]
+            began = sorted(runs, key=lambda run: run.manifest().created_utc)
+            return FoundRuns(runs=dict(enumerate(began)), not_taken=[])
+        found = find_runs_of_cells(self.path, plan)
+        for run in found.runs.values():
+            run.check_config()
+        return found
 
     def is_finished(self, planned: PlannedCell) -> bool:
         """Says whether a cell was measured to its end."""

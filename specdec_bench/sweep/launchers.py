@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
@@ -73,6 +72,8 @@ class PatientLauncher(Launcher):
 @contextlib.contextmanager
 def patiently(on_returns: OnReturns, before_launch: BeforeLaunch | None = None) -> Iterator[None]:
     """Has Hydra make only patient launchers within the block; a sweeper makes its own."""
+    from unittest import mock  # which imports asyncio: not for a refused configuration
+
     plugins = Plugins.instance()
     instantiate = plugins.instantiate_launcher
 
@@ -109,6 +110,8 @@ def _waiting_for_submitit() -> Iterator[None]:
     A second sweep must not meet them in the same folder. Their pickles hold the whole configuration, secrets
     included: only their owner may read them, and they go when the jobs have ended.
     """
+    from unittest import mock
+
     import submitit
     from submitit.core.utils import JobPaths
 
@@ -190,6 +193,8 @@ def _shown(path: Path) -> Path:
 @contextlib.contextmanager
 def _waiting_for_ray() -> Iterator[None]:
     """Within the block, Ray's tasks return even if they are lost; on Ctrl-C Ray itself ends them."""
+    from unittest import mock
+
     import ray
 
     get = ray.get

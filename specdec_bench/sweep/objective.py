@@ -26,6 +26,7 @@ FIGURES = {
     "output_tps": Figure(("throughput", "output_tps"), "maximize"),
     "output_tps_steady": Figure(("throughput", "output_tps_steady"), "maximize"),
     "output_tps_per_user": Figure(("throughput", "output_tps_per_user"), "maximize"),
+    "output_tps_per_request_mean": Figure(("throughput", "output_tps_per_request", "mean"), "maximize"),
 }
 """By their names in the sweep's table."""
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
@@ -17,14 +17,16 @@ from omegaconf import DictConfig, flag_override
 from specdec_bench.config.identity import engine_key
 from specdec_bench.config.schema import AUTO, NoSpec, Order
 from specdec_bench.errors import SpecDecBenchError
-from specdec_bench.runner.cell import Cell
 from specdec_bench.sweep.grid import check_size
 from specdec_bench.sweep.settings import check_cell_settings
+
+if TYPE_CHECKING:
+    from specdec_bench.runner.cell import Cell  # and with it datasets, engines, tokenizers: not for a refusal
 
 Role = Literal["asked", "baseline", "control"]
 """Asked for by the user; added to compare with; run once more to tell noise."""
 
-Prepare = Callable[[DictConfig, Sequence[str], int], Cell]
+Prepare = Callable[[DictConfig, Sequence[str], int], "Cell"]
 """From Hydra's tree of one job, without Hydra's own settings, its overrides and the sweep's largest concurrency to the
 checked cell."""
 
@@ -39,7 +41,7 @@ class PlannedCell:
     overrides: tuple[str, ...]
     composed: DictConfig
     """Hydra's tree of the job, its own settings included."""
-    cell: Cell
+    cell: "Cell"
     engine_key: str
 
     @property

@@ -11,10 +11,14 @@ import numpy as np
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.provenance import comparable
 from specdec_bench.config.identity import flat
+from specdec_bench.errors import listed
 from specdec_bench.metrics import headline, losslessness
+from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.intervals import Interval, around, columns, log_margin_of_runs, no_interval, rate, widened
-from specdec_bench.metrics.speedup import RunTimes, ideal_speedup, recommend, speedup
+from specdec_bench.metrics.speedup import RunTimes, ideal_speedup, not_judged, recommend, speedup
+from specdec_bench.metrics.summary import summarize
 from specdec_bench.records import Manifest
+from specdec_bench.sweep.labels import conditions, label, method_name
 from specdec_bench.sweep.objective import FIGURES, figure
 
 TEXT_AROUND = 60
@@ -71,11 +75,15 @@ def read(run: RunDirectory) -> Measured:
     Raises:
         ArchiveError: a file of it is missing or broken.
     """
-    records = [record for record in run.requests() if record.phase == "measure"]
+    manifest, summary = run.manifest(), run.summary()
+    records = list(run.requests())
+    if summary.get("definitions") != DEFINITIONS:  # of another release: its cells and ours are in one table
+        summary = summarize(records, manifest)
+    records = [record for record in records if record.phase == "measure"]
     return Measured(
         run=run,
-        manifest=run.manifest(),
-        summary=run.summary(),
+        manifest=manifest,
+        summary=summary,
         times=RunTimes(records),
         outputs=losslessness.outputs(records),
         conversations=headline.Conversations(records),
@@ -115,7 +123,7 @@ def collect(runs: Sequence[tuple[int, RunDirectory]], archived: Iterable[RunDire
                 rows[number] |= row
         _add_ideal([rows[number] for number in measured], plain.get(0), told_apart)
         replicates += _replicates(plain, measured, rows, told_apart)
-        if plain and (advice := _recommend(plain, measured, rows, told_apart)):
+        if advice := _recommend(plain, measured, rows, told_apart):
             recommendations.append(advice)
     return SweepResult(
         rows=[rows[number] for number in sorted(rows)],
@@ -358,40 +366,26 @@ def _recommend(
     rows: Mapping[int, dict[str, Any]],
     told_apart: Sequence[str],
 ) -> dict[str, Any] | None:
-    """Returns the fastest method and draft length for one load, or the tie that it is; of the replicates all have."""
+    """Returns which method and draft length is the fastest for one load, or why that is not judged; see `recommend`.
+
+    None where nothing was drafted. A candidate without figures leaves it open.
+    """
+    number = next((number for number, cell in measured.items() if not cell.is_plain), None)
+    if number is None:
+        return None
     methods = _by_method(plain, measured)
-    if not methods:
-        return None
-    replicates = sorted(set.intersection(*map(set, methods.values())))
-    candidates: dict[str, list[RunTimes]] = {}
-    for runs in methods.values():
-        number, _ = next(iter(runs.values()))
-        candidates[label(rows[number], told_apart)] = [runs[replicate][1].times for replicate in replicates]
-    if not replicates or len(candidates) < len(methods):  # two that the table calls the same
-        return None
-    advice = recommend([plain[replicate].times for replicate in replicates], candidates)
-    number = next(number for number, cell in measured.items() if not cell.is_plain)
+    replicates = sorted(set.intersection(*map(set, methods.values()))) if methods else []
+    candidates = {
+        label(rows[next(iter(runs.values()))[0]], told_apart): [runs[replicate][1].times for replicate in replicates]
+        for runs in methods.values()
+    }
+    same_baseline = [row for row in rows.values() if row["baseline_id"] == rows[number]["baseline_id"]]
+    asked = {label(row, told_apart) for row in same_baseline if row["spec"] != "none"}
+    if not plain:
+        advice = not_judged("there is no plain run; baseline=auto adds it")
+    elif missing := sorted(asked - candidates.keys()):
+        advice = not_judged(f"{listed(missing)} cannot be compared with a plain run of the same number")
+    else:
+        advice = recommend([plain[replicate].times for replicate in replicates], candidates)
     load = ["engine", "model", "dataset", "concurrency", *conditions(told_apart)]
-    return advice and {**{name: rows[number][name] for name in load}, **advice}
-
-
-def of_method(told_apart: Sequence[str]) -> list[str]:
-    """Returns those of the fields that belong to the method."""
-    return [name for name in told_apart if name.startswith("spec.")]
-
-
-def conditions(told_apart: Sequence[str]) -> list[str]:
-    """Returns those of the fields that say what methods are run on."""
-    return [name for name in told_apart if not name.startswith("spec.")]
-
-
-def label(row: Mapping[str, Any], told_apart: Sequence[str]) -> str:
-    """Returns the name of a row's method, with its draft length and what else tells it from others."""
-    length = [] if row["draft_length"] is None else [f"K={row['draft_length']}"]
-    fields = [name for name in of_method(told_apart) if row.get(name) is not None]
-    return " ".join([row["spec"], *length, *(f"{name.removeprefix('spec.')}={row[name]}" for name in fields)])
-
-
-def method_name(row: Mapping[str, Any], told_apart: Sequence[str]) -> str:
-    """Returns the same whatever the draft length."""
-    return label({**row, "draft_length": None}, told_apart)
+    return {**{name: rows[number][name] for name in load}, **advice}

@@ -75,7 +75,8 @@ def test_every_speculative_cell_is_compared_with_its_plain_one(command_line: Com
     assert list(rows["engine.acceptance_rates"]) == ["[1.0]"] * 4
     assert list(rows["spec.draft_length"][[0, 1]]) == [1, 3]
     assert rows["spec.draft_length"][[2, 3]].isna().all()
-    assert "times as fast as" in outcome.stdout
+    assert "1 in flight: which is fastest is not judged: single runs" in outcome.stdout
+    assert "is the fastest" not in outcome.stdout
     assert "Intervals are of single runs" in outcome.stdout
     assert not (sweep / "replicates.csv").exists()
     assert (sweep / "sweep.png").read_bytes().startswith(b"\x89PNG")
@@ -106,6 +107,10 @@ def test_several_runs_of_a_cell_are_compared_together(command_line: CommandLine)
     assert together["speedup_tpot_low"] < together["speedup_tpot"] < together["speedup_tpot_high"]
     assert min(rows["speedup_tpot"][:3]) < together["speedup_tpot"] < max(rows["speedup_tpot"][:3])
     assert "several runs of a cell together" in outcome.stdout
+    # Three drafts of three accepted are four tokens in the time of one; but a busy machine may make it a tie.
+    (advice,) = read_json(sweep / "comparison.json")["recommendations"]
+    assert (advice["not_judged"], advice["num_runs"], list(advice["p_values"])) == (None, 3, [advice["runner_up"]])
+    assert "1 in flight: " in outcome.stdout
 
 
 def own_experiments(folder: Path) -> Path:
@@ -149,7 +154,7 @@ def test_cells_that_only_other_fields_tell_apart_are_told_apart(command_line: Co
     assert [line.partition(":")[0] for line in advice] == ["1 in flight, load.repeats=1", "1 in flight, load.repeats=2"]
     first, second = read_json(command_line.folder / "sweep" / "comparison.json")["recommendations"]
     assert (first["load.repeats"], second["load.repeats"]) == (1, 2)
-    assert {first["best"], *first["tied"]} <= {"ngram K=3 ngram_max=2", "ngram K=3 ngram_max=3", "none"}
+    assert first["not_judged"] == second["not_judged"] == "single runs"
 
 
 def test_the_tables_of_a_sweep_can_be_computed_again(command_line: CommandLine) -> None:

@@ -36,9 +36,12 @@ def test_help_shows_groups_overrides_and_examples(show: "Show") -> None:
     assert len(examples) == 3
     assert all(example.startswith("python run.py") for example in examples)
     assert "replay RUN_DIR" in text
+    assert "hydra/launcher: joblib_workers, local_jobs, ray_tasks, slurm\n" in text
+    assert "schema/" not in text
+    assert "$" not in text
 
 
-OTHERS = ["replicate", "expected", "baseline", "control", "order", "objective"]
+OTHERS = ["replicate", "expected", "baseline", "control", "verbose", "order", "objective"]
 
 
 def test_the_composed_experiment_is_shown_without_running_it(show: "Show") -> None:
@@ -76,7 +79,7 @@ def test_an_installed_wheel_runs_anywhere(command_line: CommandLine, tmp_path: P
     (wheel,) = wheels.glob("*.whl")
     succeed(command_line.python("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel))
     outcome = command_line.python(
-        "-m", "specdec_bench.cli", *command_line.experiment, "hydra.run.dir=run", "sampling.max_new_tokens=9",
+        "-m", "specdec_bench", *command_line.experiment, "hydra.run.dir=run", "sampling.max_new_tokens=9",
         PYTHONPATH=str(site),
     )  # fmt: skip
     succeed(outcome)

@@ -57,14 +57,14 @@ def test_a_replay_tells_a_changed_archive(command_line: CommandLine, archived: P
 def test_changed_prompts_are_not_replayed(command_line: CommandLine, archived: Path) -> None:
     edit_lines(archived / "prompts.jsonl", lambda prompt: prompt.update(category="c"))
     outcome = command_line("replay", archived)
-    assert outcome.status == 1
+    assert outcome.status == 2
     assert "prompts.jsonl: is not what the run archived" in outcome.error
 
 
 @pytest.mark.parametrize("command", ["replay", "summarize"])
 def test_a_folder_that_is_no_run_is_named(command_line: CommandLine, command: str) -> None:
     outcome = command_line(command, "gone")
-    assert outcome.status == 1
+    assert outcome.status == 2
     assert outcome.error.startswith("error: gone: not a run directory")
     assert not list(command_line.folder.iterdir())
 

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "specdec_bench"
 
 LEVELS = {
     "errors": 0,
+    "arguments": 1,
     "records": 0,
     "hub": 0,
     "unused": 0,
@@ -30,6 +31,7 @@ LEVELS = {
     "composing": 8,
     "explain": 8,
     "flags": 8,
+    "help": 8,
     "cli": 8,
     "__main__": 9,
 }

@@ -116,6 +116,8 @@ class SweepConfig(ExperimentConfig):
     control: bool = False
     """Runs every plain cell of the sweep once more, to tell floating-point noise from a method that changes the
     output."""
+    verbose: bool = False
+    """Prints the whole table of each of its cells, instead of a line; changes nothing in how it runs."""
     order: Order = Order.engines
     """In what order its cells run, where they run one after another."""
     objective: str = "tpot_ms_mean"

@@ -5,6 +5,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -202,11 +203,14 @@ def test_the_summary_comes_back(new_run: NewRun) -> None:
     run = new_run()
     with pytest.raises(ArchiveError, match="did not finish"):
         run.summary()
-    run.write_summary(b'{"a": 1.5}\n')
-    assert run.summary() == {"a": 1.5}
-    run.write_summary(b"[]")
-    with pytest.raises(ArchiveError, match=r"summary\.json"):
-        run.summary()
+    summary: dict[str, Any] = {"requests": {"a": 1.5}, "acceptance": {}, "latency": {}, "throughput": {}}
+    summary["definitions"] = {}
+    run.write_summary(json.dumps(summary).encode())
+    assert run.summary() == summary
+    for broken in (b"[]", b"{}", json.dumps(summary | {"latency": 1}).encode()):
+        run.write_summary(broken)
+        with pytest.raises(ArchiveError, match=r"summary\.json"):
+            run.summary()
 
 
 def test_a_full_disk_leaves_the_old_file(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +223,7 @@ def test_a_full_disk_leaves_the_old_file(new_run: NewRun, monkeypatch: pytest.Mo
     monkeypatch.setattr("specdec_bench.archive.files.write_all", full)
     with pytest.raises(ArchiveError, match="No space left"):
         run.write_summary(b'{"a": 1}')
-    assert run.summary() == {}
+    assert run.summary_path.read_bytes() == b"{}"
     assert not list(run.path.glob(".*.tmp"))
 
 

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from specdec_bench.metrics.intervals import median, rate, ratio_of_means, ratios_of_means
+from specdec_bench.metrics.intervals import (
+    holm,
+    median,
+    p_value_of_ratio,
+    rate,
+    ratio_of_means,
+    ratios_of_means,
+)
 
 NOTHING = {"value": None, "low": None, "high": None}
 
@@ -50,3 +57,33 @@ def test_a_rate_has_an_interval_from_five_repeats_on() -> None:
         "high": pytest.approx(10 * margin, rel=1e-3),
     }
     assert rate(np.full(4, 10.0), seconds[:4])["low"] is None
+
+
+def test_holm_by_hand() -> None:
+    # The smallest times 4, the next times 3, then 2: never less than the one before, never above 1.
+    assert holm([0.01, 0.04, 0.03, 0.9]) == pytest.approx([0.04, 0.09, 0.09, 0.9])
+    assert holm([0.5, 0.6]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_a_p_value_by_hand() -> None:
+    # Conversations all twice as slow, so that they add nothing; runs 1, 2 and 4 times, which is log 2 on average with
+    # a standard error of log 2 / sqrt(3): t = sqrt(3) with 2 degrees of freedom, of which p = 1 - sqrt(3 / 5).
+    conversations = np.array([2.0, 4.0]), np.array([1.0, 2.0])
+    runs = np.array([1.0, 2.0, 4.0]), np.ones(3)
+    assert p_value_of_ratio(conversations, runs) == pytest.approx(1 - np.sqrt(3 / 5))
+    # Runs that do not differ add nothing: relative deviations of 0.2 and -0.2 beside a mean ratio of 1.
+    conversations = np.array([12.0, 8.0]), np.array([10.0, 10.0])
+    assert p_value_of_ratio(conversations, (np.ones(3), np.ones(3))) == pytest.approx(1)
+
+
+def test_what_does_not_vary_differs_or_not() -> None:
+    same = np.array([3.0, 5.0]), np.array([3.0, 5.0])
+    twice = np.array([6.0, 10.0]), np.array([3.0, 5.0])
+    assert (p_value_of_ratio(same, same), p_value_of_ratio(twice, twice)) == (1.0, 0.0)
+
+
+def test_nothing_can_be_said_of_one_run_or_of_one_conversation() -> None:
+    one, several = (np.array([2.0]), np.array([1.0])), (np.array([2.0, 4.0]), np.array([1.0, 2.0]))
+    assert p_value_of_ratio(one, several) == p_value_of_ratio(several, one) == 1.0
+    assert p_value_of_ratio((np.zeros(2), np.ones(2)), several) == 1.0

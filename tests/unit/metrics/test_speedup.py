@@ -134,35 +134,49 @@ def test_a_run_without_tokens_leaves_no_throughput() -> None:
     assert speedup([run(request("a", 8)), run()], [run(request("a", 8))] * 2)["speedup_throughput"] == nothing
 
 
-def test_what_is_fastest_in_one_run_only_is_a_tie() -> None:
-    def runs(*tpots: int) -> list[RunTimes]:
-        return [run(*(request(f"p{i}", tpot + i % 3) for i in range(20))) for tpot in tpots]
-
-    plain, steady, lucky = runs(40, 40, 40), runs(20, 20, 20), runs(17, 21, 19)
-    found = recommend(plain, {"steady": steady, "lucky": lucky})
-    assert found is not None
-    assert (found["best"], found["runner_up"], found["tied"]) == ("lucky", "steady", ["steady"])
-    assert recommend(plain[:1], {"steady": steady[:1], "lucky": lucky[:1]})["tied"] == []  # type: ignore[index]
-
-
 def test_the_ideal_speedup() -> None:
     assert ideal_speedup(2.4, 3, 0.1) == pytest.approx(2.4 / 1.3)
 
 
-def test_the_fastest_is_recommended_unless_it_is_a_tie() -> None:
-    prompts = [f"p{i}" for i in range(20)]
-    plain = run(*(request(p, 20 + i % 3) for i, p in enumerate(prompts)))
-    fast = run(*(request(p, 10 + i % 3) for i, p in enumerate(prompts)))
-    # Faster on one half, slower on the other, by as much.
-    same = run(*(request(p, 10 + i % 3 + (1 if i % 2 else -1)) for i, p in enumerate(prompts)))
-    clear = recommend([plain], {"fast": [fast]})
-    assert clear is not None
-    assert (clear["best"], clear["runner_up"], clear["tied"]) == ("fast", "none", [])
-    tie = recommend([plain], {"fast": [fast], "same": [same]})
-    assert tie is not None
-    assert {tie["best"], *tie["tied"]} == {"fast", "same"}
-    slow = run(*(request(p, 40) for p in prompts))
-    none = recommend([plain], {"slow": [slow]})
-    assert none is not None
-    assert none["best"] == "none"
-    assert recommend([plain], {}) is None
+def cell(*tpots: int) -> list[RunTimes]:
+    """Runs of one cell, as many as given: 20 conversations of about so many ms a token."""
+    return [run(*(request(f"p{i}", tpot + i % 3) for i in range(20))) for tpot in tpots]
+
+
+@pytest.mark.parametrize(("num_runs", "why"), [(1, "single runs"), (2, "2 runs of each, of at least 3")])
+def test_nothing_is_said_of_fewer_than_three_runs(num_runs: int, why: str) -> None:
+    found = recommend(cell(40, 40)[:num_runs], {"fast": cell(10, 10)[:num_runs]})
+    assert found == {"not_judged": why}
+
+
+def test_repeats_of_one_run_do_not_stand_for_runs() -> None:
+    plain, fast = ([run(*(request(p, ms, repeat=r) for p in "ab" for r in range(9)))] for ms in (40, 10))
+    assert recommend(plain, {"fast": fast})["not_judged"] == "single runs"
+
+
+def test_what_is_clearly_the_fastest_is_named() -> None:
+    found = recommend(cell(40, 41, 40), {"fast": cell(10, 11, 10), "slow": cell(60, 62, 61)})
+    assert (found["not_judged"], found["best"], found["runner_up"], found["tied"]) == (None, "fast", "none", [])
+    assert sorted(found["p_values"]) == ["none", "slow"]
+    # Plain decoding is a candidate like the others.
+    assert recommend(cell(40, 40, 40), {"slow": cell(60, 62, 61)})["best"] == "none"
+
+
+def test_what_is_fastest_in_two_runs_of_three_is_a_tie() -> None:
+    found = recommend(cell(40, 40, 40), {"steady": cell(20, 20, 20), "lucky": cell(17, 21, 19)})
+    assert (found["best"], found["runner_up"], found["tied"]) == ("lucky", "steady", ["steady"])
+
+
+def test_what_is_faster_on_half_of_the_conversations_is_a_tie() -> None:
+    def uneven() -> RunTimes:
+        return run(*(request(f"p{i}", 10 + i % 3 + (2 if i % 2 else -3)) for i in range(20)))
+
+    found = recommend(cell(40, 41, 40), {"even": cell(10, 10, 10), "uneven": [uneven() for _ in range(3)]})
+    assert (found["best"], found["tied"]) == ("uneven", ["even"])
+
+
+def test_what_cannot_be_compared_is_not_judged() -> None:
+    other = [run(request("x", 5), request("y", 5))] * 3
+    assert recommend(cell(40, 40, 40), {"other": other})["not_judged"] == "no request finished in every run"
+    alone = [run(request("x", 9))] * 3
+    assert recommend(alone, {"other": other})["not_judged"] == "a single conversation"

@@ -166,6 +166,7 @@ def test_a_request_without_times_is_in_no_figure(record: RequestRecord) -> None:
         "output_tps_steady": None,
         "output_tps_per_gpu": None,
         "output_tps_per_user": None,
+        "output_tps_per_request": describe([]),
         "request_rate": None,
         "output_tokens": 0,
         "duration_s": None,
@@ -222,10 +223,20 @@ def test_rates_by_hand() -> None:
     assert found["request_rate"] == 0.2
 
 
-def test_per_user_is_a_mean_over_requests() -> None:
+def test_per_user_is_the_rate_of_all_decoding_together() -> None:
     """4 tokens in 2 s and 9 in 3 s; the first chunk's tokens came with the TTFT and do not count."""
-    found = timings(seconds(0, (1, 5), (2, 2), (3, 2)), seconds(0, (1, 1), (4, 9))).throughput(2, 1)
-    assert found["output_tps_per_user"] == (4 / 2 + 9 / 3) / 2
+    found = timings(seconds(0, (1, 5), (2, 2), (3, 2)), seconds(0, (1, 1), (4, 9)), seconds(0, (7, 5))).throughput(2, 1)
+    assert found["output_tps_per_user"] == (4 + 9) / (2 + 3)
+    per_request = found["output_tps_per_request"]
+    assert (per_request["count"], per_request["min"], per_request["mean"], per_request["max"]) == (2, 2.0, 2.5, 3.0)
+
+
+def test_a_few_fast_replies_do_not_lift_the_rate_per_user() -> None:
+    """One reply of 10 tokens in 1 s beside one of 10 in 9 s: 2 tokens a second, where plain decoding gives 4."""
+    drafted = timings(seconds(0, (1, 1), (2, 10)), seconds(0, (1, 1), (10, 10))).throughput(2, 1)
+    plain = timings(seconds(0, (1, 1), (2, 4)), seconds(0, (1, 1), (5, 16))).throughput(2, 1)
+    assert (drafted["output_tps_per_user"], plain["output_tps_per_user"]) == (2.0, 4.0)
+    assert drafted["output_tps_per_request"]["mean"] > plain["output_tps_per_request"]["mean"]
 
 
 def test_without_accelerators_there_is_no_rate_per_gpu() -> None:

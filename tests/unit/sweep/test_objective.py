@@ -17,12 +17,29 @@ SUMMARY: dict[str, Any] = {
         "e2e_ms": {"mean": 9.0},
         "step_time_ms": {"p50": 1.0},
     },
-    "throughput": {"output_tps": 100, "output_tps_steady": 110.0, "output_tps_per_user": 50.0},
+    "throughput": {
+        "output_tps": 100,
+        "output_tps_steady": 110.0,
+        "output_tps_per_user": 50.0,
+        "output_tps_per_request": {"mean": 60.0},
+    },
 }
 
 
 def test_every_figure_lies_where_the_summary_has_it() -> None:
-    assert [figure(SUMMARY, name) for name in FIGURES] == [2.5, 2.75, None, 5.0, 0.5, 9.0, 1.0, 100.0, 110.0, 50.0]
+    assert [figure(SUMMARY, name) for name in FIGURES] == [
+        2.5,
+        2.75,
+        None,
+        5.0,
+        0.5,
+        9.0,
+        1.0,
+        100.0,
+        110.0,
+        50.0,
+        60.0,
+    ]
 
 
 def test_an_undefined_figure_is_no_objective() -> None:

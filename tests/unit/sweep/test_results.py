@@ -5,7 +5,8 @@ from typing import Any, cast
 
 import pytest
 
-from specdec_bench.sweep.results import Measured, _add_ideal, label, method_name
+from specdec_bench.sweep.labels import label, method_name
+from specdec_bench.sweep.results import Measured, _add_ideal
 
 
 def row(ngram_max: int, draft_length: int, step_time_ms: float) -> dict[str, Any]:

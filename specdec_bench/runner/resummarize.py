@@ -1,0 +1,62 @@
+"""summary.json of an archive, computed again, and in what it differs from before."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from specdec_bench.archive import RunDirectory
+from specdec_bench.config.identity import flat
+from specdec_bench.errors import listed
+from specdec_bench.runner.cell import encoded_summary, samples_of
+
+if TYPE_CHECKING:
+    from specdec_bench.metrics.summary import Samples
+
+
+def resummarize(run: RunDirectory) -> "tuple[Samples, list[str]]":
+    """Writes summary.json anew where it is another; returns what it was computed from, and a line for each change.
+
+    Raises:
+        ArchiveError: the run cannot be read, or its summary not be written.
+    """
+    before = run.summary_path.read_bytes() if run.summary_path.is_file() else None
+    samples = samples_of(run)
+    after = encoded_summary(samples, run.manifest())
+    if after == before:
+        return samples, ["unchanged"]
+    run.write_summary(after)
+    return samples, ["written"] if before is None else changes(before, json.loads(after))
+
+
+def has_other_definitions(run: RunDirectory) -> bool:
+    """Says whether a run has a summary by other formulas than those of now."""
+    from specdec_bench.metrics.definitions import DEFINITIONS
+
+    return run.summary_path.is_file() and run.summary().get("definitions") != DEFINITIONS
+
+
+def changes(before: bytes, after: dict[str, Any]) -> list[str]:
+    """Returns in what a summary differs from an earlier one: changed definitions, other values, what is new."""
+    from specdec_bench.metrics.definitions import DEFINITIONS, changed_definitions
+
+    try:
+        old = json.loads(before)
+        stored = dict(old["definitions"])
+    except (ValueError, TypeError, KeyError):
+        return ["CHANGED: what was there before was no summary"]
+    changed = changed_definitions(stored)
+    lines = [
+        f"the definition of {name} CHANGED: it was {formula!r}, and is {DEFINITIONS[name]!r}"
+        for name, formula in changed.items()
+    ]
+    del old["definitions"]
+    then, now = flat(old), flat(after)
+    unexplained = [
+        path
+        for path, value in then.items()
+        if path in now and now[path] != value and not changed.keys() & set(path.split("."))
+    ]
+    if unexplained:
+        lines.append(f"CHANGED: {listed(unexplained)} had another value before")
+    if added := sorted(DEFINITIONS.keys() - stored.keys()):
+        lines.append(f"new since it was written: {', '.join(added)}")
+    return lines or ["CHANGED: other fields or another layout"]

@@ -23,15 +23,17 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from specdec_bench import flags
-from specdec_bench.archive import files
+from specdec_bench.archive import files, redact
+from specdec_bench.archive.hydra_files import learn_composed, redact_yaml, redacted_yaml
 from specdec_bench.archive.layout import MULTIRUN, RunDirectory
-from specdec_bench.archive.redact import REDACTED, redact_hydra_folder, redacted_yaml
+from specdec_bench.archive.secrets import REDACTED
 from specdec_bench.config import compose
 from specdec_bench.config.compose import CONF
 from specdec_bench.config.schema import NO_BASELINE, Order
 from specdec_bench.errors import ConfigError, RunInterrupted, SpecDecBenchError
 from specdec_bench.explain import explain, first_line, is_hydras_own
-from specdec_bench.job import Job, JobFailed, cell_of, print_error, remove_unused
+from specdec_bench.job import Job, JobFailed, cell_of, remove_unused
+from specdec_bench.report.streams import guard_streams, print_error
 from specdec_bench.sweep import directory, jobs
 from specdec_bench.sweep.launchers import JobLost, patiently
 from specdec_bench.sweep.objective import FIGURES, check_objective
@@ -49,12 +51,15 @@ FAILED = 1
 BAD_INPUT = 2
 
 
+@guard_streams()
 def main(arguments: list[str] | None = None) -> None:
     """Runs what the arguments (default: the process's) say. Exits 0, 1 (a run failed), 2 (bad input) or 130.
 
     A sweep exits as the first of its jobs that failed.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    redact.begin()
+    redact.learn_arguments(arguments)
     try:
         match arguments:
             case ["replay" | "summarize" | "check" | "prepare" as command, *rest]:
@@ -104,6 +109,7 @@ def _compose_and_run(arguments: list[str]) -> None:
         if asked.resume is not None:
             overrides = _resumed(overrides, asked.resume)
         composed = _composed(app, overrides)
+        learn_composed(composed)
         app.compose_config = lambda **_: composed  # type: ignore[method-assign]
         check_objective(composed.objective)
         if composed.hydra.mode == RunMode.MULTIRUN:
@@ -139,8 +145,11 @@ def _resumed(overrides: list[str], resume: str) -> list[str]:
         plan = directory.SweepDirectory(folder).plan()
         assert plan is not None
         began_with = [*plan.overrides, *(plan.hydra_overrides if not given else ())]
-        if any(REDACTED in override for override in began_with):
-            raise ConfigError(f"resume={resume}: it began with a secret, which no archive keeps; give its overrides")
+        if secret := [override for override in began_with if REDACTED in override]:
+            raise ConfigError(
+                f"resume={resume}: began with {', '.join(secret)}, and no archive keeps secrets; give all of its "
+                "overrides again, with the secret or as ${oc.env:NAME}"
+            )
         overrides = [*began_with, *overrides]
     return [*overrides, f"hydra.sweep.dir={jobs.quoted(folder)}"]
 
@@ -174,6 +183,8 @@ def _run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_r
             prepare = functools.partial(cell_of, command=sys.argv, prompts={})
             planner = Planner(app.config_loader, composed, prepare)
             cells = planner.plan(swept)
+            for planned in cells:
+                redact.refuse_secret_folder(planned.run_dir, planned.overrides, "hydra.sweep")
             sized = job(planner.largest_concurrency)
             _run_grid(app, composed, cells, sized, given, is_resumed=is_resumed, is_dry_run=is_dry_run)
         elif is_resumed or is_dry_run or composed.baseline != NO_BASELINE or composed.control or by_replicates:
@@ -262,6 +273,8 @@ def _run_search(app: "Hydra", composed: DictConfig, job: Job, overrides: list[st
             if any(_failure(result) is None for result in results):
                 raise
         finally:
+            for path in sweep.path.glob("*.yaml"):  # the sweeper's own
+                redact_yaml(path)
             commands.close_abandoned([run.path for _, run in sweep.runs()])
             commands.show_sweep(sweep, [])
             commands.show_best(sweep, composed.objective, FIGURES[composed.objective].better)
@@ -315,6 +328,7 @@ def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_
     composed.hydra.mode = RunMode.RUN
     HydraConfig.instance().set_config(composed)
     run_dir = Path(composed.hydra.run.dir)
+    redact.refuse_secret_folder(run_dir, jobs.task_overrides(composed.hydra), "hydra.run.dir")
     if RunDirectory.is_run(run_dir):
         raise ConfigError(f"hydra.run.dir={run_dir}: already holds a run; choose another folder")
     cell = cell_of(without_hydra(composed), jobs.task_overrides(composed.hydra), command=sys.argv)
@@ -350,7 +364,6 @@ def _run(cell: "Cell") -> None:
 
     hydra_config = HydraConfig.get()
     run_dir = Path(hydra_config.runtime.output_dir)
-    redact_hydra_folder(run_dir)
     run_and_show(cell, run_dir, draws=hydra_config.mode != RunMode.MULTIRUN)
 
 

@@ -1,15 +1,11 @@
 """What the command line does once an experiment or a run directory is known to be good; shows what came out."""
 
-import argparse
 import datetime
 import json
-import os
 import sys
 from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from rich.console import Console
 
 from specdec_bench.archive import RunDirectory, provenance
 from specdec_bench.archive.layout import ATTEMPTS, MANIFEST
@@ -17,9 +13,12 @@ from specdec_bench.config.schema import AUTO, NO_BASELINE, Order
 from specdec_bench.errors import ArchiveError, ConfigError, NotComparableError, SpecDecBenchError
 from specdec_bench.records import Manifest
 from specdec_bench.report import check as checking
+from specdec_bench.report.console import console as _console
 from specdec_bench.report.plan import plan_table
 from specdec_bench.report.progress import RunProgress
+from specdec_bench.report.streams import ArgumentParser, print_error
 from specdec_bench.report.table import print_summary
+from specdec_bench.report.text import literal
 from specdec_bench.runner import replay as replaying
 from specdec_bench.runner.cell import Cell, encoded_summary, mark_interrupted, run_cell, samples_of
 from specdec_bench.sweep.archived import check_archived
@@ -175,7 +174,7 @@ def replay(arguments: list[str]) -> int:
     Returns:
         0, or 1 where outputs or acceptance had to be identical and were not.
     """
-    parser = argparse.ArgumentParser(prog="specdec-bench replay", description=replay.__doc__)
+    parser = ArgumentParser(prog="specdec-bench replay", description=replay.__doc__)
     parser.add_argument("run_dir", help="the archived run directory")
     parser.add_argument("--output", help="where the replay's own run directory goes (default: outputs/DATE/TIME)")
     options = parser.parse_args(arguments)
@@ -199,13 +198,13 @@ def replay(arguments: list[str]) -> int:
         console.print(f"  {name}: then {then}, now {now}", markup=False, soft_wrap=True)
     if result["identical"] or not result["must_be_identical"]:
         return 0
-    sys.stderr.write(f"error: greedy decoding on this engine must repeat exactly; see {run.path / 'replay.json'}\n")
+    print_error(f"greedy decoding on this engine must repeat exactly; see {run.path / 'replay.json'}")
     return 1
 
 
 def summarize(arguments: list[str]) -> int:
     """Recomputes summary.json from the archived requests and manifest, or a sweep's tables from its cells."""
-    parser = argparse.ArgumentParser(prog="specdec-bench summarize", description=summarize.__doc__)
+    parser = ArgumentParser(prog="specdec-bench summarize", description=summarize.__doc__)
     parser.add_argument("run_dir", help="a run directory, or a sweep's")
     parser.add_argument("--baseline", help="archived plain runs that the sweep is compared with (default: as it began)")
     options = parser.parse_args(arguments)
@@ -238,7 +237,7 @@ def check(arguments: list[str]) -> int:
     Raises:
         NotComparableError: the run is none that they can be held against; exits 2.
     """
-    parser = argparse.ArgumentParser(prog="specdec-bench check", description=check.__doc__)
+    parser = ArgumentParser(prog="specdec-bench check", description=check.__doc__)
     parser.add_argument("run_dir", help="a finished run directory")
     try:
         run = RunDirectory.open(parser.parse_args(arguments).run_dir)
@@ -251,7 +250,7 @@ def check(arguments: list[str]) -> int:
     off = [verdict.figure for verdict in verdicts if not verdict.passed]
     if not off:
         return 0
-    sys.stderr.write(f"error: {run.path}: off in {', '.join(off)}\n")
+    print_error(f"{run.path}: off in {', '.join(off)}")
     return 1
 
 
@@ -259,7 +258,7 @@ def prepare(arguments: list[str]) -> int:
     """Writes a dataset, checked and pinned, into one parquet file; dataset=prepared dataset.path=FILE reads it."""
     from specdec_bench.datasets import prepare as preparing
 
-    parser = argparse.ArgumentParser(prog="specdec-bench prepare", description=prepare.__doc__)
+    parser = ArgumentParser(prog="specdec-bench prepare", description=prepare.__doc__)
     parser.add_argument("dataset", help="as in dataset=NAME: spec_bench, speed_bench, sharegpt, hf, ...")
     parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="as for a run: dataset.path=FILE")
     parser.add_argument("--output", type=Path, help="the parquet file (default: DATASET.parquet)")
@@ -286,13 +285,9 @@ def prepare(arguments: list[str]) -> int:
         *(f"  made of   {name} at {version}" for name, version in made.get("made_of", {}).items()),
         *(f"  {count:7,}  {category}" for category, count in made["categories"].items()),
     ]
-    _console().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    for line in lines:
+        _console().print(literal(line), soft_wrap=True)
     return 0
-
-
-def _console() -> Console:
-    """Returns where tables go: into a file or a pipe wider than the 80 columns that rich assumes of those."""
-    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
 
 
 def _default_output() -> Path:

@@ -6,19 +6,21 @@ Other launchers run `Job` in processes of their own, where nothing but its pickl
 import contextlib
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hydra.core.utils
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from specdec_bench.archive.hydra_files import learn_composed, redact_yaml, save_config
 from specdec_bench.archive.layout import HYDRA, LOG, MULTIRUN
-from specdec_bench.archive.redact import redact_hydra_folder
+from specdec_bench.archive.redact import learn_arguments, redact_text, refuse_secret_folder
 from specdec_bench.config import compose
 from specdec_bench.errors import RunInterrupted, SpecDecBenchError
+from specdec_bench.report.streams import print_error
 from specdec_bench.sweep.directory import SweepDirectory
 from specdec_bench.sweep.jobs import task_overrides
 from specdec_bench.sweep.objective import objective
@@ -26,6 +28,9 @@ from specdec_bench.sweep.objective import objective
 if TYPE_CHECKING:
     from specdec_bench.records import Prompt
     from specdec_bench.runner.cell import Cell
+
+# A launcher's process imports this module before it runs its job.
+hydra.core.utils._save_config = save_config
 
 
 class JobFailed(Exception):  # noqa: N818  (Hydra goes on with the next job, and this says how the sweep exits)
@@ -64,6 +69,7 @@ class Job:
         """
         hydra_config = HydraConfig.get()
         run_dir = Path(hydra_config.runtime.output_dir)
+        learn_arguments(self.command)
         try:
             with self._taking_part(Path(hydra_config.sweep.dir)):
                 return self._run(composed, run_dir)
@@ -71,11 +77,11 @@ class Job:
             if self.runs_here:
                 print_error(str(error))
                 raise SystemExit(error.exit_status) from None  # ends the whole sweep
-            raise JobFailed(str(error), error.exit_status) from None
+            raise JobFailed(redact_text(str(error)), error.exit_status) from None
         except SpecDecBenchError as error:
             if self.runs_here:
                 print_error(f"job {hydra_config.job.num}: {error}")
-            raise JobFailed(" ".join(str(error).split()), error.exit_status) from None
+            raise JobFailed(redact_text(" ".join(str(error).split())), error.exit_status) from None
         finally:
             remove_unused(run_dir)
 
@@ -86,7 +92,9 @@ class Job:
         hydra_config = HydraConfig.get()
         multirun = Path(hydra_config.sweep.dir) / MULTIRUN
         try:
-            redact_hydra_folder(run_dir, multirun if multirun.is_file() else None)
+            refuse_secret_folder(run_dir, task_overrides(hydra_config), "hydra.sweep")
+            if multirun.is_file():  # another sweeper's
+                redact_yaml(multirun)
             cell = cell_of(composed, task_overrides(hydra_config), self.largest_concurrency, command=self.command)
             run = run_and_show(cell, run_dir, prints=self.runs_here, draws=False)
         finally:
@@ -127,6 +135,7 @@ def cell_of(
     """
     from specdec_bench.runner.cell import Cell, check, load_prompts
 
+    learn_composed(composed)
     config = compose.experiment(composed, largest_concurrency)
     check(config)
     key = repr((config.dataset, config.seed, config.model))
@@ -140,8 +149,3 @@ def remove_unused(folder: Path) -> None:
     """Removes a folder that holds nothing but what Hydra wrote before the experiment was refused."""
     if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {HYDRA, LOG, MULTIRUN}:
         shutil.rmtree(folder)
-
-
-def print_error(message: str) -> None:
-    """Prints an error as the one line that users see."""
-    sys.stderr.write("error: " + " ".join(message.split()) + "\n")

@@ -2,9 +2,9 @@
 
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from specdec_bench.report.console import console
 from specdec_bench.runner import messages
 
 
@@ -12,16 +12,16 @@ class RunProgress:
     """Shows finished requests, tokens per second and the running acceptance length."""
 
     def __init__(self, *, disable: bool = False) -> None:
-        console = Console(stderr=True)
+        screen = console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[rates]}"),
-            console=console,
+            console=screen,
             transient=True,
-            disable=disable or not console.is_terminal,
+            disable=disable or not screen.is_terminal,
         )
         self._task = self._progress.add_task("starting the engine", total=None, rates="")
 

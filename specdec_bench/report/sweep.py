@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from pandas.api.types import is_object_dtype
+from pandas.api.types import is_object_dtype, is_string_dtype
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +19,7 @@ from rich.text import Text
 from specdec_bench.archive import codec, files
 from specdec_bench.report.plots import GREY, nothing, plain, tidy
 from specdec_bench.report.table import number, print_whole
-from specdec_bench.report.text import literal
+from specdec_bench.report.text import defused, literal
 from specdec_bench.sweep.results import SweepResult, conditions, label, method_name, of_method
 
 TABLE, REPLICATES, COMPARISON = "sweep", "replicates", "comparison.json"
@@ -46,11 +46,17 @@ def write_tables(result: SweepResult, folder: Path) -> None:
             frame = pd.DataFrame(rows).convert_dtypes()
             for column in [key for key in frame if is_object_dtype(frame[key])]:  # `auto` in one cell, 3 in another
                 frame[column] = frame[column].map(str, na_action="ignore")
-            csv = frame.to_csv(index=False).encode("utf-8", "backslashreplace")
-            files.write_atomically(folder / f"{name}.csv", [csv])
+            files.write_atomically(folder / f"{name}.csv", [_defused(frame).to_csv(index=False).encode()])
             files.write_atomically(folder / f"{name}.parquet", [frame.to_parquet(index=False)])
     comparison = {"recommendations": result.recommendations, "cells": result.comparisons}
     files.write_atomically(folder / COMPARISON, [codec.encode_document(comparison)])
+
+
+def _defused(frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns the table as a spreadsheet may open it: its texts and headers are no formulas."""
+    texts = [key for key in frame if is_string_dtype(frame[key])]
+    inert = frame.assign(**{str(key): frame[key].map(defused, na_action="ignore") for key in texts})
+    return inert.rename(columns=defused)
 
 
 def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:

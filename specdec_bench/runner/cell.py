@@ -13,7 +13,7 @@ import yaml
 
 from specdec_bench import datasets, prompting
 from specdec_bench.archive import RunDirectory, provenance
-from specdec_bench.archive.redact import redact, redact_overrides, redact_text, secret_values
+from specdec_bench.archive.redact import known, redact, redact_overrides, redact_text
 from specdec_bench.config.checkpoints import check_checkpoints
 from specdec_bench.config.compose import to_tree
 from specdec_bench.config.identity import engine_key
@@ -92,7 +92,7 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
         RunInterrupted: the user stopped it.
         SpecDecBenchError: it failed.
     """
-    tree, secrets = redact(to_tree(cell.config)), secret_values(to_tree(cell.config))
+    tree = redact(to_tree(cell.config), refers=True)
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         run_id=provenance.new_run_id(),
@@ -125,7 +125,7 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
             environment=started.environment,
             environment_id=provenance.environment_id(started.environment),
             checkpoints=started.checkpoints,
-            engine=redact(msgspec.to_builtins(description), secrets)
+            engine=redact(msgspec.to_builtins(description))
             | {"start_s": started.engine_start_s, "reused": started.engine_reused},
             clock=started.clock,
             dataset=manifest.dataset | {"dropped": started.dropped},
@@ -147,7 +147,7 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
         manifest = msgspec.structs.replace(
             manifest,
             status=status,
-            error=error and redact_text(error, secrets),
+            error=error and redact_text(error),
             finished_utc=provenance.utc_now(),
             **changes,
         )
@@ -156,7 +156,11 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
         run.write_manifest(manifest)
 
     measured = RunCell(
-        config=cell.config, prompts=cell.prompts, run_dir=run.path, expected_checkpoints=cell.expected_checkpoints
+        config=cell.config,
+        prompts=cell.prompts,
+        run_dir=run.path,
+        secrets=known(),
+        expected_checkpoints=cell.expected_checkpoints,
     )
     with StopSignals() as stops:
         try:

@@ -12,9 +12,9 @@ import itertools
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from specdec_bench.archive.redact import redact_text, secret_values
+from specdec_bench.archive.redact import redact_text
 from specdec_bench.archive.writer import RequestWriter
 from specdec_bench.config.identity import request_seed
 from specdec_bench.config.schema import ClosedLoad, ExperimentConfig
@@ -63,7 +63,6 @@ class Measurement:
         self._engine = engine
         self._prompter = prompter
         self._writer = writer
-        self._secrets = secret_values(asdict(config))
         self._max_seq_len = engine.describe().max_seq_len
         own_stops = () if config.sampling.ignore_eos else prompter.stop_token_ids
         self._stops = tuple(sorted({*own_stops, *config.sampling.stop_token_ids}))
@@ -170,7 +169,7 @@ class Measurement:
             received, cancellation = await receive(self._engine, request, self.live)
             error = received.error
             if error is not None:  # an engine may quote what it was started with
-                error = RequestError(kind=error.kind, message=redact_text(error.message, self._secrets))
+                error = RequestError(kind=error.kind, message=redact_text(error.message))
         record = RequestRecord(
             request_id=request.request_id,
             prompt_id=prompt.prompt_id,

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TextIO
 
 from specdec_bench import errors
-from specdec_bench.archive.redact import redact_text, secret_values
+from specdec_bench.archive.redact import redact_text
 from specdec_bench.errors import EngineError, SpecDecBenchError
 from specdec_bench.runner.last_words import LastWords
 from specdec_bench.runner.messages import Done, Failed, Interrupt, Progress, RunCell, Shutdown, Started
@@ -74,7 +74,6 @@ class MeasuringProcess:
         theirs.close()
         self._connection = Connection(ours.detach())
         self._log: TextIO | None = None
-        self._secrets: frozenset[str] = frozenset()
         self._words = LastWords()
         self._log_thread = threading.Thread(target=self._read_log, daemon=True)
         self._log_thread.start()
@@ -102,7 +101,6 @@ class MeasuringProcess:
             KeyboardInterrupt: stopped before anything was measured, or for the second time.
         """
         self._log_to(log_path)
-        self._secrets = secret_values(asdict(cell.config))
         self._send(cell)
         interrupted = False
         while True:
@@ -187,7 +185,7 @@ class MeasuringProcess:
         """Copies the child's output into the log of the cell that it runs, or ran last, without secrets."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            line = redact_text(line, self._secrets)
+            line = redact_text(line)
             self._words.add(line)
             log = self._log
             if log is not None:

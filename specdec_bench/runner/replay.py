@@ -7,7 +7,7 @@ import yaml
 
 from specdec_bench.archive import RunDirectory
 from specdec_bench.archive.fingerprint import prompts_fingerprint
-from specdec_bench.archive.redact import REDACTED
+from specdec_bench.archive.secrets import REDACTED
 from specdec_bench.config.checkpoints import check_checkpoints
 from specdec_bench.config.compose import archived_experiment
 from specdec_bench.config.identity import flat

@@ -24,6 +24,7 @@ from specdec_bench import prompting
 from specdec_bench.archive import provenance
 from specdec_bench.archive.fingerprint import checkpoint_fingerprint
 from specdec_bench.archive.layout import RunDirectory
+from specdec_bench.archive.redact import adopt, redact_text
 from specdec_bench.archive.writer import RequestWriter
 from specdec_bench.config.checkpoints import checkpoint_roles, resolve
 from specdec_bench.config.schema import ExperimentConfig
@@ -86,6 +87,7 @@ class Worker:
 
     async def _run(self, cell: RunCell) -> None:
         config = cell.config
+        adopt(cell.secrets)
         prompter = prompting.create(config)
         checkpoints = _local_fingerprints(config)
         _check_fingerprints(cell.expected_checkpoints, checkpoints)
@@ -122,7 +124,7 @@ class Worker:
                 except asyncio.CancelledError:
                     interrupted = True
         totals = engine.counters()
-        run.write_responses((record, prompter.decode(record.output_token_ids)) for record in _replies(run))
+        run.write_responses((record, redact_text(prompter.decode(record.output_token_ids))) for record in _replies(run))
         live = measurement.live
         self._send(
             Done(

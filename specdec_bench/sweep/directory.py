@@ -13,7 +13,7 @@ import msgspec
 from specdec_bench.archive import codec, files
 from specdec_bench.archive.layout import ATTEMPTS, MANIFEST, MULTIRUN, RunDirectory
 from specdec_bench.archive.provenance import utc_now
-from specdec_bench.archive.redact import redact_overrides
+from specdec_bench.archive.redact import redact_overrides, redact_text
 from specdec_bench.errors import ArchiveError, ConfigError
 from specdec_bench.records import SCHEMA_VERSION, Record
 from specdec_bench.sweep.plan import PlannedCell
@@ -256,7 +256,7 @@ def as_plan(
         created_utc=utc_now(),
         overrides=tuple(redact_overrides(list(overrides))),
         hydra_overrides=tuple(redact_overrides(list(hydra_overrides))),
-        baseline=baseline,
+        baseline=redact_text(baseline),
         cells=tuple(
             PlannedRun(
                 number=cell.number,

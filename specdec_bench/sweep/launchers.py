@@ -6,6 +6,7 @@ a failed one, and the others are waited for.
 
 import contextlib
 import os
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from specdec_bench.archive.redact import redact_log
 from specdec_bench.errors import LauncherError, SpecDecBenchError
 
 OnReturns = Callable[[Sequence[JobReturn]], None]
@@ -100,8 +102,9 @@ class _Ended(NamedTuple):
 def _waiting_for_submitit() -> Iterator[None]:
     """Within the block, submitit's jobs all end before the first is looked at; on Ctrl-C they are cancelled.
 
-    A second sweep must not meet them in the same folder. Their pickles hold the whole configuration, secrets
-    included: only their owner may read them, and they go when the jobs have ended.
+    A second sweep must not meet them in the same folder. Their pickles and their script hold the whole configuration,
+    secrets included: only their owner may enter the folder meanwhile, and when the jobs have ended, the pickles go, and
+    those that a sweep left which was killed.
     """
     import submitit
     from submitit.core.utils import JobPaths
@@ -110,17 +113,11 @@ def _waiting_for_submitit() -> Iterator[None]:
 
     def map_and_wait(executor: Any, *arguments: Any) -> list[_Ended]:
         folder = JobPaths.get_first_id_independent_folder(executor.folder)
-        before = set(folder.glob("*.pkl"))
+        folder.mkdir(parents=True, exist_ok=True)
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        folder.chmod(0o700)
         try:
             jobs = map_array(executor, *arguments)
-        except BaseException:
-            for path in set(folder.glob("*.pkl")) - before:
-                path.unlink(missing_ok=True)
-            raise
-        try:
-            for job in jobs:
-                with contextlib.suppress(FileNotFoundError):
-                    job.paths.submitted_pickle.chmod(0o600)
             try:
                 _wait(jobs, float("inf"))
             except BaseException:
@@ -130,9 +127,12 @@ def _waiting_for_submitit() -> Iterator[None]:
                 raise
             return [_Ended(_result(job)) for job in jobs]
         finally:
-            for job in jobs:
-                for path in (job.paths.submitted_pickle, job.paths.result_pickle):
+            for path in folder.rglob("*"):
+                if path.suffix == ".pkl":
                     path.unlink(missing_ok=True)
+                elif path.suffix in (".sh", ".out", ".err"):
+                    redact_log(path)
+            folder.chmod(mode)
 
     with mock.patch.object(submitit.AutoExecutor, "map_array", map_and_wait):
         yield

@@ -100,9 +100,7 @@ def redact(value: Any, *, refers: bool = False) -> Any:
     """
     if isinstance(value, dict):
         return {
-            redact_text(key) if isinstance(key, str) else key: _redact_secret(item, refers=refers)
-            if is_secret_key(key)
-            else redact(item, refers=refers)
+            key: _redact_secret(item, refers=refers) if is_secret_key(key) else redact(item, refers=refers)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):
@@ -151,7 +149,7 @@ def redact_overrides(arguments: Sequence[str]) -> list[str]:
 def _redact_override(override: str) -> str:
     key, sign, value = override.partition("=")
     if sign and not is_harmless(value):
-        if is_secret_key(key.lstrip("+~-")) or not all(is_harmless(mentioned) for mentioned in secrets.mentioned(value)):
+        if is_secret_key(key.lstrip("+~-")) or not all(map(is_harmless, secrets.mentioned(value))):
             return f"{key}={REDACTED}"
     elif not sign and MENTION.match(override):
         # An HTTP header, "Authorization: Bearer xyz".

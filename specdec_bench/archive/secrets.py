@@ -59,7 +59,7 @@ _PATH_SIGNS = re.compile(r"[.:/@\[\]]+")
 MENTION = re.compile(rf"(?<![\w-]){NAME}[\"'\\]*\s*[:=]")
 _CREDENTIALS = re.compile(r"(\b[a-z][a-z0-9+.-]*\\?:\\?/\\?/)([^\s/?#\"<>]+)@", re.IGNORECASE)
 _SCHEME = rf"(?:(?i:{'|'.join(_SCHEMES)})\s+)?"
-_VALUE = r"(\[redacted\]|\$\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}|[^\s\"',;&}\])]+)"
+_VALUE = r"(\[redacted\]|\$\\?\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}|[^\s\"',;&}\])]+)"
 _ASSIGNMENTS = [
     re.compile(pattern + _VALUE)
     for pattern in (
@@ -72,6 +72,7 @@ _ASSIGNMENTS = [
 ]
 _MENTIONED = re.compile(rf"{MENTION.pattern}\s*[\"'\\]*{_SCHEME}{_VALUE}?")
 _ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:\s*([\w]+)\s*(?:,([^{}]*))?\}")
+_NO_VALUES = ("", "null", "none", "true", "false", REDACTED)
 _REFERENCE = re.compile(r"[\"'\\]*(?:\w+ )?\$\{(?:oc\.env:\s*\w+|oc\.decode:\s*\$\{oc\.env:\s*\w+\}|[\w.]+)\}[\"'\\]*")
 
 
@@ -90,7 +91,8 @@ def is_secret_variable(name: str) -> bool:
 def is_harmless(value: object) -> bool:
     """Whether a value is no secret even under a secret key: there is none, or it is named and not given."""
     if isinstance(value, str):
-        return value.lower() in ("", "null", "none", "true", "false", REDACTED) or _REFERENCE.fullmatch(value.replace("\\", "")) is not None
+        unescaped = value.replace("\\", "")
+        return unescaped.lower() in _NO_VALUES or _REFERENCE.fullmatch(unescaped) is not None
     return value is None or isinstance(value, bool)
 
 

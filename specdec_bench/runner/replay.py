@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
 
 from specdec_bench.archive import RunDirectory
 from specdec_bench.archive.fingerprint import prompts_fingerprint
+from specdec_bench.archive.hydra_files import learn_composed
 from specdec_bench.archive.secrets import REDACTED
 from specdec_bench.config.checkpoints import check_checkpoints
 from specdec_bench.config.compose import archived_experiment
@@ -30,10 +32,14 @@ def archived_cell(run: RunDirectory, command: list[str]) -> Cell:
     manifest = run.manifest()
     text = run.config()
     if REDACTED in text:
+        names = [key for key, value in flat(yaml.safe_load(text)).items() if REDACTED in str(value)]
         raise ArchiveError(
-            f"{run.config_path}: holds a redacted secret; a replay would need it, which no archive keeps"
+            f"{run.config_path}: {', '.join(names)} was a secret, which a replay would need and no archive keeps; "
+            "a run that is given it as ${oc.env:NAME} can be replayed"
         )
-    config = archived_experiment(yaml.safe_load(text))
+    tree = yaml.safe_load(text)
+    learn_composed(OmegaConf.create(tree))
+    config = archived_experiment(tree)
     check_support(config)
     check_checkpoints(config)
     if not manifest.engine:

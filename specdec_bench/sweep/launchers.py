@@ -29,6 +29,8 @@ POLL_S = 1.0
 """How often the state of submitted jobs is looked up."""
 NUM_ABSENCES = 5
 """How often in a row Slurm's queue must lack a job that has left no result before it counts as lost."""
+SUBMITIT = ".submitit"
+"""Hydra's name for submitit's folder below a sweep's."""
 CANCEL_TIMEOUT_S = 60.0
 """How long cancelled jobs may take to write how they ended."""
 
@@ -114,11 +116,16 @@ def _waiting_for_submitit() -> Iterator[None]:
     def map_and_wait(executor: Any, *arguments: Any) -> list[_Ended]:
         folder = JobPaths.get_first_id_independent_folder(executor.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        mode = stat.S_IMODE(folder.stat().st_mode)
-        folder.chmod(0o700)
+        is_own, mode, before = folder.name == SUBMITIT, stat.S_IMODE(folder.stat().st_mode), set(folder.glob("*.pkl"))
+        if is_own:  # another one may be shared by several sweeps
+            folder.chmod(0o700)
+        jobs: list[Any] = []
         try:
             jobs = map_array(executor, *arguments)
             try:
+                for job in jobs:
+                    with contextlib.suppress(FileNotFoundError):
+                        job.paths.submitted_pickle.chmod(0o600)
                 _wait(jobs, float("inf"))
             except BaseException:
                 for job in jobs:
@@ -127,15 +134,23 @@ def _waiting_for_submitit() -> Iterator[None]:
                 raise
             return [_Ended(_result(job)) for job in jobs]
         finally:
-            for path in folder.rglob("*"):
+            written = folder.rglob("*") if is_own else _written_for(jobs)
+            for path in {*written, *(set(folder.glob("*.pkl")) - before)}:
                 if path.suffix == ".pkl":
                     path.unlink(missing_ok=True)
-                elif path.suffix in (".sh", ".out", ".err"):
+                elif path.suffix in (".sh", ".out", ".err") and not path.is_symlink():
                     redact_log(path)
-            folder.chmod(mode)
+            if is_own:
+                folder.chmod(mode)
 
     with mock.patch.object(submitit.AutoExecutor, "map_array", map_and_wait):
         yield
+
+
+def _written_for(jobs: Sequence[Any]) -> Iterator[Path]:
+    """Yields the files of submitit's that belong to these jobs, in a folder that others may use."""
+    for job in jobs:
+        yield from job.paths.folder.glob(f"{job.job_id.partition('_')[0]}_*")
 
 
 def _wait(jobs: Sequence[Any], deadline: float) -> None:

@@ -6,6 +6,7 @@ compose and refuse an experiment is imported here; engines, numpy and plots come
 
 import contextlib
 import functools
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -98,7 +99,9 @@ def _compose_and_run(arguments: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     asked = flags.parse(arguments)
     if asked.runs_nothing:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG)(lambda _: None)()
+        with contextlib.redirect_stdout(io.StringIO()) as shown:
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG)(lambda _: None)()
+        sys.stdout.write(redact.redact_yaml_text(shown.getvalue()))
         return
     overrides = asked.overrides
     with initialize_config_dir(str(CONF), version_base="1.3"):

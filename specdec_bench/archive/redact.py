@@ -87,6 +87,23 @@ def learn_arguments(arguments: Sequence[str]) -> None:
     _known.__dict__.pop("_pattern", None)
 
 
+def redact_yaml_text(text: str) -> str:
+    """Returns YAML, as Hydra prints it among other lines, without what lies under secret keys."""
+    kept: list[str] = []
+    below: int | None = None
+    for line in text.splitlines(keepends=True):
+        content = line.strip()
+        depth = len(line) - len(line.lstrip())
+        if below is not None and (not content or depth > below or (depth == below and content.startswith("- "))):
+            continue  # the value goes on
+        below = None
+        match = secrets.YAML_LINE.match(line)
+        if match and (match[2].isspace() or not is_harmless(match[2].strip().strip("'\""))):
+            line, below = f"{match[1]} {REDACTED}\n", depth
+        kept.append(line)
+    return "".join(kept)
+
+
 def redact(value: Any, *, refers: bool = False) -> Any:
     """Returns a copy of nested dicts, lists and tuples without secrets.
 

@@ -71,6 +71,8 @@ _ASSIGNMENTS = [
     )
 ]
 _MENTIONED = re.compile(rf"{MENTION.pattern}\s*[\"'\\]*{_SCHEME}{_VALUE}?")
+YAML_LINE = re.compile(rf"(\s*(?:- )*[\"']?{NAME}[\"']?:)(\s.*)", re.DOTALL)
+"""A line that gives a secret key its value."""
 _ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:\s*([\w]+)\s*(?:,([^{}]*))?\}")
 _NO_VALUES = ("", "null", "none", "true", "false", REDACTED)
 _REFERENCE = re.compile(r"[\"'\\]*(?:\w+ )?\$\{(?:oc\.env:\s*\w+|oc\.decode:\s*\$\{oc\.env:\s*\w+\}|[\w.]+)\}[\"'\\]*")

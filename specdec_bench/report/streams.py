@@ -9,7 +9,9 @@ import codecs
 import contextlib
 import os
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
+from types import TracebackType
 from typing import Any, NoReturn, TextIO
 
 from specdec_bench.archive.redact import redact_text
@@ -98,6 +100,7 @@ def guard_streams() -> Iterator[None]:
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         guarded = GuardedStream(before[0] or nowhere), GuardedStream(before[1] or nowhere)
         sys.stdout, sys.stderr = guarded
+        sys.excepthook = _print_traceback
         try:
             yield
         finally:
@@ -109,6 +112,11 @@ def guard_streams() -> Iterator[None]:
 def print_error(message: str) -> None:
     """Prints an error as the one line that users see."""
     sys.stderr.write(f"error: {literal(' '.join(redact_text(message).split()))}\n")
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    if sys.stderr is not None:
+        GuardedStream(sys.stderr).write("".join(traceback.format_exception(kind, error, where)))
 
 
 class ArgumentParser(argparse.ArgumentParser):

@@ -99,9 +99,12 @@ def _compose_and_run(arguments: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     asked = flags.parse(arguments)
     if asked.runs_nothing:
-        with contextlib.redirect_stdout(io.StringIO()) as shown:
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG)(lambda _: None)()
-        sys.stdout.write(redact.redact_yaml_text(shown.getvalue()))
+        shown = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(shown):
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG)(lambda _: None)()
+        finally:
+            sys.stdout.write(redact.redact_yaml_text(shown.getvalue()))
         return
     overrides = asked.overrides
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -40,12 +40,10 @@ def quoted(text: str) -> str:
 
 def test_tables_on_the_terminal_and_for_spreadsheets(command_line: CommandLine, evil: list[str]) -> None:
     names = [EVIL, FORMULA, "@SUM(1)", "-1.5", "+1", "-x", "\tx"]
-    kwargs = ",".join(f"{{x: {quoted(name)}}}" for name in names)
-    # The fifth prompt does not fit, and is named as skipped.
-    outcome = command_line("-m", *evil, f"model.chat_template_kwargs={kwargs}", "hydra.sweep.dir=sweep")
+    given = ",".join(map(quoted, names))
+    outcome = command_line("-m", *evil, f"+model.chat_template_kwargs.x={given}", "hydra.sweep.dir=sweep")
     assert outcome.status == 0, outcome.stderr
     assert is_inert(outcome.stdout), [line for line in outcome.stdout.split("\n") if not line.isprintable()]
-    assert "[bold]m[/bold]" in outcome.stdout
     assert "[bold]m[/bold]" in outcome.stdout
     assert r"a\x1b[31mred" in outcome.stdout
 
@@ -191,14 +189,14 @@ def test_an_error_that_nobody_reads_still_has_its_status(command_line: CommandLi
 
 
 def test_ascii(command_line: CommandLine, evil: list[str]) -> None:
-    outcome = command_line(*evil, "model.name=Käse≥", "hydra.run.dir=run", PYTHONIOENCODING="ascii", LC_ALL="C")
+    outcome = command_line(*evil, "model.name='Käse≥'", "hydra.run.dir=run", PYTHONIOENCODING="ascii", LC_ALL="C")
     assert (outcome.status, outcome.stderr) == (0, "")
     assert outcome.stdout.isascii()
     assert r"\ud83d" not in outcome.stdout
     assert "+---" in outcome.stdout
-    error = command_line("spec=Käse", PYTHONIOENCODING="ascii", LC_ALL="C")
+    error = command_line("spec='Käse'", PYTHONIOENCODING="ascii", LC_ALL="C")
     assert error.status == 2
-    assert r"spec=K\xe4se: no such option" in error.error
+    assert r"K\xe4se" in error.error
 
 
 @pytest.mark.parametrize("columns", ["20", "1", "0", "x"])

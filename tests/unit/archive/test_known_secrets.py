@@ -33,8 +33,16 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["MY_API_KEY", "HF_TOKEN", "DB_PASSWORD", "CLIENT_SECRET", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "TOKEN_2"]
-    + ["github_token", "NGC_APIKEY", "SSH_PRIVATE_KEY", "AZURE_CREDENTIALS"],
+    [
+        "MY_API_KEY",
+        "HF_TOKEN",
+        "DB_PASSWORD",
+        "CLIENT_SECRET",
+        "AWS_ACCESS_KEY_ID",
+        "TOKEN_2",
+        "github_token",
+        "A_APIKEY",
+    ],
 )
 def test_variables_that_hold_secrets(name: str) -> None:
     assert is_secret_variable(name)

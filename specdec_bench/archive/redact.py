@@ -177,7 +177,10 @@ def _redact_override(override: str) -> str:
 def redacted_record(*arguments: Any, **options: Any) -> logging.LogRecord:
     """Returns a record whose message holds no secret, for whatever handler the user chooses."""
     record = logging.LogRecord(*arguments, **options)
-    message = str(record.msg) % record.args if record.args else str(record.msg)
+    try:
+        message = record.getMessage()
+    except (TypeError, ValueError, KeyError):  # the handler says so, where it does not end the program
+        return record
     if (redacted := redact_text(message)) != message:
         record.msg, record.args = redacted, ()
     return record

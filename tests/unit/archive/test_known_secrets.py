@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import pickle
 from pathlib import Path
 from urllib.parse import quote
@@ -201,6 +202,17 @@ def test_another_process_knows_what_this_one_does() -> None:
     assert redact.redact_text("given-1") == "given-1"
     redact.adopt(pickle.loads(sent))
     assert redact.redact_text("given-1") == GONE
+
+
+def test_what_is_logged() -> None:
+    redact.learn({"password": "given-1"})
+    made = redact.redacted_record("x", logging.INFO, "x.py", 1, "%s of %d", ("given-1", 3), None)
+    assert made.getMessage() == f"{GONE} of 3"
+    wrong = redact.redacted_record("x", logging.INFO, "x.py", 1, "%d", ("not a number",), None)
+    assert wrong.args == ("not a number",)  # logging itself says what is wrong with it
+    failed = redact.redacted_record("x", logging.INFO, "x.py", 1, "failed", (), None)
+    failed.exc_text = "ValueError: given-1"
+    assert redact.RedactingFormatter("%(message)s").format(failed) == f"failed\nValueError: {GONE}"
 
 
 def test_yaml_as_hydra_prints_it() -> None:

@@ -22,7 +22,7 @@ def learn_composed(composed: DictConfig | ListConfig) -> None:
         return
     for name in ("task", "hydra"):
         if given := OmegaConf.select(composed, f"hydra.overrides.{name}"):
-            learn_arguments([str(override) for override in given])
+            learn_arguments(OmegaConf.to_container(given, resolve=False))  # type: ignore[arg-type]
 
 
 def _learn_container(container: DictConfig | ListConfig, *, is_secret: bool) -> None:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from specdec_bench.archive import files, secrets
+from specdec_bench.archive.layout import CONFIG
 from specdec_bench.archive.redact import known, learn, learn_arguments, redact, redact_overrides
 from specdec_bench.archive.secrets import REDACTED, is_secret_key
 from specdec_bench.errors import ArchiveError
@@ -71,9 +72,9 @@ def save_config(cfg: DictConfig | ListConfig, filename: str, output_dir: Path) -
     Raises:
         OSError: it cannot be written.
     """
-    if HydraConfig.initialized():
+    if filename == CONFIG:  # the first of a job's
         learn_composed(HydraConfig.instance().cfg)  # type: ignore[arg-type]
-    learn_composed(cfg)
+        learn_composed(cfg)
     output_dir.mkdir(parents=True, exist_ok=True)
     files.write_atomically(output_dir / filename, [redacted_yaml(cfg)])
 

@@ -58,6 +58,7 @@ _PATH_SIGNS = re.compile(r"[.:/@\[\]]+")
 # The key as a whole word: neither inside a longer name nor before one. Quotes may stand between it and its sign.
 MENTION = re.compile(rf"(?<![\w-]){NAME}[\"'\\]*\s*[:=]")
 _CREDENTIALS = re.compile(r"(\b[a-z][a-z0-9+.-]*\\?:\\?/\\?/)([^\s/?#\"<>]+)@", re.IGNORECASE)
+_HINT = re.compile("token|secret|key|passw|passphrase|credential|authorization|cookie|connection|@", re.IGNORECASE)
 _SCHEME = rf"(?:(?i:{'|'.join(_SCHEMES)})\s+)?"
 _VALUE = r"(\[redacted\]|\$\\?\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}|[^\s\"',;&}\])]+)"
 _ASSIGNMENTS = [
@@ -100,6 +101,8 @@ def is_harmless(value: object) -> bool:
 
 def redact_patterns(text: str) -> str:
     """Returns the text without what can be seen to be secret: URLs' credentials, values of secret keys."""
+    if not _HINT.search(text):  # most lines that an engine prints
+        return text
     text = _CREDENTIALS.sub(rf"\g<1>{REDACTED}@", text)
     for pattern in _ASSIGNMENTS:
         text = pattern.sub(lambda match: match[0] if is_harmless(match[2]) else match[1] + REDACTED, text)

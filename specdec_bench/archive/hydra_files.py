@@ -63,7 +63,9 @@ def _learn_interpolation(raw: str, value: Any, is_secret: bool) -> None:
 
 def redacted_yaml(tree: DictConfig | ListConfig) -> bytes:
     """Returns a tree of Hydra's, interpolations as they are, as YAML that holds no secret."""
-    return OmegaConf.to_yaml(OmegaConf.create(_redact_hydra(OmegaConf.to_container(tree, resolve=False)))).encode()
+    before = OmegaConf.to_container(tree, resolve=False)
+    after = _redact_hydra(before)
+    return OmegaConf.to_yaml(tree if after == before else OmegaConf.create(after)).encode()
 
 
 def save_config(cfg: DictConfig | ListConfig, filename: str, output_dir: Path) -> None:

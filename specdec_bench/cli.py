@@ -5,8 +5,10 @@ compose and refuse an experiment is imported here; engines, numpy and plots come
 """
 
 import atexit
+import contextlib
 import functools
 import gc
+import io
 import logging
 import os
 import sys
@@ -25,9 +27,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from specdec_bench import composing, flags, signals
-from specdec_bench.archive import files
+from specdec_bench.archive import files, redact
+from specdec_bench.archive.hydra_files import learn_composed, redact_yaml, redacted_yaml
 from specdec_bench.archive.layout import MULTIRUN, RunDirectory
-from specdec_bench.archive.redact import redact_hydra_folder, redacted_yaml
 from specdec_bench.composing import CONFIG, MULTIRUN_MODE, OUTPUTS
 from specdec_bench.config import compose, own_files
 from specdec_bench.config.compose import CONF
@@ -35,7 +37,8 @@ from specdec_bench.config.schema import NO_BASELINE, Order
 from specdec_bench.errors import ArchiveError, ConfigError, LauncherError, RunInterrupted, SpecDecBenchError
 from specdec_bench.explain import explain, is_hydras_own
 from specdec_bench.help import help_text
-from specdec_bench.job import Job, JobFailed, cell_of, print_error
+from specdec_bench.job import Job, JobFailed, cell_of
+from specdec_bench.report.streams import guard_streams, print_error
 from specdec_bench.sweep import directory, jobs, landing, latest
 from specdec_bench.sweep.claims import claim
 from specdec_bench.sweep.grid import check_plugins
@@ -58,6 +61,7 @@ FAILED = 1
 BAD_INPUT = 2
 
 
+@guard_streams()
 def main(arguments: list[str] | None = None) -> None:
     """Runs what the arguments (default: the process's) say. Exits 0, 1 (a run failed), 2 (bad input) or 130.
 
@@ -69,6 +73,8 @@ def main(arguments: list[str] | None = None) -> None:
     # more as the process ends, takes a quarter of the time of a refusal.
     gc.disable()
     atexit.register(gc.freeze)
+    redact.begin()
+    redact.learn_arguments(arguments)
     try:
         match arguments:
             case ["replay" | "summarize" | "check" | "prepare" as command, *rest]:
@@ -118,7 +124,12 @@ def _compose_and_run(arguments: list[str]) -> None:
         return
     compose.register_schemas()
     if asked.runs_nothing:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG)(lambda _: None)()
+        shown = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(shown):
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG)(lambda _: None)()
+        finally:
+            sys.stdout.write(redact.redact_yaml_text(shown.getvalue()))
         return
     overrides = asked.overrides
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -129,6 +140,7 @@ def _compose_and_run(arguments: list[str]) -> None:
         if asked.resume is not None:
             overrides = composing.resumed(overrides, asked.resume)
         composed = composing.compose_all(app, overrides)
+        learn_composed(composed)
         gc.enable()
         app.compose_config = lambda **_: composed  # type: ignore[method-assign]
         check_settings(composed, is_sweep=composed.hydra.mode == RunMode.MULTIRUN)
@@ -296,6 +308,8 @@ def _run_search(app: "Hydra", composed: DictConfig, folder: Path, job: Job, over
             if any(_failure(result) is None for result in results):
                 raise
         finally:
+            for path in sweep.path.glob("*.yaml"):  # the sweeper's own
+                redact_yaml(path)
             commands.close_abandoned([run.path for _, run in sweep.runs()])
             commands.show_sweep(sweep, [])
             commands.show_best(sweep, composed.objective, FIGURES[composed.objective].better)
@@ -403,7 +417,6 @@ def _run(cell: "Cell", cells: "Cells | None" = None) -> None:
 
     hydra_config = HydraConfig.get()
     run_dir = Path(hydra_config.runtime.output_dir)
-    redact_hydra_folder(run_dir)
     run_and_show(cell, run_dir, draws=hydra_config.mode != RunMode.MULTIRUN, cells=cells)
 
 

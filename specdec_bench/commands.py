@@ -3,14 +3,12 @@
 import datetime
 import json
 import logging
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.text import Text
 
 from specdec_bench.archive import RunDirectory, files, provenance
@@ -21,8 +19,10 @@ from specdec_bench.config.schema import AUTO, NO_BASELINE, Order
 from specdec_bench.errors import ArchiveError, ArchiveInputError, ConfigError, NotComparableError, SpecDecBenchError
 from specdec_bench.records import Manifest
 from specdec_bench.report import check as checking
+from specdec_bench.report.console import console as _console
 from specdec_bench.report.plan import plan_table
 from specdec_bench.report.progress import Cells, RunProgress
+from specdec_bench.report.streams import print_error
 from specdec_bench.report.table import dataset_warnings, print_line, print_summary
 from specdec_bench.report.text import literal
 from specdec_bench.runner import held_log
@@ -251,7 +251,7 @@ def replay(arguments: list[str]) -> int:
         console.print(f"  {name}: then {then}, now {now}", markup=False, soft_wrap=True)
     if result["identical"] or not result["must_be_identical"]:
         return 0
-    sys.stderr.write(f"error: greedy decoding on this engine must repeat exactly; see {run.path / 'replay.json'}\n")
+    print_error(f"greedy decoding on this engine must repeat exactly; see {run.path / 'replay.json'}")
     return 1
 
 
@@ -324,7 +324,7 @@ def check(arguments: list[str]) -> int:
     off = [verdict.figure for verdict in verdicts if not verdict.passed]
     if not off:
         return 0
-    sys.stderr.write(f"error: {run.path}: off in {', '.join(off)}\n")
+    print_error(f"{run.path}: off in {', '.join(off)}")
     return 1
 
 
@@ -360,14 +360,9 @@ def prepare(arguments: list[str]) -> int:
         *(f"  {count:7,}  {category}" for category, count in made["categories"].items()),
         *(f"  {line}" for line in describe(made["unused"])),
     ]
-    lines = [literal(line) for line in lines]
-    _console().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    for line in lines:
+        _console().print(literal(line), soft_wrap=True)
     return 0
-
-
-def _console() -> Console:
-    """Returns where tables go: into a file or a pipe wider than the 80 columns that rich assumes of those."""
-    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
 
 
 def _default_output() -> Path:

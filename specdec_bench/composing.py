@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from specdec_bench.archive.redact import REDACTED
+from specdec_bench.archive.secrets import REDACTED
 from specdec_bench.errors import ConfigError, SpecDecBenchError
 from specdec_bench.explain import first_line, is_hydras_own
 from specdec_bench.sweep import directory, jobs, landing, latest
@@ -93,6 +93,9 @@ def resumed(overrides: list[str], resume: str) -> list[str]:
         if plan.working_dir and Path(plan.working_dir).is_dir() and Path.cwd() != Path(plan.working_dir):
             folder = folder.absolute()
             os.chdir(plan.working_dir)
-    if any(REDACTED in override for override in began_with):
-        raise ConfigError(f"resume={resume}: it began with a secret, which no archive keeps; give its overrides")
+    if secret := [override for override in began_with if REDACTED in override]:
+        raise ConfigError(
+            f"resume={resume}: began with {', '.join(secret)}, and no archive keeps secrets; give all of its "
+            "overrides again, with the secret or as ${oc.env:NAME}"
+        )
     return [*began_with, *overrides, f"{landing.SWEEP_DIR}={landing.quoted(folder)}"]

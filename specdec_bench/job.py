@@ -4,21 +4,24 @@ Other launchers run `Job` in processes of their own, where nothing but its pickl
 """
 
 import contextlib
+import logging
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from logging import LogRecord
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hydra.core.utils
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from specdec_bench.archive.hydra_files import learn_composed, redact_yaml, save_config
 from specdec_bench.archive.layout import MULTIRUN
-from specdec_bench.archive.redact import redact_hydra_folder
+from specdec_bench.archive.redact import learn_arguments, redact_text, redacted_record, refuse_secret_folder
 from specdec_bench.config import compose
 from specdec_bench.errors import RunInterrupted, SpecDecBenchError
+from specdec_bench.report.streams import print_error
 from specdec_bench.sweep.claims import remove_unused
 from specdec_bench.sweep.directory import SweepDirectory
 from specdec_bench.sweep.jobs import task_overrides
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
     from specdec_bench.datasets import Selection
     from specdec_bench.report.progress import Cells
     from specdec_bench.runner.cell import Cell
+
+# A launcher's process imports this module before it runs its job.
+hydra.core.utils._save_config = save_config
+logging.setLogRecordFactory(redacted_record)
 
 
 class JobFailed(Exception):  # noqa: N818  (Hydra goes on with the next job, and this says how the sweep exits)
@@ -68,17 +75,18 @@ class Job:
         """
         hydra_config = HydraConfig.get()
         run_dir = Path(hydra_config.runtime.output_dir)
+        learn_arguments(self.command)
         try:
             with self._taking_part(Path(hydra_config.sweep.dir)):
                 return self._run(composed, run_dir)
         except RunInterrupted as error:
             if self.runs_here:
                 raise KeyboardInterrupt from None  # ends the whole sweep
-            raise JobFailed(str(error), error.exit_status) from None
+            raise JobFailed(redact_text(str(error)), error.exit_status) from None
         except SpecDecBenchError as error:
             if self.runs_here:
                 print_error(f"job {hydra_config.job.num}: {error}")
-            raise JobFailed(" ".join(str(error).split()), error.exit_status) from None
+            raise JobFailed(redact_text(" ".join(str(error).split())), error.exit_status) from None
         finally:
             remove_unused(run_dir)
 
@@ -89,7 +97,9 @@ class Job:
         hydra_config = HydraConfig.get()
         multirun = Path(hydra_config.sweep.dir) / MULTIRUN
         try:
-            redact_hydra_folder(run_dir, multirun if multirun.is_file() else None)
+            refuse_secret_folder(run_dir, task_overrides(hydra_config), "hydra.sweep")
+            if multirun.is_file():  # another sweeper's
+                redact_yaml(multirun)
             cell = cell_of(composed, task_overrides(hydra_config), self.largest_concurrency, command=self.command)
             run = run_and_show(cell, run_dir, prints=self.runs_here, draws=False, cells=self.cells)
         finally:
@@ -132,6 +142,7 @@ def cell_of(
     from specdec_bench.runner import held_log
     from specdec_bench.runner.cell import Cell, check, load_prompts
 
+    learn_composed(composed)
     with held_log.hold() as of_cell:
         config = compose.experiment(composed, largest_concurrency)
         check(config)
@@ -151,8 +162,3 @@ def cell_of(
         origin=selection.origin,
         held_log=[*of_cell, *of_prompts],
     )
-
-
-def print_error(message: str) -> None:
-    """Prints an error as the one line that users see."""
-    sys.stderr.write("error: " + " ".join(message.split()) + "\n")

@@ -1,124 +1,144 @@
-"""Keeps secrets out of run directories, which are passed on.
+"""Keeps secrets out of run directories, which are passed on, and off the terminal.
 
-A value is redacted because of its *exact* key, in any case and with `-` for `_`. Matching a substring such as
-"token" would destroy `num_speculative_tokens`, and with it the evidence. In any string the credentials of a URL
-go too, and the values of secret keys in its query.
+Secrets are collected once, from wherever they come in: the environment, the command line, the composed configuration
+with the interpolations in it. This process then knows them (`learn_*`), and whatever is written goes through
+`redact`, `redact_text` or `redact_overrides`, which take them out wherever and however they stand.
 """
 
+import copy
+import logging
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from specdec_bench.archive import files, secrets
+from specdec_bench.archive.secrets import MENTION, MIN_SECRET_LENGTH, NAME, REDACTED, is_harmless, is_secret_key
+from specdec_bench.errors import ConfigError
 
-from specdec_bench.archive import files
-from specdec_bench.archive.layout import HYDRA
-from specdec_bench.errors import ArchiveError
-
-REDACTED = "[redacted]"
-
-SECRET_KEYS = frozenset(
-    {
-        "access_key",
-        "access_key_id",
-        "access_token",
-        "account_key",
-        "anthropic_api_key",
-        "api_key",
-        "api_token",
-        "apikey",
-        "auth_token",
-        "authorization",
-        "aws_access_key_id",
-        "aws_secret_access_key",
-        "aws_session_token",
-        "bearer_token",
-        "client_secret",
-        "connection_string",
-        "credential",
-        "credentials",
-        "github_token",
-        "hf_hub_token",
-        "hf_token",
-        "hub_token",
-        "hugging_face_hub_token",
-        "huggingface_token",
-        "huggingfacehub_api_token",
-        "id_token",
-        "ngc_api_key",
-        "nvidia_api_key",
-        "openai_api_key",
-        "passphrase",
-        "passwd",
-        "password",
-        "private_key",
-        "proxy_authorization",
-        "refresh_token",
-        "sas_token",
-        "secret",
-        "secret_access_key",
-        "secret_key",
-        "session_token",
-        "token",
-        "use_auth_token",
-        "vllm_api_key",
-        "wandb_api_key",
-        "x_api_key",
-    }
-)
-"""Whole keys, lower case. `num_speculative_tokens`, `stop_token_ids` or `tokenizer` are none of them."""
-
-MIN_SECRET_LENGTH = 6
-"""A shorter one would be found in the middle of words; it is redacted by its key alone."""
-
-_KEY = "|".join(sorted((key.replace("_", "[_-]") for key in SECRET_KEYS), key=len, reverse=True))
-# The key as a whole word: neither inside a longer name nor before one. Quotes may stand between it and its sign.
-_SECRET_INSIDE = re.compile(rf"(?<![\w-])(?:{_KEY})[\"'\\]*\s*[:=]", re.IGNORECASE)
-_OPTION = re.compile(rf"--?(?P<key>{_KEY})(?:(?P<sign>[=\s]).*)?", re.IGNORECASE | re.DOTALL)
-_PATH_SIGNS = re.compile(r"[.:/@\[\]]+")
-_URL_CREDENTIALS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/?#\"<>]+@", re.IGNORECASE)
-_URL_QUERY = re.compile(rf"([?&](?:{_KEY})=)[^\s&#\"<>]+", re.IGNORECASE)
+_OPTION = re.compile(rf"--?(?P<key>{NAME})(?:(?P<sign>[=\s]).*)?", re.DOTALL)
 
 
-def redact(value: Any, secrets: Collection[str] = ()) -> Any:
+@dataclass
+class Secrets:
+    """What this process knows to be secret."""
+
+    replacements: dict[str, str] = field(default_factory=dict)
+    """Every form of every secret -> what stands for it."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """Those that came from the environment -> the variable's name."""
+    ambient: set[str] = field(default_factory=set)
+    """Those that nothing but the environment holds; what is like one may be so by chance."""
+
+    def add(self, values: Iterable[str]) -> None:
+        """Adds secrets in all of their forms."""
+        found = {form for value in values for form in secrets.forms(value)}
+        self.ambient -= found
+        self.replacements |= dict.fromkeys(found, REDACTED)
+        self.__dict__.pop("_pattern", None)
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(re.escape, sorted(self.replacements, key=len, reverse=True))) or r"(?!)")
+
+    def sub(self, text: str, replacement: Callable[[str], str] | None = None) -> str:
+        """Returns the text with each secret replaced."""
+        replace = replacement or self.replacements.__getitem__
+        return self._pattern.sub(lambda match: replace(match[0]), text)
+
+
+_known = Secrets()
+
+
+def begin() -> None:
+    """Forgets what was known, and learns the environment's secrets."""
+    global _known  # one command line at a time is run by a process
+    _known = Secrets(variables=secrets.secret_variables())
+    _known.add(_known.variables)
+    _known.ambient = set(_known.replacements)
+
+
+def known() -> Secrets:
+    """Returns what this process knows, for another one to `adopt`."""
+    return _known
+
+
+def adopt(others: Secrets) -> None:
+    """Knows what another process knows."""
+    global _known
+    _known = copy.deepcopy(others)
+
+
+def learn(value: Any) -> None:
+    """Learns the secrets of a resolved configuration."""
+    _known.add(secrets.find(value))
+
+
+def learn_arguments(arguments: Sequence[str]) -> None:
+    """Learns the secrets of Hydra overrides or of a command line; each is known as a whole, too."""
+    _known.add(secrets.find_in_arguments(arguments))
+    for raw, redacted in zip(arguments, redact_overrides(arguments), strict=True):
+        _, defaults = secrets.secret_interpolations(raw)
+        _known.add(defaults)
+        if raw != redacted and len(raw) >= MIN_SECRET_LENGTH:
+            _known.replacements[raw] = redacted
+    _known.__dict__.pop("_pattern", None)
+
+
+def redact_yaml_text(text: str) -> str:
+    """Returns YAML, as Hydra prints it among other lines, without what lies under secret keys."""
+    kept: list[str] = []
+    below: int | None = None
+    for line in text.splitlines(keepends=True):
+        content = line.strip()
+        depth = len(line) - len(line.lstrip())
+        if below is not None and (not content or depth > below or (depth == below and content.startswith("- "))):
+            continue  # the value goes on
+        below = None
+        match = secrets.YAML_LINE.match(line)
+        if match and (match[2].isspace() or not is_harmless(match[2].strip().strip("'\""))):
+            line, below = f"{match[1]} {REDACTED}\n", depth
+        kept.append(line)
+    return "".join(kept)
+
+
+def redact(value: Any, *, refers: bool = False) -> Any:
     """Returns a copy of nested dicts, lists and tuples without secrets.
 
-    Whatever lies under a secret key becomes "[redacted]", all of it. What cannot be a secret stays: None, a bool
-    and an empty string. A dotted key (`engine.extra_args.api_key`) is secret if any of its parts is.
+    Whatever lies under a secret key becomes "[redacted]", all of it. What cannot be a secret stays: None, a bool, an
+    empty string, an interpolation. A dotted key (`engine.extra_args.api_key`) is secret if any of its parts is. Known
+    secrets are taken out of every other string, too.
 
     Args:
         value: what is to be archived.
-        secrets: known ones (see `secret_values`), taken out of every other string too.
+        refers: whether an environment variable's value becomes `${oc.env:NAME}`, with which a run can be repeated.
     """
     if isinstance(value, dict):
         return {
-            key: REDACTED if _is_secret(key) and not _is_harmless(item) else redact(item, secrets)
+            key: _redact_secret(item, refers=refers) if is_secret_key(key) else redact(item, refers=refers)
             for key, item in value.items()
         }
-    if isinstance(value, list):
-        return [redact(item, secrets) for item in value]
-    if isinstance(value, tuple):
-        return tuple(redact(item, secrets) for item in value)
-    return redact_text(value, secrets) if isinstance(value, str) else value
-
-
-def redact_text(text: str, secrets: Collection[str] = ()) -> str:
-    """Returns free text, such as an engine's message, without known secrets and without URLs' credentials."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, REDACTED)
-    return _redact_urls(text)
-
-
-def secret_values(value: Any) -> frozenset[str]:
-    """Returns the secrets of a configuration: what `redact` would take out, where it is long enough to look for."""
-    if isinstance(value, dict):
-        return frozenset().union(
-            *(_leaves(item) if _is_secret(key) else secret_values(item) for key, item in value.items())
-        )
     if isinstance(value, list | tuple):
-        return frozenset().union(*map(secret_values, value))
-    return frozenset()
+        return type(value)(redact(item, refers=refers) for item in value)
+    return redact_text(value, refers=refers) if isinstance(value, str) else value
+
+
+def _redact_secret(value: Any, *, refers: bool) -> Any:
+    if is_harmless(value):
+        return value
+    redacted = redact_text(value, refers=True) if refers and isinstance(value, str) else REDACTED
+    return redacted if is_harmless(redacted) else REDACTED
+
+
+def redact_text(text: str, *, refers: bool = False) -> str:
+    """Returns free text, such as an engine's message, without known secrets and without what looks like one."""
+
+    def refer(secret: str) -> str:
+        return f"${{oc.env:{_known.variables[secret]}}}" if secret in _known.variables else _known.replacements[secret]
+
+    return secrets.redact_patterns(_known.sub(text, refer if refers else None))
 
 
 def redact_overrides(arguments: Sequence[str]) -> list[str]:
@@ -143,104 +163,73 @@ def redact_overrides(arguments: Sequence[str]) -> list[str]:
     return result
 
 
-def redacted_yaml(composed: DictConfig) -> bytes:
-    """Returns Hydra's tree, interpolations as they are, as YAML that holds no secret."""
-    tree = OmegaConf.to_container(composed, resolve=False)
-    return OmegaConf.to_yaml(OmegaConf.create(_redact_hydra(tree))).encode()
-
-
-def redact_hydra_folder(folder: str | Path, multirun: str | Path | None = None) -> None:
-    """Redacts what Hydra saved about a run, in place, and leaves a file alone that holds no secret.
-
-    Args:
-        folder: the run directory or its `.hydra` folder; if there is none, nothing is done.
-        multirun: the sweep's multirun.yaml, if there is one.
-
-    Raises:
-        ArchiveError: a file cannot be read or written; it may then still hold a secret.
-    """
-    hydra = Path(folder)
-    hydra = hydra if hydra.name == HYDRA else hydra / HYDRA
-    paths = sorted(hydra.glob("*.yaml"))
-    if multirun is not None:
-        paths.append(Path(multirun))
-    for path in paths:
-        try:
-            # Interpolations and `???` stay as they are: this is what was asked for, not what came of it.
-            before = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-            after = _redact_hydra(before)
-            if after != before:
-                files.write_atomically(path, [OmegaConf.to_yaml(OmegaConf.create(after)).encode()])
-        # OmegaConf's and YAML's errors have no common base.
-        except Exception as error:
-            raise ArchiveError(f"{path}: cannot be redacted: {error}; delete it before passing the run on") from error
-
-
-def _is_secret(key: object) -> bool:
-    if not isinstance(key, str):
-        return False
-    parts = _PATH_SIGNS.split(key.lower().replace("-", "_"))
-    return any(part.strip("\"' ") in SECRET_KEYS for part in parts)
-
-
-def _leaves(value: Any) -> frozenset[str]:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        return frozenset().union(*map(_leaves, value))
-    return frozenset() if isinstance(value, bool) or len(str(value)) < MIN_SECRET_LENGTH else frozenset({str(value)})
-
-
-def _is_harmless(value: object) -> bool:
-    return value is None or isinstance(value, bool) or value == ""
-
-
-def _redact_urls(text: str) -> str:
-    return _URL_QUERY.sub(rf"\g<1>{REDACTED}", _URL_CREDENTIALS.sub(rf"\g<1>{REDACTED}@", text))
-
-
 def _redact_override(override: str) -> str:
     key, sign, value = override.partition("=")
-    if sign and value.lower() not in ("", "null", "none", "true", "false"):
-        if _is_secret(key.lstrip("+~-")) or _SECRET_INSIDE.search(value):
+    if sign and not is_harmless(value):
+        if is_secret_key(key.lstrip("+~-")) or not all(map(is_harmless, secrets.mentioned(value))):
             return f"{key}={REDACTED}"
-    elif not sign and _SECRET_INSIDE.match(override):
+    elif not sign and MENTION.match(override):
         # An HTTP header, "Authorization: Bearer xyz".
         return f"{override.partition(':')[0]}: {REDACTED}"
-    return _redact_urls(override)
+    return redact_text(override)
 
 
-def _redact_hydra(document: Any) -> Any:
-    """Returns a document of Hydra's redacted; an override occurs in it in lists, and again inside other strings."""
-    replacements = {
-        raw: redacted
-        for overrides in _override_lists(document, is_overrides=isinstance(document, list))
+def redacted_record(*arguments: Any, **options: Any) -> logging.LogRecord:
+    """Returns a record whose message holds no secret, for whatever handler the user chooses."""
+    record = logging.LogRecord(*arguments, **options)
+    try:
+        message = record.getMessage()
+    except (TypeError, ValueError, KeyError):  # the handler says so, where it does not end the program
+        return record
+    if (redacted := redact_text(message)) != message:
+        record.msg, record.args = redacted, ()
+    return record
+
+
+class RedactingFormatter(logging.Formatter):
+    """Takes the secrets out of what is logged, out of an exception's lines too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line or, with an exception, the lines of a record."""
+        return redact_text(super().format(record))
+
+
+def redact_log(path: Path) -> None:
+    """Redacts a text file that another program wrote, in place.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    before = path.read_text(encoding="utf-8", errors="surrogateescape")
+    after = "".join(redact_text(line) for line in before.splitlines(keepends=True))
+    if after != before:
+        files.write_atomically(path, [after.encode("utf-8", "surrogateescape")])
+
+
+def refuse_secret_folder(path: Path, overrides: Sequence[str], setting: str) -> None:
+    """Refuses a folder whose name would hold a secret, as one made of overrides does.
+
+    Args:
+        path: of the folder.
+        overrides: which it may be named after.
+        setting: of Hydra's that says what it is called.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    name = str(path)
+    # An absolute path may be like a variable's value by chance: a password that is also a user's name.
+    chance = _known.ambient if path.is_absolute() else set()
+    secret_keys = [
+        raw.partition("=")[0].lstrip("+~")
         for raw, redacted in zip(overrides, redact_overrides(overrides), strict=True)
         if raw != redacted
-    }
-    return redact(_replace(document, replacements))
+    ]
+    if any(form in name for form in _known.replacements.keys() - chance) or any(key in name for key in secret_keys):
+        raise ConfigError(
+            f"{setting}: would put a secret into the folder's name, {redact_text(name)}; choose another, or leave the "
+            "secret's key out by hydra.job.config.override_dirname.exclude_keys"
+        )
 
 
-def _override_lists(value: Any, is_overrides: bool) -> Iterator[list[str]]:
-    """Yields the lists below a key `overrides`; overrides.yaml is such a list itself."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _override_lists(item, is_overrides or key == "overrides")
-    elif isinstance(value, list) and is_overrides:
-        yield [item for item in value if isinstance(item, str)]
-
-
-def _replace(value: Any, replacements: dict[str, str], key: object = None) -> Any:
-    """Returns the value with each override replaced wherever it stands, as in folder names made of overrides."""
-    if isinstance(value, dict):
-        return {name: _replace(item, replacements, name) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_replace(item, replacements) for item in value]
-    if not isinstance(value, str):
-        return value
-    for raw, redacted in replacements.items():
-        value = value.replace(raw, redacted)
-    if key == "override_dirname" and replacements and REDACTED not in value:
-        # Written with other separators than the overrides themselves; which part is the secret cannot be told.
-        return REDACTED
-    return value
+begin()  # so that every process knows its environment's secrets from the first import on

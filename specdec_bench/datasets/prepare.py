@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -90,7 +91,7 @@ def dataset_config(name: str, overrides: Sequence[str]) -> DatasetConfig:
             raise ConfigError(f"{override}: {hint}")
         try:
             node = OmegaConf.merge(node, OmegaConf.from_dotlist([override.removeprefix("dataset.")]))
-        except OmegaConfBaseException as error:
+        except (OmegaConfBaseException, yaml.YAMLError) as error:
             raise ConfigError(f"{override}: {str(error).splitlines()[0]}") from None
     config = OmegaConf.to_object(node)
     assert isinstance(config, DatasetConfig)

@@ -1,6 +1,8 @@
 """The three plots of a run."""
 
 import io
+import textwrap
+import warnings
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -30,24 +32,11 @@ def write_plots(summary: Summary, samples: Samples, folder: Path, *, label: str)
     )
     paths = []
     for name, figure in figures.items():
-        figure.suptitle(plain(label), fontsize=11)
+        figure.suptitle(plain(label, width=75), fontsize=11)
         if stamp:
             figure.text(0.5, 0.5, stamp, fontsize=30, color="red", alpha=0.18, ha="center", va="center", rotation=20)
-        save(figure, folder / name)
-        paths.append(folder / name)
+        paths.append(save(figure, folder / name))
     return paths
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG.
-
-    Raises:
-        ArchiveError: it cannot be written.
-    """
-    FigureCanvasAgg(figure)
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=130)
-    files.write_atomically(path, [png.getvalue()])
 
 
 def _lengths(samples: Samples) -> dict[str, list[float]]:
@@ -70,7 +59,7 @@ def _by_position(pooled: dict[str, Any]) -> Figure:
     known = [(i, value) for i, value in zip(positions, conditional, strict=True) if value is not None]
     axes.plot(*zip(*known, strict=True), "o-", color=ORANGE, label="conditional: i accepted given i-1")
     axes.set(xlabel="draft position i", ylabel="share of verify steps", ylim=(0, 1.05), xticks=list(positions))
-    axes.legend(frameon=False, loc="upper right")
+    legend(axes)
     tidy(axes)
     return figure
 
@@ -93,7 +82,7 @@ def _by_category(acceptance: dict[str, Any], lengths: dict[str, list[float]]) ->
     axes.set_yticks(range(1, len(names) + 1), [f"{plain(name[:28])} ({len(lengths[name])})" for name in names])
     axes.set_xlabel("acceptance length (tokens per decode step); boxes over requests")
     axes.invert_yaxis()
-    axes.legend(frameon=False)
+    legend(axes)
     tidy(axes)
     return figure
 
@@ -112,10 +101,24 @@ def _times(steps_ms: np.ndarray, ttft_ms: np.ndarray) -> Figure:
             axes.axvline(at, color=ORANGE, linestyle=style, label=f"p{percentile} {at:.2f} ms")
         axes.plot([], [], " ", label=f"max {values.max():.2f} ms (not drawn above p99)")
         axes.set(xlabel=name, ylabel=unit)
-        axes.margins(y=0.3)  # the legend's room
-        axes.legend(frameon=True, edgecolor="none", framealpha=0.9, fontsize=8)
+        legend(axes)
         tidy(axes)
     return figure
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Writes the figure as a PNG and returns its path. A box stands for what the font lacks, without a word on it.
+
+    Raises:
+        ArchiveError: it cannot be written.
+    """
+    FigureCanvasAgg(figure)
+    png = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        figure.savefig(png, format="png", dpi=130)
+    files.write_atomically(path, [png.getvalue()])
+    return path
 
 
 def nothing(figure: Figure, axes: Any, text: str) -> Figure:
@@ -125,12 +128,31 @@ def nothing(figure: Figure, axes: Any, text: str) -> Figure:
     return figure
 
 
+def legend(axes: Any) -> None:
+    """Adds the legend above the axes, where it hides no data."""
+    longest = max(len(line) for label in axes.get_legend_handles_labels()[1] for line in label.splitlines())
+    axes.legend(
+        frameon=False,
+        fontsize=8,
+        ncols=max(min(3, 80 // (longest + 6)), 1),
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        borderaxespad=0.2,
+        columnspacing=1.0,
+    )
+
+
 def tidy(axes: Any) -> None:
     """Takes the frame off and a faint grid in."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="both", alpha=0.2)
 
 
-def plain(text: str) -> str:
-    """Keeps matplotlib from reading a dollar sign as mathematics, and from failing at what no font can show."""
-    return literal(text).replace("$", r"\$")
+def plain(text: str, *, width: int = 70) -> str:
+    """Returns the text as matplotlib shows it: no mathematics between dollar signs, nothing that no font can show.
+
+    Of what begins with an underscore it would make no entry in a legend, so a space stands before it. Lines are broken
+    at `width` characters.
+    """
+    lines = textwrap.wrap(literal(text), width) or [""]
+    return "\n".join(f" {line}" if line.startswith("_") else line for line in lines).replace("$", r"\$")

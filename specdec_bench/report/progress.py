@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from specdec_bench.report.console import console
 from specdec_bench.runner import messages
 
 LINE_EVERY_S = 30.0
@@ -56,7 +56,7 @@ class RunProgress:
     """Shows finished requests, tokens per second, the running acceptance length and, in a sweep, the cells done."""
 
     def __init__(self, *, disable: bool = False, cells: Cells | None = None) -> None:
-        console = Console(stderr=True)
+        screen = console(stderr=True)
         self._cells = cells
         self._prefix = "" if cells is None else f"{cells} · "
         self._progress = Progress(
@@ -65,16 +65,14 @@ class RunProgress:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[rates]}"),
-            console=console,
+            console=screen,
             transient=True,
-            disable=disable or not console.is_terminal,
+            disable=disable or not screen.is_terminal,
         )
         self._task = self._progress.add_task(f"{self._prefix}starting the engine", total=None, rates="")
         self._last: messages.Progress | None = None
         self._ended = threading.Event()
-        self._lines = (
-            None if disable or console.is_terminal else threading.Thread(target=self._print_lines, daemon=True)
-        )
+        self._lines = None if disable or screen.is_terminal else threading.Thread(target=self._print_lines, daemon=True)
 
     def __enter__(self) -> "RunProgress":
         """Starts drawing."""

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from pandas.api.types import is_object_dtype
+from pandas.api.types import is_object_dtype, is_string_dtype
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from specdec_bench.archive import codec, files
-from specdec_bench.report.plots import GREY, nothing, plain, save, tidy
+from specdec_bench.report.plots import GREY, legend, nothing, plain, save, tidy
 from specdec_bench.report.table import number, print_whole
-from specdec_bench.report.text import literal
+from specdec_bench.report.text import defused, literal
 from specdec_bench.sweep.labels import conditions, label, method_name, of_method
 from specdec_bench.sweep.results import SweepResult
 
@@ -31,8 +31,6 @@ PLOT = "sweep.png"
 COLOURS = ("#2f6db3", "#d9822b", "#3a8f5c", "#8e5bb5", "#b8403d", "#5f8f9e", "#b59a2c", "#c2669a")
 MARKERS = "os^Dv<>P"
 LINES = ("-", "--", ":", "-.")
-MAX_LINES_INSIDE = 8
-"""More lines than this have their legend below the axes, where it hides none of them."""
 
 
 def write_tables(result: SweepResult, folder: Path) -> None:
@@ -46,11 +44,17 @@ def write_tables(result: SweepResult, folder: Path) -> None:
             frame = pd.DataFrame(rows).convert_dtypes()
             for column in [key for key in frame if is_object_dtype(frame[key])]:  # `auto` in one cell, 3 in another
                 frame[column] = frame[column].map(str, na_action="ignore")
-            csv = frame.to_csv(index=False).encode("utf-8", "backslashreplace")
-            files.write_atomically(folder / f"{name}.csv", [csv])
+            files.write_atomically(folder / f"{name}.csv", [_defused(frame).to_csv(index=False).encode()])
             files.write_atomically(folder / f"{name}.parquet", [frame.to_parquet(index=False)])
     comparison = {"recommendations": result.recommendations, "cells": result.comparisons}
     files.write_atomically(folder / COMPARISON, [codec.encode_document(comparison)])
+
+
+def _defused(frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns the table as a spreadsheet may open it: its texts and headers are no formulas."""
+    texts = [key for key in frame if is_string_dtype(frame[key])]
+    inert = frame.assign(**{str(key): frame[key].map(defused, na_action="ignore") for key in texts})
+    return inert.rename(columns=defused)
 
 
 def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
@@ -177,8 +181,7 @@ def write_sweep_plots(result: SweepResult, folder: Path) -> list[Path]:
             rows, key=lambda row: (row["spec"], row["draft_length"] or 0, row["concurrency"], row["job"])
         ):
             methods[_line(row, result.told_apart)].append(row)
-        is_crowded = len(methods) > MAX_LINES_INSIDE
-        figure = Figure(figsize=(15, 4.4 + 0.1 * len(methods) * is_crowded), layout="constrained")
+        figure = Figure(figsize=(15, 4.4 + 0.1 * len(methods)), layout="constrained")
         speedups, users, lengths = figure.subplots(1, 3)
         specs = sorted({row["spec"] for row in rows}, key=lambda spec: (spec == "none", spec))
         draft_lengths = sorted({row["draft_length"] or 0 for row in rows})
@@ -193,17 +196,15 @@ def write_sweep_plots(result: SweepResult, folder: Path) -> list[Path]:
             for name, same in methods.items()
         }
         drafted = {name: same for name, same in methods.items() if same[0]["draft_length"] is not None}
-        _lines(figure, speedups, drafted, styles, "speedup_tpot", "speedup over plain decoding (TPOT)", is_crowded)
+        _lines(figure, speedups, drafted, styles, "speedup_tpot", "speedup over plain decoding (TPOT)")
         speedups.axhline(1, color=GREY, linewidth=1, linestyle="--")
-        _lines(figure, users, methods, styles, "output_tps_per_user", "output tokens/s per user", is_crowded)
+        _lines(figure, users, methods, styles, "output_tps_per_user", "output tokens/s per user")
         _by_draft_length(figure, lengths, rows, colours, result.told_apart)
         title = " · ".join(names)
         if any(row.get("synthetic") for row in rows):
             title += " · SYNTHETIC"
-        figure.suptitle(plain(title), fontsize=11)
-        path = folder / (PLOT if index == 0 else f"sweep-{index + 1}.png")
-        save(figure, path)
-        paths.append(path)
+        figure.suptitle(plain(title, width=160), fontsize=11)
+        paths.append(save(figure, folder / (PLOT if index == 0 else f"sweep-{index + 1}.png")))
     return paths
 
 
@@ -228,7 +229,6 @@ def _lines(
     styles: dict[str, dict[str, str]],
     name: str,
     title: str,
-    is_crowded: bool,
 ) -> None:
     drawn = False
     concurrencies = sorted({row["concurrency"] for rows in methods.values() for row in rows})
@@ -265,10 +265,7 @@ def _lines(
     axes.set_xticks(concurrencies, [str(value) for value in concurrencies])
     axes.minorticks_off()
     axes.set(xlabel="requests in flight", ylabel=title)
-    if is_crowded:
-        axes.legend(frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
-    else:
-        axes.legend(frameon=False, fontsize=8)
+    legend(axes)
     tidy(axes)
 
 
@@ -302,5 +299,5 @@ def _by_draft_length(
             axes.plot([k] * len(by_length[k]), by_length[k], "o", color=colour, markersize=4)
     axes.set_xticks(sorted({row["draft_length"] for same in methods.values() for row in same}))
     axes.set(xlabel="draft length K", ylabel="acceptance length (tokens per decode step)")
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    legend(axes)
     tidy(axes)

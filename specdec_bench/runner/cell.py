@@ -13,7 +13,7 @@ import yaml
 
 from specdec_bench import datasets
 from specdec_bench.archive import RunDirectory, provenance
-from specdec_bench.archive.redact import redact, redact_overrides, redact_text, secret_values
+from specdec_bench.archive.redact import known, redact, redact_overrides, redact_text
 from specdec_bench.checkpoints import chat
 from specdec_bench.checkpoints.checks import check_checkpoints
 from specdec_bench.checkpoints.prompter import first_request
@@ -119,7 +119,7 @@ def _interrupted(run: RunDirectory) -> RunInterrupted:
 
 
 def _run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None], stops: StopSignals) -> RunDirectory:
-    tree, secrets = redact(to_tree(cell.config)), secret_values(to_tree(cell.config))
+    tree = redact(to_tree(cell.config), refers=True)
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         run_id=provenance.new_run_id(),
@@ -156,7 +156,7 @@ def _run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None]
             environment=started.environment,
             environment_id=provenance.environment_id(started.environment),
             checkpoints=started.checkpoints,
-            engine=redact(msgspec.to_builtins(description), secrets)
+            engine=redact(msgspec.to_builtins(description))
             | {"start_s": started.engine_start_s, "reused": started.engine_reused},
             clock=started.clock,
             dataset=manifest.dataset | {"dropped": started.dropped},
@@ -179,7 +179,7 @@ def _run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None]
         manifest = msgspec.structs.replace(
             manifest,
             status=status,
-            error=error and redact_text(error, secrets),
+            error=error and redact_text(error),
             finished_utc=provenance.utc_now(),
             **changes,
         )
@@ -196,7 +196,11 @@ def _run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None]
             logger.error("%s", unwritten)  # beside the reason why the run ended, which goes to the user
 
     measured = RunCell(
-        config=cell.config, prompts=cell.prompts, run_dir=run.path, expected_checkpoints=cell.expected_checkpoints
+        config=cell.config,
+        prompts=cell.prompts,
+        run_dir=run.path,
+        secrets=known(),
+        expected_checkpoints=cell.expected_checkpoints,
     )
     try:
         done = process_for(engine_key(cell.config)).run(measured, run.log_path, on_started, on_progress, stops)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from specdec_bench.archive.fingerprint import checkpoint_fingerprint, prompts_fingerprint
-from specdec_bench.archive.redact import redact
+from specdec_bench.archive.redact import redact, redact_text
 from specdec_bench.config import identity
 from specdec_bench.config.checkpoints import checkpoint_roles, resolve
 from specdec_bench.config.compose import to_tree
@@ -46,4 +46,4 @@ def _content(path: str, revision: str | None) -> str:
     if Path(folder).is_dir():
         fingerprint: str = checkpoint_fingerprint(path, folder)["fingerprint"]
         return fingerprint
-    return f"hub:{path}@{revision}"
+    return f"hub:{redact_text(path)}@{revision}"

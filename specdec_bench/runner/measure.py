@@ -12,11 +12,11 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import msgspec
 
-from specdec_bench.archive.redact import redact_text, secret_values
+from specdec_bench.archive.redact import redact_text
 from specdec_bench.archive.writer import RequestWriter
 from specdec_bench.checkpoints.prompter import Prompter, first_requests
 from specdec_bench.config.identity import request_seed
@@ -97,7 +97,6 @@ class Measurement:
         self._engine = engine
         self._prompter = prompter
         self._writer = writer
-        self._secrets = secret_values(asdict(config))
         self._max_seq_len = engine.describe().max_seq_len
         self._sampling = request_sampling(config, prompter.stop_token_ids)
         if first_token_ids is None:
@@ -187,7 +186,7 @@ class Measurement:
             seed=request_seed(self._config.seed, prompt.prompt_id, turn, conversation.repeat),
             error=RequestError(
                 kind="encoding_error",
-                message=redact_text(f"prompt {prompt.prompt_id}, turn {turn + 1}: {reason}", self._secrets),
+                message=redact_text(f"prompt {prompt.prompt_id}, turn {turn + 1}: {reason}"),
             ),
         )
         self._writer.append(record)
@@ -224,7 +223,7 @@ class Measurement:
             received, cancellation = await receive(self._engine, request, self.live)
             error = received.error
             if error is not None:  # an engine may quote what it was started with
-                error = RequestError(kind=error.kind, message=redact_text(error.message, self._secrets))
+                error = RequestError(kind=error.kind, message=redact_text(error.message))
         record = RequestRecord(
             request_id=request.request_id,
             prompt_id=prompt.prompt_id,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from specdec_bench.archive.redact import Secrets
 from specdec_bench.config.schema import ExperimentConfig
 from specdec_bench.records import AcceptanceCounters, EngineDescription, Lateness, Prompt
 
@@ -15,6 +16,7 @@ class RunCell:
     config: ExperimentConfig
     prompts: list[Prompt]
     run_dir: Path
+    secrets: Secrets
     expected_checkpoints: dict[str, Any] | None = None
     """A replay's archived fingerprints by role; anything else is refused."""
 

@@ -10,14 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from io import FileIO
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from specdec_bench import errors
 from specdec_bench.archive import files
-from specdec_bench.archive.redact import redact_text, secret_values
+from specdec_bench.archive.redact import redact_text
 from specdec_bench.errors import EngineError, SpecDecBenchError
 from specdec_bench.runner.last_words import LastWords
 from specdec_bench.runner.messages import Done, Failed, Interrupt, Progress, RunCell, Shutdown, Started
@@ -55,7 +55,6 @@ class MeasuringProcess:
         theirs.close()
         self._connection = Connection(ours.detach())
         self._log: FileIO | None = None
-        self._secrets: frozenset[str] = frozenset()
         self._words = LastWords()
         self._log_thread = threading.Thread(target=self._read_log, daemon=True)
         self._log_thread.start()
@@ -84,7 +83,6 @@ class MeasuringProcess:
             KeyboardInterrupt: stopped before anything was measured, for the second time, or in vain.
         """
         self._log_to(log_path)
-        self._secrets = secret_values(asdict(cell.config))
         self._send(cell)
         watch = StallWatch(cell.config.engine.stall_timeout_s)
         reason: BaseException | None = None  # why the measurement was told to end
@@ -188,7 +186,7 @@ class MeasuringProcess:
         """Copies the child's output into the log of the cell that it runs, or ran last, without secrets."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            line = redact_text(line, self._secrets)
+            line = redact_text(line)
             self._words.add(line)
             log = self._log
             if log is not None:

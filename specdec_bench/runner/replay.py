@@ -4,11 +4,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
 
 from specdec_bench import datasets
 from specdec_bench.archive import RunDirectory
 from specdec_bench.archive.fingerprint import prompts_fingerprint
-from specdec_bench.archive.redact import REDACTED
+from specdec_bench.archive.hydra_files import learn_composed
+from specdec_bench.archive.secrets import REDACTED
 from specdec_bench.checkpoints.checks import check_checkpoints
 from specdec_bench.config.compose import archived_experiment
 from specdec_bench.config.identity import flat
@@ -31,15 +33,13 @@ def archived_cell(run: RunDirectory, command: list[str]) -> Cell:
     manifest = run.manifest()
     text = run.config()
     if REDACTED in text:
+        names = [key for key, value in flat(_tree(run, text)).items() if REDACTED in str(value)]
         raise ArchiveInputError(
-            f"{run.config_path}: holds a redacted secret; a replay would need it, which no archive keeps"
+            f"{run.config_path}: {', '.join(names)} was a secret, which a replay would need and no archive keeps; "
+            "a run that is given it as ${oc.env:NAME} can be replayed"
         )
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ArchiveInputError(f"{run.config_path}: not YAML: {' '.join(str(error).split())}; restore it") from None
-    if not isinstance(tree, dict):
-        raise ArchiveInputError(f"{run.config_path}: holds no experiment; restore the file")
+    tree = _tree(run, text)
+    learn_composed(OmegaConf.create(tree))
     config = archived_experiment(tree)
     check_support(config)
     check_checkpoints(config)
@@ -78,6 +78,21 @@ def _check_requests(run: RunDirectory) -> None:
         )
     if num_finished == 0:
         raise ArchiveInputError(f"{run.requests_path}: none of its requests finished; there is nothing to compare with")
+
+
+def _tree(run: RunDirectory, text: str) -> dict[str, Any]:
+    """Returns the experiment of config.yaml.
+
+    Raises:
+        ArchiveInputError: it holds none.
+    """
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ArchiveInputError(f"{run.config_path}: not YAML: {' '.join(str(error).split())}; restore it") from None
+    if not isinstance(tree, dict):
+        raise ArchiveInputError(f"{run.config_path}: holds no experiment; restore the file")
+    return tree
 
 
 def must_be_identical(manifest: Manifest) -> bool:

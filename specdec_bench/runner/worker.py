@@ -22,6 +22,7 @@ import msgspec
 from specdec_bench import signals
 from specdec_bench.archive import provenance
 from specdec_bench.archive.layout import RunDirectory
+from specdec_bench.archive.redact import adopt, redact_text
 from specdec_bench.archive.writer import RequestWriter
 from specdec_bench.engines import readback
 from specdec_bench.engines.base import Engine, create
@@ -90,6 +91,7 @@ class Worker:
 
     async def _run(self, cell: RunCell) -> None:
         config = cell.config
+        adopt(cell.secrets)
         prepared = preflight.prepare(config, cell.prompts)
         prompter = prepared.prompter
         checkpoints = preflight.fingerprints(config, prepared.facts, of_hub=False)
@@ -133,7 +135,9 @@ class Worker:
                     interrupted = True
         totals = engine.counters()
         with self._progress(measurement):  # the parent takes silence for a stall
-            run.write_responses((record, prompter.decode(record.output_token_ids)) for record in _replies(run))
+            run.write_responses(
+                (record, redact_text(prompter.decode(record.output_token_ids))) for record in _replies(run)
+            )
         live = measurement.live
         self._send(
             Done(

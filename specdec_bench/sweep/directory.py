@@ -11,7 +11,7 @@ from typing import Self
 from specdec_bench.archive import codec, files
 from specdec_bench.archive.layout import ATTEMPTS, MULTIRUN, RunDirectory
 from specdec_bench.archive.provenance import utc_now
-from specdec_bench.archive.redact import redact_overrides
+from specdec_bench.archive.redact import redact_overrides, redact_text
 from specdec_bench.archive.sweep_plan import (
     PLAN,
     FoundRuns,
@@ -250,7 +250,7 @@ def as_plan(
         overrides=tuple(redact_overrides(list(overrides))),
         hydra_overrides=tuple(redact_overrides(list(hydra_overrides))),
         working_dir=str(Path.cwd()),
-        baseline=baseline,
+        baseline=redact_text(baseline),
         cells=tuple(
             PlannedRun(
                 number=cell.number,

@@ -5,8 +5,7 @@
 
 import copy
 import os
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
@@ -16,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from specdec_bench.archive import layout
 from specdec_bench.archive.layout import RunDirectory
-from specdec_bench.archive.redact import redact, redact_text, secret_values
+from specdec_bench.archive.redact import refuse_secret_folder
 from specdec_bench.archive.sweep_plan import PLAN
 from specdec_bench.errors import ConfigError
 
@@ -262,16 +261,14 @@ def _check_length(path: Path, given: str) -> None:
 
 
 def _refuse_secrets(composed: DictConfig, key: str, text: str) -> None:
-    """Refuses a name that holds a secret of the experiment or of the environment."""
-    names = [str(name) for name in composed if name != "hydra"]
-    try:
-        tree = OmegaConf.to_container(OmegaConf.masked_copy(composed, names), resolve=True)
-    except OmegaConfBaseException:  # refused when the experiment is looked at
-        tree = {}
-    secrets: Collection[str] = secret_values(tree)
-    variables = dict.fromkeys(re.findall(r"oc\.env:\s*(\w+)", _unresolved(composed, key)), "a value")
-    if redact_text(text, secrets) != text or redact(variables) != variables:
-        raise ConfigError(f"{key}: would put a secret into the name of a folder; leave it out")
+    """Refuses a name that holds a secret of the experiment or of the environment.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    overrides = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
+    assert isinstance(overrides, list)
+    refuse_secret_folder(Path(text), overrides, key)
 
 
 def _lies_below(path: Path, folder: Path) -> bool:

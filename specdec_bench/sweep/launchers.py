@@ -6,6 +6,7 @@ a failed one, and the others are waited for.
 
 import contextlib
 import os
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from specdec_bench import signals
+from specdec_bench.archive.redact import redact_log
 from specdec_bench.errors import LauncherError, SpecDecBenchError
 
 OnReturns = Callable[[Sequence[JobReturn]], None]
@@ -29,6 +31,8 @@ POLL_S = 1.0
 """How often the state of submitted jobs is looked up."""
 NUM_ABSENCES = 5
 """How often in a row Slurm's queue must lack a job that has left no result before it counts as lost."""
+SUBMITIT = ".submitit"
+"""Hydra's name for submitit's folder below a sweep's."""
 CANCEL_TIMEOUT_S = 60.0
 """How long cancelled jobs may take to write how they ended."""
 
@@ -107,8 +111,9 @@ class _Ended(NamedTuple):
 def _waiting_for_submitit() -> Iterator[None]:
     """Within the block, submitit's jobs all end before the first is looked at; on Ctrl-C they are cancelled.
 
-    A second sweep must not meet them in the same folder. Their pickles hold the whole configuration, secrets
-    included: only their owner may read them, and they go when the jobs have ended.
+    A second sweep must not meet them in the same folder. Their pickles and their script hold the whole configuration,
+    secrets included: only their owner may enter the folder meanwhile, and when the jobs have ended, the pickles go, and
+    those that a sweep left which was killed.
     """
     from unittest import mock
 
@@ -119,18 +124,17 @@ def _waiting_for_submitit() -> Iterator[None]:
 
     def map_and_wait(executor: Any, *arguments: Any) -> list[_Ended]:
         folder = JobPaths.get_first_id_independent_folder(executor.folder)
-        before = set(folder.glob("*.pkl"))
+        folder.mkdir(parents=True, exist_ok=True)
+        is_own, mode, before = folder.name == SUBMITIT, stat.S_IMODE(folder.stat().st_mode), set(folder.glob("*.pkl"))
+        if is_own:  # another one may be shared by several sweeps
+            folder.chmod(0o700)
+        jobs: list[Any] = []
         try:
             jobs = map_array(executor, *arguments)
-        except BaseException:
-            for path in set(folder.glob("*.pkl")) - before:
-                path.unlink(missing_ok=True)
-            raise
-        try:
-            for job in jobs:
-                with contextlib.suppress(FileNotFoundError):
-                    job.paths.submitted_pickle.chmod(0o600)
             try:
+                for job in jobs:
+                    with contextlib.suppress(FileNotFoundError):
+                        job.paths.submitted_pickle.chmod(0o600)
                 _wait(jobs, float("inf"))
             except BaseException:
                 for job in jobs:
@@ -139,12 +143,23 @@ def _waiting_for_submitit() -> Iterator[None]:
                 raise
             return [_Ended(_result(job)) for job in jobs]
         finally:
-            for job in jobs:
-                for path in (job.paths.submitted_pickle, job.paths.result_pickle):
+            written = folder.rglob("*") if is_own else _written_for(jobs)
+            for path in {*written, *(set(folder.glob("*.pkl")) - before)}:
+                if path.suffix == ".pkl":
                     path.unlink(missing_ok=True)
+                elif path.suffix in (".sh", ".out", ".err") and not path.is_symlink():
+                    redact_log(path)
+            if is_own:
+                folder.chmod(mode)
 
     with mock.patch.object(submitit.AutoExecutor, "map_array", map_and_wait):
         yield
+
+
+def _written_for(jobs: Sequence[Any]) -> Iterator[Path]:
+    """Yields the files of submitit's that belong to these jobs, in a folder that others may use."""
+    for job in jobs:
+        yield from job.paths.folder.glob(f"{job.job_id.partition('_')[0]}_*")
 
 
 def _wait(jobs: Sequence[Any], deadline: float) -> None:

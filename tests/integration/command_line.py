@@ -52,9 +52,9 @@ class CommandLine:
     def experiment(self) -> list[str]:
         return ["engine=synthetic", "spec=ngram", "dataset=jsonl", f"dataset.path={self.prompts}"]
 
-    def measure(self, *overrides: str) -> Outcome:
+    def measure(self, *overrides: str, **environment: str) -> Outcome:
         """Runs the small experiment with these overrides."""
-        return self(*self.experiment, *overrides)
+        return self(*self.experiment, *overrides, **environment)
 
     def __call__(self, *arguments: str | Path, **environment: str) -> Outcome:
         return self.python(ROOT / "run.py", *arguments, **environment)

@@ -4,7 +4,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from specdec_bench.archive.redact import SECRET_KEYS, redact, redact_hydra_folder, redact_overrides
+from specdec_bench.archive.hydra_files import redact_yaml
+from specdec_bench.archive.redact import redact, redact_overrides
+from specdec_bench.archive.secrets import SECRET_KEYS
 from specdec_bench.errors import ArchiveError
 
 GONE = "[redacted]"
@@ -160,7 +162,8 @@ def test_hydras_files_hold_no_secret_and_all_else(tmp_path: Path) -> None:
     folder = hydra_folder(tmp_path, ["spec=ngram", SECRET_OVERRIDE, "model.api_key=xyz"], config)
     multirun = tmp_path / "multirun.yaml"
     multirun.write_bytes((folder / "hydra.yaml").read_bytes())
-    redact_hydra_folder(tmp_path, multirun)
+    for path in (*folder.iterdir(), multirun):
+        redact_yaml(path)
     for path in (*folder.iterdir(), multirun):
         assert "xyz" not in path.read_text()
     kept = f"+engine.extra_args={GONE}"
@@ -182,7 +185,7 @@ def test_hydras_files_hold_no_secret_and_all_else(tmp_path: Path) -> None:
 
 def test_a_folder_name_of_other_separators_goes_whole(tmp_path: Path) -> None:
     folder = hydra_folder(tmp_path, ["model.api_key=xyz"], {}, separator="-")
-    redact_hydra_folder(folder)
+    redact_yaml(folder / "hydra.yaml")
     assert OmegaConf.load(folder / "hydra.yaml").hydra.job.override_dirname == GONE
 
 
@@ -190,20 +193,16 @@ def test_files_without_a_secret_are_not_rewritten(tmp_path: Path) -> None:
     folder = hydra_folder(tmp_path, ["spec=ngram"], {"a": 1})
     (folder / "config.yaml").write_text("# by hand\nnum_speculative_tokens:   3\nstop: ['token: x']\n")
     before = {name: (folder / name).stat() for name in ("config.yaml", "overrides.yaml")}
-    redact_hydra_folder(folder)
+    for path in folder.iterdir():
+        redact_yaml(path)
     assert (folder / "config.yaml").read_text().startswith("# by hand")
     assert {name: (folder / name).stat().st_ino for name in before} == {
         name: stat.st_ino for name, stat in before.items()
     }
 
 
-def test_without_hydra_there_is_nothing_to_do(tmp_path: Path) -> None:
-    redact_hydra_folder(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     folder = hydra_folder(tmp_path, [], {})
     (folder / "config.yaml").write_text("a: [")
     with pytest.raises(ArchiveError, match=r"config\.yaml: cannot be redacted"):
-        redact_hydra_folder(folder)
+        redact_yaml(folder / "config.yaml")

@@ -1,0 +1,134 @@
+"""Hydra's own files, without secrets: what they hold is learnt, and they are written here in its place."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from specdec_bench.archive import files, secrets
+from specdec_bench.archive.layout import CONFIG
+from specdec_bench.archive.redact import known, learn, learn_arguments, redact, redact_overrides
+from specdec_bench.archive.secrets import REDACTED, is_secret_key
+from specdec_bench.errors import ArchiveError
+
+
+def learn_composed(composed: DictConfig | ListConfig) -> None:
+    """Learns the secrets of Hydra's tree: what is secret by its key, and what interpolates a secret variable."""
+    _learn_container(composed, is_secret=False)
+    if isinstance(composed, ListConfig):
+        return
+    for name in ("task", "hydra"):
+        if given := OmegaConf.select(composed, f"hydra.overrides.{name}"):
+            learn_arguments(OmegaConf.to_container(given, resolve=False))  # type: ignore[arg-type]
+
+
+def _learn_container(container: DictConfig | ListConfig, *, is_secret: bool) -> None:
+    for key in range(len(container)) if isinstance(container, ListConfig) else list(container):
+        try:
+            value = container[key]
+        except OmegaConfBaseException:  # it has no value, or one that only a job has
+            value = None
+        is_secret_here = is_secret or is_secret_key(key)
+        if OmegaConf.is_interpolation(container, key):
+            _learn_interpolation(OmegaConf.to_container(container, resolve=False)[key], value, is_secret_here)  # type: ignore[index]
+        elif isinstance(value, DictConfig | ListConfig):
+            _learn_container(value, is_secret=is_secret_here)
+        else:
+            learn({"secret": value} if is_secret_here else value)
+
+
+def _learn_interpolation(raw: str, value: Any, is_secret: bool) -> None:
+    """Learns an interpolation: its value is secret if its key is, or if it holds a variable that is named so."""
+    names, defaults = secrets.secret_interpolations(raw)
+    known().add(defaults)
+    if isinstance(value, DictConfig | ListConfig):
+        try:
+            value = OmegaConf.to_container(value, resolve=True)
+        except OmegaConfBaseException:
+            return
+    variables = [os.environ[name] for name in names if name in os.environ]
+    known().add(variables)
+    if is_secret and (name := secrets.referred_variable(raw)) and isinstance(value, str):
+        known().variables.setdefault(value, name)
+    for leaf in secrets.leaves(value):
+        if is_secret or (names and not any(variable in leaf for variable in variables)):
+            known().add([leaf])
+        else:
+            learn(leaf)
+
+
+def redacted_yaml(tree: DictConfig | ListConfig) -> bytes:
+    """Returns a tree of Hydra's, interpolations as they are, as YAML that holds no secret."""
+    before = OmegaConf.to_container(tree, resolve=False)
+    after = _redact_hydra(before)
+    return OmegaConf.to_yaml(tree if after == before else OmegaConf.create(after)).encode()
+
+
+def save_config(cfg: DictConfig | ListConfig, filename: str, output_dir: Path) -> None:
+    """Writes a file of `.hydra` in place of Hydra, which would put secrets on the disk.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if filename == CONFIG:  # the first of a job's
+        learn_composed(HydraConfig.instance().cfg)  # type: ignore[arg-type]
+        learn_composed(cfg)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    files.write_atomically(output_dir / filename, [redacted_yaml(cfg)])
+
+
+def redact_yaml(path: Path) -> None:
+    """Redacts a YAML file that a sweeper wrote, in place; leaves one alone that holds no secret.
+
+    Raises:
+        ArchiveError: it cannot be read or written, and may still hold a secret.
+    """
+    try:
+        # Interpolations and `???` stay as they are: this is what was asked for, not what came of it.
+        before = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        after = _redact_hydra(before)
+        if after != before:
+            files.write_atomically(path, [OmegaConf.to_yaml(OmegaConf.create(after)).encode()])
+    # OmegaConf's and YAML's errors have no common base.
+    except Exception as error:
+        raise ArchiveError(f"{path}: cannot be redacted: {error}; delete it before passing the run on") from error
+
+
+def _redact_hydra(document: Any) -> Any:
+    """Returns a document of Hydra's redacted; an override occurs in it in lists, and again inside other strings."""
+    replacements = {
+        raw: redacted
+        for overrides in _override_lists(document, is_overrides=isinstance(document, list))
+        for raw, redacted in zip(overrides, redact_overrides(overrides), strict=True)
+        if raw != redacted
+    }
+    return redact(_replace(document, replacements))
+
+
+def _override_lists(value: Any, is_overrides: bool) -> Iterator[list[str]]:
+    """Yields the lists below a key `overrides`; overrides.yaml is such a list itself."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _override_lists(item, is_overrides or key == "overrides")
+    elif isinstance(value, list) and is_overrides:
+        yield [item for item in value if isinstance(item, str)]
+
+
+def _replace(value: Any, replacements: dict[str, str], key: object = None) -> Any:
+    """Returns the value with each override replaced wherever it stands, as in folder names made of overrides."""
+    if isinstance(value, dict):
+        return {name: _replace(item, replacements, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_replace(item, replacements) for item in value]
+    if not isinstance(value, str):
+        return value
+    for raw, redacted in replacements.items():
+        value = value.replace(raw, redacted)
+    if key == "override_dirname" and replacements and REDACTED not in value:
+        # Written with other separators than the overrides themselves; which part is the secret cannot be told.
+        return REDACTED
+    return value

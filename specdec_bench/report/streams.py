@@ -1,0 +1,131 @@
+"""Everything that is printed goes through here: it is inert, holds no secret, and never ends the program.
+
+`guard_streams` puts a guard before stdout and stderr, so that this holds for what Hydra, argparse and loggers print
+as well. `console.console` returns what tables are printed on, `print_error` prints the one line of an error.
+"""
+
+import argparse
+import codecs
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, NoReturn, TextIO
+
+from specdec_bench.archive.redact import redact_text
+from specdec_bench.errors import ConfigError
+from specdec_bench.report.text import literal
+
+PLAIN = "specdec_bench.plain"
+"""Python's name for the way in which a stream spells what its encoding lacks."""
+_PLAIN_CHARACTERS = str.maketrans({"–": "-", "—": "-", "≥": ">=", "·": "|", "…": "...", "×": "x", "\u00a0": " "})
+
+
+def _spell_plainly(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end].translate(_PLAIN_CHARACTERS)
+    return text.encode("ascii", "backslashreplace").decode(), error.end
+
+
+codecs.register_error(PLAIN, _spell_plainly)
+
+
+class GuardedStream:
+    """A stream whose text is made inert and without secrets, and whose reader may go away.
+
+    What cannot be written is let go: a run that was measured has not failed because nobody reads its table.
+    """
+
+    def __init__(self, stream: TextIO, *, is_trusted: bool = False) -> None:
+        """Takes the stream, and whether its writer escapes text itself, so that colours and cursors pass."""
+        self._stream = stream
+        self._is_trusted = is_trusted
+
+    def __getattr__(self, name: str) -> Any:
+        """Returns whatever else a stream has: `encoding`, `isatty`, `fileno`."""
+        return getattr(self._stream, name)
+
+    def trusted(self) -> "GuardedStream":
+        """Returns the stream for one that escapes text itself."""
+        return GuardedStream(self._stream, is_trusted=True)
+
+    def write(self, text: str) -> int:
+        """Writes the text, if anyone reads it; returns its length."""
+        redacted = redact_text(text)
+        if not self._is_trusted:
+            redacted = literal(redacted, kept="\n\r\t")
+        encoding = self._stream.encoding or "utf-8"
+        with self._letting_go():
+            self._stream.write(redacted.encode(encoding, PLAIN).decode(encoding))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Writes the lines."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Flushes what was written, if anyone reads it."""
+        with self._letting_go():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _letting_go(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:  # ValueError: it was closed in this process
+            # What is still in its buffer goes there, or else the interpreter would fail at its end.
+            with contextlib.suppress(OSError, ValueError):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, self._stream.fileno())
+                os.close(null)
+                self._stream.flush()
+            if isinstance(error, OSError) and not isinstance(error, BrokenPipeError) and self._stream is not sys.stderr:
+                sys.stderr.write(f"warning: what was printed is not complete: {error.strerror}\n")
+
+
+@contextlib.contextmanager
+def guard_streams() -> Iterator[None]:
+    """Guards stdout and stderr within the block, and opens what the caller closed.
+
+    A closed descriptor would be given to the next file that is opened, and that file would get what is printed.
+    """
+    with contextlib.suppress(OSError):
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+            os.set_inheritable(descriptor, True)
+        os.close(descriptor)
+    before = sys.stdout, sys.stderr
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        guarded = GuardedStream(before[0] or nowhere), GuardedStream(before[1] or nowhere)
+        sys.stdout, sys.stderr = guarded
+        sys.excepthook = _print_traceback
+        try:
+            yield
+        finally:
+            for stream in guarded:
+                stream.flush()
+            sys.stdout, sys.stderr = before
+
+
+def print_error(message: str) -> None:
+    """Prints an error as the one line that users see."""
+    sys.stderr.write(f"error: {literal(' '.join(redact_text(message).split()))}\n")
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    if sys.stderr is not None:
+        GuardedStream(sys.stderr).write("".join(traceback.format_exception(kind, error, where)))
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """A parser that refuses in one line, as everything else does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuses the arguments.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(f"{self.prog}: {message}; --help shows what it takes")

@@ -39,6 +39,7 @@ from specdec_bench.config.schema.ranges import (
     FreeText,
     Range,
     check_bounds,
+    require,
 )
 from specdec_bench.config.schema.spec import (
     DFlashSpec,
@@ -91,6 +92,21 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, "")
+        if isinstance(self.engine, VLLMEngine):
+            _check_synthetic_acceptance(self.engine, self.spec)
+
+
+def _check_synthetic_acceptance(engine: VLLMEngine, spec: SpecConfig) -> None:
+    """Refuses synthetic acceptance without drafts, or beyond what K allows."""
+    length, rates = engine.synthetic_acceptance_length, engine.synthetic_acceptance_rates
+    if length is None and rates is None:
+        return
+    key = "engine.synthetic_acceptance_length" if rates is None else "engine.synthetic_acceptance_rates"
+    require(isinstance(spec, DraftingSpec), key, length or rates, "there are no drafts; choose another spec")
+    most = (draft_length(spec) or 0) + 1
+    require(length is None or length <= most, key, length, f"at most spec.draft_length + 1 = {most}")
+    fix = f"give one rate for each of spec.draft_length={most - 1} positions"
+    require(rates is None or len(rates) == most - 1, key, rates, fix)
 
 
 NO_BASELINE, AUTO = "none", "auto"

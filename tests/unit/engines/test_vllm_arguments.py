@@ -140,7 +140,7 @@ def test_synthetic_acceptance() -> None:
 @pytest.mark.parametrize(
     ("spec", "engine", "words"),
     [
-        (NoSpec(), {"synthetic_acceptance_length": 2.0}, "spec=none drafts nothing"),
+        (NoSpec(), {"synthetic_acceptance_length": 2.0}, "there are no drafts"),
         (NgramSpec(draft_length=3), {"synthetic_acceptance_length": 4.5}, "at most spec.draft_length + 1 = 4"),
         (NgramSpec(draft_length=3), {"synthetic_acceptance_rates": [0.5, 0.4]}, "spec.draft_length=3"),
     ],

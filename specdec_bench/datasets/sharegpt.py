@@ -25,22 +25,9 @@ from specdec_bench.unused import Unused
 HUMAN = frozenset({"human", "user", "prompter"})
 SYSTEM = frozenset({"system", "developer"})
 REPLY = frozenset({"gpt", "assistant", "chatgpt", "bing", "bard", "claude", "model", "bot", "ai"})
-TOOL = frozenset(
-    [
-        "tool",
-        "tools",
-        "tool_call",
-        "tool_calls",
-        "tool_response",
-        "tool_result",
-        "function",
-        "function_call",
-        "function_response",
-        "observation",
-        "ipython",
-        "environment",
-    ]
-)
+_CALL = ("tool", "tools", "tool_call", "tool_calls", "function", "function_call")
+_RESULT = ("tool_response", "tool_result", "function_response", "observation", "ipython", "environment")
+TOOL = frozenset({*_CALL, *_RESULT})
 LISTS = ("conversations", "messages", "conversation")
 _KNOWN = ("id", "category", "system", "tools", *LISTS)
 

@@ -28,8 +28,8 @@ import numpy as np
 from consumers import cumulative
 from scipy import stats
 
-from specdec_bench import prompting
 from specdec_bench.archive.writer import RequestWriter
+from specdec_bench.checkpoints import chat
 from specdec_bench.config.schema import (
     ClosedLoad,
     DemoDataset,
@@ -203,7 +203,7 @@ async def main() -> None:
             parser.error(f"--{name} takes one number, or {len(options.concurrency)}, one a concurrency: {values}")
         setattr(options, name, values if len(values) > 1 else values * len(options.concurrency))
     config = experiment(options, max(options.concurrency))
-    prompter = prompting.create(config)
+    prompter = chat.create(config)
     demo = [Prompt(prompt_id=p.prompt_id, category=p.category, turns=p.turns[:1]) for p in load_prompts(config).prompts]
     adapter = VLLMAdapter(config)
     await adapter.start()

@@ -19,8 +19,8 @@ import msgspec
 import numpy as np
 from scipy import stats
 
-from specdec_bench import prompting
 from specdec_bench.archive.writer import RequestWriter
+from specdec_bench.checkpoints import chat
 from specdec_bench.config import checkpoints
 from specdec_bench.config.schema import (
     ClosedLoad,
@@ -53,7 +53,7 @@ def experiment(options: argparse.Namespace) -> ExperimentConfig:
 class Bare:
     """The user's own loop over `generate`."""
 
-    def __init__(self, adapter: TransformersAdapter, prompter: prompting.Prompter, config: ExperimentConfig) -> None:
+    def __init__(self, adapter: TransformersAdapter, prompter: chat.Prompter, config: ExperimentConfig) -> None:
         import torch
         import transformers
 
@@ -109,7 +109,7 @@ async def main() -> None:
     selected = load_prompts(config).prompts
     prompts = [Prompt(prompt_id=p.prompt_id, category=p.category, turns=p.turns[:1]) for p in selected]
     checkpoints.check_checkpoints(config)
-    prompter = prompting.create(config)
+    prompter = chat.create(config)
     token_ids = [list(prompter.encode(prompt.system, prompt.turns, ())) for prompt in prompts]
     adapter = TransformersAdapter(config)
     await adapter.start()

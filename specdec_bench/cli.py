@@ -4,11 +4,10 @@
 compose and refuse an experiment is imported here; engines, numpy and plots come later.
 """
 
-import contextlib
 import functools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,26 +15,30 @@ import hydra
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Override
-from hydra.errors import ConfigCompositionException, HydraException
+from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from specdec_bench import flags
+from specdec_bench import composing, flags
 from specdec_bench.archive import files
 from specdec_bench.archive.layout import MULTIRUN, RunDirectory
-from specdec_bench.archive.redact import REDACTED, redact_hydra_folder, redacted_yaml
-from specdec_bench.config import compose
+from specdec_bench.archive.redact import redact_hydra_folder, redacted_yaml
+from specdec_bench.composing import CONFIG, MULTIRUN_MODE, OUTPUTS
+from specdec_bench.config import compose, own_files
 from specdec_bench.config.compose import CONF
 from specdec_bench.config.schema import NO_BASELINE, Order
 from specdec_bench.errors import ConfigError, RunInterrupted, SpecDecBenchError
-from specdec_bench.explain import explain, first_line, is_hydras_own
-from specdec_bench.job import Job, JobFailed, cell_of, print_error, remove_unused
-from specdec_bench.sweep import directory, jobs
+from specdec_bench.explain import explain, is_hydras_own
+from specdec_bench.job import Job, JobFailed, cell_of, print_error
+from specdec_bench.sweep import directory, jobs, landing, latest
+from specdec_bench.sweep.claims import claim
+from specdec_bench.sweep.grid import check_plugins
 from specdec_bench.sweep.launchers import JobLost, patiently
 from specdec_bench.sweep.objective import FIGURES, check_objective
 from specdec_bench.sweep.plan import PlannedCell, Planner, without_hydra
+from specdec_bench.sweep.settings import check_settings
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -43,7 +46,6 @@ if TYPE_CHECKING:
 
     from specdec_bench.runner.cell import Cell
 
-CONFIG = "config"
 
 FAILED = 1
 BAD_INPUT = 2
@@ -70,11 +72,12 @@ def main(arguments: list[str] | None = None) -> None:
     except SpecDecBenchError as error:
         _exit(error.exit_status, str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        _exit(BAD_INPUT, explain(error))
-    except ValueError as error:
+        _exit(BAD_INPUT, explain(error, arguments))
+    except (ValueError, RecursionError) as error:
         if not is_hydras_own(error):
             raise
-        _exit(BAD_INPUT, first_line(error))
+        is_nested = isinstance(error, RecursionError)
+        _exit(BAD_INPUT, "brackets or references are nested too deeply" if is_nested else explain(error, arguments))
     except OSError as error:
         _exit(FAILED, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:
@@ -88,6 +91,7 @@ def _compose_and_run(arguments: list[str]) -> None:
     the run directory before the experiment can be refused. So it serves only the flags that run nothing.
     """
     compose.register_schemas()
+    own_files.register()
     sys.argv = [sys.argv[0], *arguments]
     # Hydra then raises its errors instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -100,11 +104,12 @@ def _compose_and_run(arguments: list[str]) -> None:
         app = GlobalHydra.instance().hydra
         assert app is not None
         if asked.is_sweep:
-            overrides = [*overrides, "hydra.mode=MULTIRUN"]
+            overrides = [*overrides, MULTIRUN_MODE]
         if asked.resume is not None:
-            overrides = _resumed(overrides, asked.resume)
-        composed = _composed(app, overrides)
+            overrides = composing.resumed(overrides, asked.resume)
+        composed = composing.compose_all(app, overrides)
         app.compose_config = lambda **_: composed  # type: ignore[method-assign]
+        check_settings(composed, is_sweep=composed.hydra.mode == RunMode.MULTIRUN)
         check_objective(composed.objective)
         if composed.hydra.mode == RunMode.MULTIRUN:
             _run_sweep(app, composed, overrides, is_resumed=asked.resume is not None, is_dry_run=asked.is_dry_run)
@@ -115,38 +120,9 @@ def _compose_and_run(arguments: list[str]) -> None:
             _run_single(app, composed, overrides, is_dry_run=asked.is_dry_run)
 
 
-def _composed(app: "Hydra", overrides: list[str]) -> DictConfig:
-    """Returns the composed experiment or sweep, with Hydra's own settings."""
-    try:
-        return app.compose_config(CONFIG, overrides, RunMode.RUN)
-    except ConfigCompositionException as error:
-        if "--multirun" not in str(error):
-            raise
-        # Several values for one key: a sweep if -m was given, or if a chosen YAML sets hydra.mode.
-        composed = app.compose_config(CONFIG, overrides, RunMode.MULTIRUN)
-        if composed.hydra.mode != RunMode.MULTIRUN:
-            raise
-        return composed
-
-
-def _resumed(overrides: list[str], resume: str) -> list[str]:
-    """Returns the overrides of a sweep that is to go on: those given, or else those that it began with."""
-    folder = directory.find(resume, Path("outputs"))
-    if given := [override for override in overrides if override.startswith("hydra.sweep.dir=")]:
-        raise ConfigError(f"{given[0]}: resume={resume} goes on in {folder}; leave one of them out")
-    given = [override for override in overrides if override != "hydra.mode=MULTIRUN"]
-    if all(override.startswith(("hydra.", "hydra/")) for override in given):
-        plan = directory.SweepDirectory(folder).plan()
-        assert plan is not None
-        began_with = [*plan.overrides, *(plan.hydra_overrides if not given else ())]
-        if any(REDACTED in override for override in began_with):
-            raise ConfigError(f"resume={resume}: it began with a secret, which no archive keeps; give its overrides")
-        overrides = [*began_with, *overrides]
-    return [*overrides, f"hydra.sweep.dir={jobs.quoted(folder)}"]
-
-
 def _run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_resumed: bool, is_dry_run: bool) -> None:
     """Runs the cells of a grid, or those that another sweeper chooses."""
+    check_plugins(composed.hydra)
     swept = jobs.sweep_overrides(app.config_loader, composed)
     runs_here, is_grid = jobs.runs_here(composed), jobs.is_grid(composed)
 
@@ -159,39 +135,36 @@ def _run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_r
             returns_objective=not is_grid,
         )
 
-    given = jobs.hydra_overrides(composed.hydra)
     chosen, by_replicates = composed.hydra.runtime.choices, composed.order == Order.replicates
-    folder = Path(composed.hydra.sweep.dir)
-    if not runs_here:
-        jobs.make_absolute(composed)
-    with _removing_unused(folder):
-        if is_grid:
-            if by_replicates and not runs_here:
-                raise ConfigError(
-                    f"order={Order.replicates.name}: hydra/launcher={chosen['hydra/launcher']} runs cells in an order "
-                    "of its own; leave out one of them"
-                )
-            prepare = functools.partial(cell_of, command=sys.argv, prompts={})
-            planner = Planner(app.config_loader, composed, prepare)
-            cells = planner.plan(swept)
-            sized = job(planner.largest_concurrency)
-            _run_grid(app, composed, cells, sized, given, is_resumed=is_resumed, is_dry_run=is_dry_run)
-        elif is_resumed or is_dry_run or composed.baseline != NO_BASELINE or composed.control or by_replicates:
+    folder = landing.find_sweep_folder(composed)
+    jobs.check_plugins(app.config_loader, composed)
+    if is_grid:
+        if by_replicates and not runs_here:
             raise ConfigError(
-                f"hydra/sweeper={chosen['hydra/sweeper']}: chooses its cells as it goes; resume, {flags.DRY_RUN}, "
-                "baseline, control and order need Hydra's basic sweeper"
+                f"order={Order.replicates.name}: hydra/launcher={chosen['hydra/launcher']} runs cells in an order "
+                "of its own; leave out one of them"
             )
-        else:
-            check_objective(composed.objective, composed.hydra.sweeper.get("direction"))
-            _run_search(app, composed, job(_largest_concurrency(swept)), overrides)
+        prepare = functools.partial(cell_of, command=sys.argv, prompts={})
+        planner = Planner(app.config_loader, composed, prepare)
+        cells = planner.plan(swept)
+        sized = job(planner.largest_concurrency)
+        _run_grid(app, composed, folder, cells, sized, is_resumed=is_resumed, is_dry_run=is_dry_run)
+    elif is_resumed or is_dry_run or composed.baseline != NO_BASELINE or composed.control or by_replicates:
+        raise ConfigError(
+            f"hydra/sweeper={chosen['hydra/sweeper']}: chooses its cells as it goes; resume, {flags.DRY_RUN}, "
+            "baseline, control and order need Hydra's basic sweeper"
+        )
+    else:
+        check_objective(composed.objective, composed.hydra.sweeper.get("direction"))
+        _run_search(app, composed, folder, job(_largest_concurrency(swept)), overrides)
 
 
 def _run_grid(
     app: "Hydra",
     composed: DictConfig,
+    folder: Path,
     cells: list[PlannedCell],
     job: Job,
-    hydra_overrides: list[str],
     *,
     is_resumed: bool,
     is_dry_run: bool,
@@ -203,23 +176,31 @@ def _run_grid(
     """
     from specdec_bench import commands
 
-    sweep = directory.SweepDirectory(Path(composed.hydra.sweep.dir))
+    sweep = directory.SweepDirectory(folder)
     archived = commands.archived_baselines(str(composed.baseline), cells)
+    folders = {} if is_resumed else landing.find_cell_folders([(cell.number, cell.composed) for cell in cells], folder)
+    is_new = landing.is_named_by_clock(composed, landing.SWEEP_DIR)
+    done = set() if is_new else _done(sweep, cells, folders)
     if is_dry_run:
-        commands.show_plan(cells, _done(sweep, cells, is_resumed), composed.order, shares_engines=job.runs_here)
+        commands.show_plan(cells, done, composed.order, shares_engines=job.runs_here)
         return
-    with sweep:  # what is done is looked up by the one that holds the folder
-        done = _done(sweep, cells, is_resumed)
+    asked, hydra_overrides = jobs.task_overrides(composed.hydra), jobs.hydra_overrides(composed.hydra)
+    # Jobs elsewhere need a name that is the same in every process, whatever folder it works in.
+    folder = folder if job.runs_here else folder.absolute()
+    with claim(folder, landing.SWEEP_DIR, is_new=is_new) as claimed, directory.SweepDirectory(claimed) as sweep:
+        landing.settle_sweep(composed, claimed)
+        done = _done(sweep, cells, folders)  # once more, by the one that holds the folder
         if sweep.plan() is None:
-            given = jobs.task_overrides(composed.hydra)
-            sweep.write_plan(directory.as_plan(cells, sweep.path, given, hydra_overrides, str(composed.baseline)))
+            sweep.write_plan(directory.as_plan(cells, asked, hydra_overrides, str(composed.baseline)))
+        latest.record(sweep.path, OUTPUTS)
         # Not Hydra's own way, which would put secrets on the disk for a job to take out again.
         files.write_atomically(sweep.path / MULTIRUN, [redacted_yaml(composed)])
         to_run = [planned for planned in cells if planned.number not in done]
         results: list[JobReturn] = []
         try:
             for planned in to_run:
-                sweep.set_aside(planned)
+                if moved := sweep.set_aside(planned):
+                    commands.show_line(moved)
             with patiently(lambda _: None):
                 for planned, result in jobs.launch(to_run, app.config_loader, composed, _run_planned, job):
                     results.append(result)
@@ -235,7 +216,7 @@ def _run_grid(
     _raise_first_failure(results)
 
 
-def _run_search(app: "Hydra", composed: DictConfig, job: Job, overrides: list[str]) -> None:
+def _run_search(app: "Hydra", composed: DictConfig, folder: Path, job: Job, overrides: list[str]) -> None:
     """Has another sweeper choose and run cells, and shows what came out of all of them.
 
     Raises:
@@ -243,7 +224,8 @@ def _run_search(app: "Hydra", composed: DictConfig, job: Job, overrides: list[st
     """
     from specdec_bench import commands
 
-    sweep = directory.SweepDirectory(Path(composed.hydra.sweep.dir))
+    check_landing = landing.SearchLanding(app.config_loader, composed, folder)
+    is_new = landing.is_named_by_clock(composed, landing.SWEEP_DIR)
     results: list[JobReturn] = []
 
     def note(returned: "Sequence[JobReturn]") -> None:
@@ -252,11 +234,13 @@ def _run_search(app: "Hydra", composed: DictConfig, job: Job, overrides: list[st
                 print_error(f"job {number}: {failure}")
         results.extend(returned)
 
-    with sweep:
-        if sweep.plan() is not None or sweep.runs():
+    folder = folder if job.runs_here else folder.absolute()
+    with claim(folder, landing.SWEEP_DIR, is_new=is_new) as claimed, directory.SweepDirectory(claimed) as sweep:
+        if sweep.is_sweep() or sweep.runs():
             raise ConfigError(f"hydra.sweep.dir={sweep.path}: already holds a sweep; choose another folder")
+        landing.settle_sweep(composed, claimed)
         try:
-            with patiently(note):
+            with patiently(note, check_landing):
                 app.multirun(CONFIG, job, overrides)
         except ValueError:  # Optuna knows no best of trials that all failed
             if any(_failure(result) is None for result in results):
@@ -281,17 +265,24 @@ def _raise_first_failure(results: "Sequence[JobReturn]") -> None:
         raise JobFailed(str(failure), FAILED) if isinstance(failure, JobLost) else failure
 
 
-def _done(sweep: directory.SweepDirectory, cells: list[PlannedCell], is_resumed: bool) -> set[int]:
-    """Returns the job numbers of the cells that need not run.
+def _done(sweep: directory.SweepDirectory, cells: list[PlannedCell], folders: dict[int, str]) -> set[int]:
+    """Settles where the cells land and returns the job numbers of those that need not run.
+
+    Args:
+        sweep: where they land.
+        cells: all of them.
+        folders: of a new sweep, by job number; empty for one that goes on, whose plan says so.
 
     Raises:
-        ConfigError: the folder holds a sweep that is not to be gone on with, or one of other cells.
+        ConfigError: the folder holds a sweep that was not asked to go on, one of other cells, or other things.
     """
     plan = sweep.plan()
-    if plan is not None:
-        if not is_resumed:
+    if plan is None or folders:
+        if plan is not None:
             raise ConfigError(f"hydra.sweep.dir={sweep.path}: already holds a sweep; pass resume={sweep.path}")
-        directory.check_same_cells(plan, cells, sweep.path)
+        directory.place_new(cells, folders, sweep)
+        return set()
+    directory.place(cells, plan, sweep)
     return {planned.number for planned in cells if sweep.is_finished(planned)}
 
 
@@ -313,10 +304,9 @@ def _run_planned(planned: PlannedCell) -> None:
 def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_dry_run: bool) -> None:
     """Runs one experiment, once all that can be checked beforehand is."""
     composed.hydra.mode = RunMode.RUN
+    folder = landing.find_run_folder(composed)
+    jobs.check_plugins(app.config_loader, composed)
     HydraConfig.instance().set_config(composed)
-    run_dir = Path(composed.hydra.run.dir)
-    if RunDirectory.is_run(run_dir):
-        raise ConfigError(f"hydra.run.dir={run_dir}: already holds a run; choose another folder")
     cell = cell_of(without_hydra(composed), jobs.task_overrides(composed.hydra), command=sys.argv)
     if is_dry_run:
         from specdec_bench import commands
@@ -331,7 +321,9 @@ def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_
             # Not raised, for Hydra would print its own words about it.
             _exit(error.exit_status, str(error))
 
-    with _removing_unused(run_dir):
+    is_new = landing.is_named_by_clock(composed, landing.RUN_DIR)
+    with claim(folder, landing.RUN_DIR, is_new=is_new) as claimed:
+        landing.settle_run(composed, claimed)
         app.run(CONFIG, run, overrides)
 
 
@@ -340,7 +332,11 @@ def _largest_concurrency(overrides: list[Override]) -> int:
     values: list[Any] = []
     for override in overrides:
         if override.key_or_group == "load.concurrency":
-            values += override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+            value = override.value()
+            if isinstance(value, RangeSweep) and isinstance(swept := value.range(), range):
+                values += [*swept[:1], *swept[-1:]]  # a search may choose from any number of them
+            else:
+                values += override.sweep_iterator() if override.is_sweep_override() else [value]
     return max((value for value in values if isinstance(value, int)), default=1)
 
 
@@ -352,17 +348,6 @@ def _run(cell: "Cell") -> None:
     run_dir = Path(hydra_config.runtime.output_dir)
     redact_hydra_folder(run_dir)
     run_and_show(cell, run_dir, draws=hydra_config.mode != RunMode.MULTIRUN)
-
-
-@contextlib.contextmanager
-def _removing_unused(folder: Path) -> Iterator[None]:
-    """Takes back the folder, and those above it that had to be made for it, where the block leaves nothing in them."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        yield
-    finally:
-        for path in made:
-            remove_unused(path)
 
 
 def _exit(status: int, message: str) -> NoReturn:

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 from specdec_bench.archive import RunDirectory, provenance
-from specdec_bench.archive.layout import ATTEMPTS, LOG, MANIFEST
+from specdec_bench.archive.layout import LOG
+from specdec_bench.archive.sweep_plan import find_runs
 from specdec_bench.config.schema import AUTO, NO_BASELINE, Order
 from specdec_bench.errors import ArchiveError, ConfigError, NotComparableError, SpecDecBenchError
 from specdec_bench.records import Manifest
@@ -26,7 +27,9 @@ from specdec_bench.runner import held_log
 from specdec_bench.runner import replay as replaying
 from specdec_bench.runner.cell import Cell, encoded_summary, mark_interrupted, run_cell, samples_of
 from specdec_bench.sweep.archived import check_archived
+from specdec_bench.sweep.claims import claim
 from specdec_bench.sweep.directory import SweepDirectory
+from specdec_bench.sweep.landing import check_unused
 from specdec_bench.sweep.objective import Direction, figure
 from specdec_bench.sweep.plan import PlannedCell, in_running_order, num_engine_starts
 from specdec_bench.unused import describe
@@ -87,15 +90,14 @@ def archived_baselines(baseline: str, cells: Sequence[PlannedCell]) -> list[RunD
 
 
 def _plain_runs(baseline: str) -> list[RunDirectory]:
-    """Returns the finished plain runs of an archived run or sweep.
+    """Returns the finished plain runs of an archived run or sweep, the oldest last.
 
     Raises:
         ConfigError: a folder is named that has none.
     """
     if baseline in (NO_BASELINE, AUTO):
         return []
-    found = [path.parent for path in sorted(Path(baseline).glob(f"**/{MANIFEST}")) if ATTEMPTS not in path.parts]
-    runs = [RunDirectory.open(path) for path in found]
+    runs = sorted(find_runs(Path(baseline)).runs.values(), key=lambda run: run.manifest().created_utc, reverse=True)
     plain = [
         run for run in runs if run.manifest().config["spec"]["name"] == "none" and run.manifest().status == "finished"
     ]
@@ -109,13 +111,15 @@ def show_sweep(sweep: SweepDirectory, archived: Sequence[RunDirectory]) -> None:
     from specdec_bench.report.sweep import print_sweep, write_sweep_plots, write_tables
     from specdec_bench.sweep.results import collect
 
-    runs = sweep.runs()
-    if not runs:
+    found = sweep.found()
+    for line in found.not_taken:
+        show_line(line)
+    if not found.runs:
         return
-    result = collect(runs, archived)
+    result = collect(list(found.runs.items()), archived)
     write_tables(result, sweep.path)
     write_sweep_plots(result, sweep.path)
-    _print_unused([run.manifest().dataset for _, run in runs])
+    _print_unused(run.manifest().dataset for run in found.runs.values())
     print_sweep(result, _console(), path=str(sweep.path))
 
 
@@ -126,6 +130,11 @@ def _print_unused(datasets: Iterable[dict[str, Any]]) -> None:
     )
     for name, line in dict.fromkeys(found):
         _console().print(Text(literal(f"dataset={name}: {line}"), style="bold red"), soft_wrap=True)
+
+
+def show_line(text: str) -> None:
+    """Prints a line on what became of a sweep's folder."""
+    _console().print(text, markup=False, soft_wrap=True)
 
 
 def close_abandoned(run_dirs: Sequence[Path]) -> None:
@@ -197,9 +206,11 @@ def replay(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     original = RunDirectory.open(options.run_dir)
     cell = replaying.archived_cell(original, sys.argv)
-    output = Path(options.output or _default_output())
-    with held_log.logging_to(output / LOG):
-        run = run_and_show(cell, output)
+    output, is_new = Path(options.output or _default_output()), options.output is None
+    if not is_new:
+        check_unused(output, "--output")
+    with claim(output, "--output", is_new=is_new) as claimed, held_log.logging_to(claimed / LOG):
+        run = run_and_show(cell, claimed)
     manifest = original.manifest()
     result = replaying.compare(original.requests(), run.requests())
     result["must_be_identical"] = replaying.must_be_identical(manifest)
@@ -317,10 +328,7 @@ def _console() -> Console:
 
 def _default_output() -> Path:
     now = datetime.datetime.now()
-    path = Path("outputs") / now.strftime("%Y-%m-%d") / now.strftime("%H-%M-%S")
-    if RunDirectory.is_run(path):
-        raise ArchiveError(f"{path}: already holds a run; pass --output DIR")
-    return path
+    return Path("outputs") / now.strftime("%Y-%m-%d") / now.strftime("%H-%M-%S")
 
 
 def _label(manifest: Manifest) -> str:

@@ -12,6 +12,7 @@ SpecDecBenchError
 └── RunInterrupted            the user stopped the run                           exit status 130
 """
 
+import contextlib
 from collections.abc import Sequence
 
 
@@ -68,8 +69,18 @@ class RunInterrupted(SpecDecBenchError):  # noqa: N818  (an interruption, as Key
 
 
 def gist(error: BaseException) -> str:
-    """Returns the first line of what an exception says."""
+    """Returns what an exception says in one line: its first, or of pydantic's, whose first only counts, the reasons."""
+    reasons = getattr(error, "errors", None)
+    if callable(reasons):
+        with contextlib.suppress(Exception):  # whatever else has an attribute of that name
+            told = [(".".join(map(str, reason["loc"])), " ".join(reason["msg"].split())) for reason in reasons()]
+            return "; ".join(f"{place}: {message}" if place else message for place, message in told)
     return (str(error).strip() or "no message").splitlines()[0]
+
+
+def named(error: BaseException) -> str:
+    """Returns an exception's kind and what it says, in one line: a KeyError says no more than the key."""
+    return f"{type(error).__name__}: {gist(error)}"
 
 
 def listed(ids: Sequence[str], most: int = 5) -> str:

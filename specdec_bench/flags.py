@@ -7,11 +7,13 @@ from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
+from specdec_bench.config.schema.ranges import MOST_CHARACTERS, shortened
 from specdec_bench.errors import ConfigError
-from specdec_bench.sweep import jobs
+from specdec_bench.sweep import landing
 
 DRY_RUN = "--dry-run"
 RESUME = "resume="
+SEARCH_PATH = "hydra.searchpath="
 NOT_TAKEN = {
     "config_path": "pass --config-dir=DIR for YAML of your own",
     "config_name": "choose experiment=NAME, from --config-dir=DIR if it is of your own",
@@ -41,6 +43,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     Raises:
         ConfigError: a flag is unknown, or would be ignored.
     """
+    _refuse_unreadable(arguments)
     resume = next((a.removeprefix(RESUME) for a in reversed(arguments) if a.startswith(RESUME)), None)
     parser = get_args_parser()
 
@@ -66,6 +69,21 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     )
 
 
+def _refuse_unreadable(arguments: Sequence[str]) -> None:
+    """Refuses what Hydra's parser takes minutes for (its time grows with the square), and what no archive can hold.
+
+    Raises:
+        ConfigError: an argument is too long, or not UTF-8.
+    """
+    for argument in arguments:
+        name = shortened(ascii(argument)[1:-1])
+        if len(argument) > MOST_CHARACTERS:
+            fix = f"an argument has at most {MOST_CHARACTERS:,}; put it into a YAML file, and pass --config-dir=DIR"
+            raise ConfigError(f"{name}: {fix}")
+        if any(0xD800 <= ord(character) <= 0xDFFF for character in argument):
+            raise ConfigError(f"{name}: is not UTF-8; give it in UTF-8")
+
+
 def _search_path(config_dir: str, overrides: Sequence[str]) -> str:
     """Returns --config-dir as an override, which goes with every job and with a sweep that is gone on with.
 
@@ -74,6 +92,6 @@ def _search_path(config_dir: str, overrides: Sequence[str]) -> str:
     """
     if not Path(config_dir).is_dir():
         raise ConfigError(f"--config-dir={config_dir}: no such folder")
-    if any(override.startswith("hydra.searchpath=") for override in overrides):
+    if any(override.startswith(SEARCH_PATH) for override in overrides):
         raise ConfigError(f"--config-dir={config_dir}: is an override of hydra.searchpath; leave out one of them")
-    return f"hydra.searchpath=[{jobs.quoted(f'file://{Path(config_dir).absolute()}')}]"
+    return f"{SEARCH_PATH}[{landing.quoted(f'file://{Path(config_dir).absolute()}')}]"

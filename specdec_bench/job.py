@@ -5,7 +5,6 @@ Other launchers run `Job` in processes of their own, where nothing but its pickl
 
 import contextlib
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,11 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from specdec_bench.archive.layout import HYDRA, LOG, MULTIRUN
+from specdec_bench.archive.layout import MULTIRUN
 from specdec_bench.archive.redact import redact_hydra_folder
 from specdec_bench.config import compose
 from specdec_bench.errors import RunInterrupted, SpecDecBenchError
+from specdec_bench.sweep.claims import remove_unused
 from specdec_bench.sweep.directory import SweepDirectory
 from specdec_bench.sweep.jobs import task_overrides
 from specdec_bench.sweep.objective import objective
@@ -139,6 +139,7 @@ def cell_of(
         with held_log.hold() as of_prompts:
             prompts[key] = load_prompts(config), of_prompts
     selection, of_prompts = prompts[key]
+    compose.limit_batch(config, composed, len(selection.prompts))
     return Cell(
         config=config,
         prompts=selection.prompts,
@@ -147,12 +148,6 @@ def cell_of(
         origin=selection.origin,
         held_log=[*of_cell, *of_prompts],
     )
-
-
-def remove_unused(folder: Path) -> None:
-    """Removes a folder that holds nothing but what Hydra wrote before the experiment was refused."""
-    if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {HYDRA, LOG, MULTIRUN}:
-        shutil.rmtree(folder)
 
 
 def print_error(message: str) -> None:

@@ -14,7 +14,8 @@ Phase = Literal["warmup", "measure"]
 RunStatus = Literal["started", "finished", "failed", "interrupted"]
 FinishReason = Literal["stop", "length"]
 AcceptanceSource = Literal["engine_request", "engine_total", "stream"]
-ErrorKind = Literal["engine_error", "context_overflow", "interrupted"]
+ErrorKind = Literal["engine_error", "context_overflow", "interrupted", "encoding_error"]
+"""The last is a turn that the chat template or the tokenizer does not take."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +104,8 @@ class Chunk(NamedTuple):
     """The engine's counts of this request, on the last chunk only."""
     num_steps: int | None = None
     """1: the chunk is exactly one engine step, even where `num_accepted` is unknown."""
+    made: "RequestMade | None" = None
+    """What the engine made of the request, on the last chunk only."""
 
 
 class StepBatch(NamedTuple):
@@ -120,6 +123,26 @@ class StepBatch(NamedTuple):
     """Set on the request's last batch only."""
     counters: AcceptanceCounters | None = None
     """The engine's counts of this request, on the last batch only."""
+    made: "RequestMade | None" = None
+    """What the engine made of the request, on the last batch only."""
+
+
+class RequestMade(NamedTuple):
+    """What an engine tells of a request beside its tokens. `None`: it does not tell."""
+
+    num_prompt_tokens: int | None = None
+    """Of the prompt as the engine had it."""
+    num_preemptions: int | None = None
+    """How often the request was put off, its KV cache dropped, for lack of room."""
+
+
+class Difference(Record, frozen=True, kw_only=True):
+    """A setting of which the engine made something else."""
+
+    name: str
+    """The project's, as in an override."""
+    asked: Any
+    got: Any
 
 
 class EngineDescription(Record, frozen=True, kw_only=True):
@@ -137,6 +160,8 @@ class EngineDescription(Record, frozen=True, kw_only=True):
     """The same request gives the same tokens in every run, whatever else is in flight."""
     synthetic: str | None = None
     """Why the figures are not those of a real model, if they are not."""
+    differences: tuple[Difference, ...] = ()
+    """Settings of which the engine made something else, once it had started."""
 
 
 class Step(Record, frozen=True, kw_only=True, gc=False):
@@ -172,7 +197,7 @@ class RequestRecord(Record, frozen=True, kw_only=True):
     phase: Phase
     scheduled_ns: int
     sent_ns: int | None
-    """`None`: never sent (it did not fit the model's context)."""
+    """`None`: never sent (it did not fit the model's context, or could not be encoded)."""
     prompt_token_ids: tuple[int, ...]
     output_token_ids: tuple[int, ...] = ()
     steps: tuple[Step, ...] = ()
@@ -182,6 +207,8 @@ class RequestRecord(Record, frozen=True, kw_only=True):
     acceptance_source: AcceptanceSource | None = None
     """`None` for plain decoding, where nothing is drafted."""
     finish_reason: FinishReason | None = None
+    num_preemptions: int | None = None
+    """How often the engine put the request off for lack of KV cache; step times hold the wait. `None`: not told."""
     seed: int = 0
     error: RequestError | None = None
 
@@ -221,13 +248,16 @@ class Manifest(Record, frozen=True, kw_only=True):
     environment: dict[str, Any] = {}
     """Hardware and installed versions, read by the process that measures."""
     checkpoints: dict[str, Any] = {}
-    """Fingerprints by role: target, draft, tokenizer."""
+    """By role (target, draft, tokenizer): the files' fingerprint, and `facts`, what the files say: each with the file
+    that says it. `end_token_ids` of the target are those at which requests ended; `vocabulary_differences` of a draft
+    the entries that only one of the two vocabularies has."""
     dataset: dict[str, Any] = {}
     """Name, sha256 of the selected prompts, counts by category; once the engine is up also `dropped`: the conversations
     that do not fit the model's context from the first, by id, with the tokens that they need. How the prompts
     came out of their source is in `num_rows` to `num_turns_cut` and `unused` (see `specdec_bench.datasets`)."""
     engine: dict[str, Any] = {}
-    """Arguments really passed, resolved configuration, max_seq_len, num_accelerators, start_s."""
+    """Arguments really passed, resolved configuration, `differences` between what was asked and what the engine made
+    of it, max_seq_len, num_accelerators, start_s."""
     clock: dict[str, Any] = {}
     """`monotonic_ns` and `utc` read together at the start of measuring."""
     engine_totals: AcceptanceCounters | None = None

@@ -2,14 +2,12 @@
 
 import logging
 import math
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
-from specdec_bench.archive.layout import ATTEMPTS, RunDirectory
+from specdec_bench.archive.sweep_plan import find_runs
 from specdec_bench.errors import ArchiveError
 from specdec_bench.metrics.acceptance import request_acceptance
 from specdec_bench.metrics.timing import request_times
@@ -51,6 +49,7 @@ COLUMNS: Final[dict[str, Any]] = {
     "num_proposed": "Int64",
     "num_accepted": "Int64",
     "finish_reason": _STRING,
+    "num_preemptions": "Int64",
     "error": _STRING,
     "prompt_token_ids": "object",
     "output_token_ids": "object",
@@ -79,8 +78,11 @@ def load(path: str | Path) -> pd.DataFrame:
       the request alone, counted by `acceptance_source`. From `stream` the first is an upper bound and the last
       three are undefined; from `engine_total`, and in a failed request, all of them are. Plain decoding
       verifies nothing, and its length is 1.
+    - `num_preemptions` is undefined where the engine does not tell.
     - `step_*` hold one entry a chunk as received, the prefill's first; None where the engine does not tell.
     - `attrs["torn_lines"]`: requests left out because their process was killed while it wrote them.
+    - `attrs["not_taken"]`: of a planned sweep only the runs of its cells are taken, one a cell, wherever below its
+      folder they lie; the others, in a line each.
 
     Raises:
         ArchiveError: nothing below the path is a run, or one of the runs cannot be read.
@@ -88,32 +90,23 @@ def load(path: str | Path) -> pd.DataFrame:
     root = Path(path)
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     torn_lines = 0
-    found = False
-    for folder in _run_folders(root):
-        found = True
-        run = RunDirectory.open(folder)
+    found = find_runs(root)
+    for run in found.runs.values():
         manifest = run.manifest()
-        of_run = _run_values(manifest, folder.relative_to(root).as_posix())
+        of_run = _run_values(manifest, run.path.relative_to(root).as_posix())
         for record in run.requests():
             for name, value in (of_run | _request_values(record)).items():
                 columns[name].append(value)
         torn_lines += run.torn_lines()
-    if not found:
+    if not found.runs:
         raise ArchiveError(f"{root}: no run directory in it or below it; give a folder that a run or a sweep wrote")
     frame = pd.DataFrame({name: pd.Series(columns[name], dtype=dtype) for name, dtype in COLUMNS.items()})
-    frame.attrs["torn_lines"] = torn_lines
+    frame.attrs["torn_lines"], frame.attrs["not_taken"] = torn_lines, found.not_taken
+    for line in found.not_taken:
+        logger.warning("%s", line)
     if torn_lines:
         logger.warning("%s: left out %d requests that were cut off by the end of their process", root, torn_lines)
     return frame
-
-
-def _run_folders(root: Path) -> Iterator[Path]:
-    """Yields the runs' folders in order of their names; below a run it does not look."""
-    for folder, subfolders, _ in os.walk(root):
-        if RunDirectory.is_run(folder):
-            yield Path(folder)
-            subfolders.clear()
-        subfolders[:] = sorted(name for name in subfolders if name != ATTEMPTS and not name.startswith("."))
 
 
 def _run_values(manifest: Manifest, run_dir: str) -> dict[str, Any]:
@@ -152,6 +145,7 @@ def _request_values(record: RequestRecord) -> dict[str, Any]:
         **_acceptance(record),
         "acceptance_source": record.acceptance_source,
         "finish_reason": record.finish_reason,
+        "num_preemptions": record.num_preemptions,
         "error": None if record.error is None else f"{record.error.kind}: {record.error.message}",
         "prompt_token_ids": list(record.prompt_token_ids),
         "output_token_ids": list(record.output_token_ids),

@@ -1,5 +1,6 @@
 """From Hydra's composed tree, or an archived config.yaml, to the typed experiment."""
 
+import functools
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from specdec_bench.config.schema import (
     CheckpointSpec,
     ClosedLoad,
     DraftCheckpoint,
+    Expected,
     ExperimentConfig,
     LLMAPIEngine,
     SGLangEngine,
@@ -30,6 +32,7 @@ CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "co
 """Inside an installed wheel, or beside the package in a checkout."""
 
 
+@functools.cache
 def register_schemas() -> None:
     """Makes every option's dataclass known to Hydra, where conf/'s files name them as /schema/GROUP/OPTION."""
     store = ConfigStore.instance()
@@ -57,6 +60,7 @@ def experiment(composed: DictConfig, largest_concurrency: int = 1) -> Experiment
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
     assert isinstance(config, ExperimentConfig)
     _refuse_added_fields(config)
+    _refuse_renamed_options(config)
     _check_expected(config)
     cell = ExperimentConfig(**{field.name: getattr(config, field.name) for field in fields(ExperimentConfig)})
     return _complete(cell, largest_concurrency)
@@ -90,6 +94,21 @@ def _refuse_added_fields(config: Any, prefix: str = "") -> None:
         for key, item in value.items() if isinstance(value, dict) else [(None, value)]:
             if is_dataclass(item):
                 _refuse_added_fields(item, f"{prefix}{name}." if key is None else f"{prefix}{name}.{key}.")
+
+
+def _refuse_renamed_options(config: ExperimentConfig) -> None:
+    """Refuses another `name` than the chosen option's, by which engines, datasets and methods are found.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    for group, options in OPTIONS.items():
+        option = getattr(config, group)
+        fixed = next((name for name, schema in options.items() if type(option) is schema), None)
+        if len(options) > 1 and fixed != option.name:
+            raise ConfigError(
+                f"{group}.name={option.name}: the chosen option is {fixed}; choose another by {group}=NAME"
+            )
 
 
 def archived_experiment(tree: dict[str, Any]) -> ExperimentConfig:
@@ -128,7 +147,11 @@ def _complete(config: ExperimentConfig, largest_concurrency: int) -> ExperimentC
     if isinstance(config.spec, CheckpointSpec) and not isinstance(config.engine, SyntheticEngine):
         draft = draft_checkpoint(config)
         if draft is not None:
-            config.spec.draft = DraftCheckpoint(path=_absolute(draft.path), revision=draft.revision)
+            config.spec.draft = DraftCheckpoint(
+                path=_absolute(draft.path),
+                revision=draft.revision,
+                allow_vocabulary_differences=draft.allow_vocabulary_differences,
+            )
     if isinstance(config.engine, LLMAPIEngine | SGLangEngine | VLLMEngine) and config.engine.max_num_seqs is None:
         assert isinstance(config.load, ClosedLoad)
         config.engine.max_num_seqs = max(config.load.concurrency, largest_concurrency)
@@ -140,14 +163,32 @@ def _complete(config: ExperimentConfig, largest_concurrency: int) -> ExperimentC
     return config
 
 
+def limit_batch(config: ExperimentConfig, composed: DictConfig, num_prompts: int) -> None:
+    """Sizes an engine whose batch is left to the load by no more requests than there are conversations.
+
+    A cell, its baseline and the others of its sweep on the same dataset have as many, so that they stay alike.
+
+    Args:
+        config: of `experiment`; changed in place.
+        composed: what it was made of.
+        num_prompts: of the dataset, once.
+    """
+    if "max_num_seqs" in composed.engine and composed.engine.max_num_seqs is None:
+        most = max(num_prompts * config.load.repeats, 1)
+        config.engine.max_num_seqs = min(config.engine.max_num_seqs, most)  # type: ignore[attr-defined]
+
+
 def _template_text(path: str) -> str:
     """Returns the template file's text, so that the archive holds all that a replay needs.
 
     Raises:
         ConfigError: it cannot be read, or holds what the archived YAML could not give back.
     """
+    file = Path(path).expanduser()
+    if file.exists() and not file.is_file():  # reading a pipe waits for ever
+        raise ConfigError(f"model.chat_template={path}: is no file; pass a file with a Jinja template")
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
         raise ConfigError(f"model.chat_template={path}: {reason}; pass a file with a Jinja template") from None
@@ -162,9 +203,15 @@ def _absolute(path: str) -> str:
     return str(folder.resolve()) if folder.is_dir() else path
 
 
+def groups() -> list[str]:
+    """Returns the groups of conf/ from which options are chosen, without Hydra's own."""
+    return sorted(entry.name for entry in CONF.iterdir() if entry.is_dir() and entry.name != "hydra")
+
+
 def known_fields(key: str) -> list[str] | None:
     """Returns the fields of the group that a dotted key lies in, over all of its options; None if there is no group."""
     group = key.split(".")[0]
-    if group not in OPTIONS:
+    schemas = {"expected": Expected} if group == "expected" else OPTIONS.get(group)
+    if schemas is None:
         return None
-    return sorted({name for schema in OPTIONS[group].values() for name in field_names(schema)} - {"name"})
+    return sorted({name for schema in schemas.values() for name in field_names(schema)} - {"name"})

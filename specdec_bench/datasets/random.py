@@ -1,7 +1,7 @@
 """Prompts of random token ids, of exact length. Acceptance on random text says little: use it for lengths and load.
 
 Only the lengths are drawn here. The ids are drawn uniformly where the model's tokenizer is, from its vocabulary
-without special and added tokens (`prompting.first_request`), and go to the engine as ids: nothing tokenizes them again.
+without special and added tokens (`prompter.first_request`), and go to the engine as ids: nothing tokenizes them again.
 """
 
 import math

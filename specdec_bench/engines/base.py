@@ -7,14 +7,21 @@ from typing import Any, Protocol
 
 from specdec_bench.config.schema import OPTIONS, ClosedLoad, ExperimentConfig
 from specdec_bench.errors import ConfigError
-from specdec_bench.records import AcceptanceCounters, Chunk, EngineDescription, GenerationRequest, StepBatch
+from specdec_bench.records import (
+    AcceptanceCounters,
+    Chunk,
+    EngineDescription,
+    GenerationRequest,
+    RequestSampling,
+    StepBatch,
+)
 
 
 class Engine(Protocol):
     """One live engine: a target with its draft. All methods are called on one event loop.
 
-    An adapter's module offers `create(config) -> Engine`, imports its engine's package inside `start()`,
-    and is otherwise free.
+    An adapter's module offers `create(config) -> Engine`, imports its engine's package inside `start()`
+    and `read_back()`, and is otherwise free.
     """
 
     async def start(self) -> None:
@@ -26,12 +33,23 @@ class Engine(Protocol):
             EngineError: anything else.
         """
 
+    def read_back(self, sampling: RequestSampling) -> Mapping[str, Any]:
+        """Returns what the engine's own object makes of a request's sampling, by the names of RequestSampling's fields.
+
+        A greedy choice has temperature 0, whatever the engine calls it. Loads nothing but the engine's package, so
+        that it can be asked before `start()`.
+
+        Raises:
+            ConfigError: the engine refuses a value.
+            EngineUnavailableError: the package is missing.
+        """
+
     def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk | StepBatch]:
         """Generates for one request. Yields chunks with at least one new token id each, in order.
 
         An adapter that notes every step and its time by itself may yield many of them as one StepBatch.
 
-        The last chunk alone carries `finish_reason` and, where the engine has them, `counters`. An adapter
+        The last chunk alone carries `finish_reason` and, where the engine has them, `counters` and `made`. An adapter
         whose engine tells the step sets `num_proposed` and `num_accepted` on each chunk (0 and 0 on the
         prefill's). Proposals after a proposed stop token, and beyond the remaining tokens - 1, are not
         counted where the engine lets us see them. Closing the iterator early cancels the request.
@@ -72,6 +90,13 @@ class EngineSupport:
     """Sampling settings that it cannot have (together), and why."""
     greedy: Mapping[str, str] = field(default_factory=dict)
     """Methods that run at temperature 0 only, and why."""
+    model_types: tuple[str, ...] | None = None
+    """Where it keeps the types of model that it knows beside transformers', as module:name; None: not known."""
+    stops_drafting: bool = False
+    """It goes on without the draft once a request has outgrown its positions; others go wrong there."""
+    long_draft_variable: str | None = None
+    """It gives the draft the target's context, whatever the requests need of it, and does not start where that exceeds
+    the draft's positions, unless this environment variable is set."""
 
 
 _LLM_API_SAMPLING = {
@@ -82,6 +107,7 @@ _LLM_API_SAMPLING = {
 ENGINES: Mapping[str, EngineSupport] = {
     "transformers": EngineSupport(
         package="transformers",
+        model_types=(),
         methods={
             "none": {},
             "ngram": {"draft_length": ANY, "ngram_min": (1,), "ngram_max": ANY},
@@ -95,6 +121,8 @@ ENGINES: Mapping[str, EngineSupport] = {
     ),
     "vllm": EngineSupport(
         package="vllm",
+        model_types=("vllm.transformers_utils.config:_CONFIG_REGISTRY",),
+        stops_drafting=True,
         methods={
             "none": {},
             "ngram": {"draft_length": ANY, "ngram_min": ANY, "ngram_max": ANY},
@@ -115,6 +143,8 @@ ENGINES: Mapping[str, EngineSupport] = {
     ),
     "sglang": EngineSupport(
         package="sglang",
+        model_types=("sglang.srt.utils.hf_transformers.common:_CONFIG_REGISTRY",),
+        long_draft_variable="SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN",
         methods={
             "none": {},
             "ngram": {"draft_length": ANY, "ngram_min": (1,), "ngram_max": ANY, "topk": ANY, "num_draft_tokens": ANY},
@@ -170,6 +200,8 @@ def check_support(config: ExperimentConfig) -> None:
     """
     engine, spec, load = config.engine.name, config.spec, config.load
     support = ENGINES[engine]
+    if support.package is None and config.engine.extra_args:
+        raise ConfigError(f"engine.extra_args.{next(iter(config.engine.extra_args))}: engine={engine} has no arguments")
     if spec.name not in support.methods:
         others = [name for name, other in ENGINES.items() if spec.name in other.methods]
         raise ConfigError(

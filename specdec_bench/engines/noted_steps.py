@@ -2,7 +2,7 @@
 
 import time
 
-from specdec_bench.records import AcceptanceCounters, FinishReason, StepBatch
+from specdec_bench.records import AcceptanceCounters, FinishReason, RequestMade, StepBatch
 
 READ_PERIOD_NS = 500_000_000
 """How often a request's steps are handed on, for the progress display."""
@@ -43,6 +43,7 @@ class NotedSteps:
         counts_requests: bool,
         finish_reason: FinishReason | None = None,
         counters: AcceptanceCounters | None = None,
+        made: RequestMade | None = None,
         proposed_per_step: int | None = None,
     ) -> StepBatch:
         """Returns what was noted since the last call.
@@ -57,6 +58,7 @@ class NotedSteps:
             counts_requests: the engine tells what each request accepted.
             finish_reason: set where the request is over.
             counters: the engine's, of the whole request, where it is over.
+            made: what else the engine tells of it, where it is over.
             proposed_per_step: drafts in every step after the prefill, where the engine always proposes that many.
         """
         is_first = self.num_steps == 0
@@ -74,4 +76,4 @@ class NotedSteps:
                 proposed[0] = accepted[0] = 0
         if counters is not None and counters.num_accepted is not None and sizes and self.num_steps > 1:
             accepted[-1] = sizes[-1] - 1 + counters.num_accepted + self.num_steps - self.num_tokens
-        return StepBatch(token_ids, sizes, times_ns, proposed, accepted, finish_reason, counters)
+        return StepBatch(token_ids, sizes, times_ns, proposed, accepted, finish_reason, counters, made)

@@ -6,8 +6,18 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from specdec_bench.engines.base import Engine
-from specdec_bench.errors import EngineDiedError, EngineError
-from specdec_bench.records import AcceptanceCounters, FinishReason, GenerationRequest, RequestError, Step, StepBatch
+from specdec_bench.engines.readback import fault
+from specdec_bench.errors import EngineDiedError, EngineError, named
+from specdec_bench.records import (
+    AcceptanceCounters,
+    Chunk,
+    FinishReason,
+    GenerationRequest,
+    RequestError,
+    RequestMade,
+    Step,
+    StepBatch,
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,7 +53,13 @@ class Received:
     """So far every chunk was said to be one engine step."""
     counters: AcceptanceCounters | None = None
     finish_reason: FinishReason | None = None
+    made: RequestMade = field(default_factory=RequestMade)
     error: RequestError | None = None
+
+    def end(self, last: Chunk | StepBatch) -> None:
+        """Takes what the last chunk alone carries."""
+        self.finish_reason, self.counters = last.finish_reason, last.counters
+        self.made = last.made or self.made
 
     def steps(self) -> tuple[Step, ...]:
         """Returns the chunks as records."""
@@ -80,7 +96,7 @@ async def receive(
                     accepted += chunk.num_accepted
                     live.output_tokens += len(chunk.token_ids)
                     if chunk.finish_reason is not None:
-                        received.finish_reason, received.counters = chunk.finish_reason, chunk.counters
+                        received.end(chunk)
                     continue
                 now = chunk.received_ns or clock()
                 size = len(chunk.token_ids)
@@ -95,12 +111,9 @@ async def receive(
                     if chunk.num_steps != 1:
                         received.steps_are_exact = False
                 if chunk.finish_reason is not None:
-                    received.finish_reason = chunk.finish_reason
-                    received.counters = chunk.counters
-        if received.finish_reason is None:
-            received.error = RequestError(
-                kind="engine_error", message="the engine's stream ended without a finish reason"
-            )
+                    received.end(chunk)
+        if (message := fault(request, token_ids, received.finish_reason, received.made.num_prompt_tokens)) is not None:
+            received.error = RequestError(kind="engine_error", message=message)
     except asyncio.CancelledError as cancellation:
         received.error = RequestError(kind="interrupted", message="the run was stopped")
         return received, cancellation
@@ -110,5 +123,5 @@ async def receive(
     except EngineError as error:
         received.error = RequestError(kind="engine_error", message=str(error))
     except Exception as error:  # noqa: BLE001  (whatever an engine raises fails that request, not the run)
-        received.error = RequestError(kind="engine_error", message=f"{type(error).__name__}: {error}")
+        received.error = RequestError(kind="engine_error", message=named(error))
     return received, None

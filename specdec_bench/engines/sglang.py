@@ -15,13 +15,23 @@ from typing import Any
 from specdec_bench.config.schema import ExperimentConfig, NoSpec, SGLangEngine, draft_length
 from specdec_bench.engines import sglang_arguments
 from specdec_bench.engines.noted_steps import NotedSteps
-from specdec_bench.errors import EngineDiedError, EngineError, EngineUnavailableError, SpecDecBenchError, gist
+from specdec_bench.engines.readback import differences
+from specdec_bench.errors import (
+    ConfigError,
+    EngineDiedError,
+    EngineError,
+    EngineUnavailableError,
+    SpecDecBenchError,
+    gist,
+    named,
+)
 from specdec_bench.records import (
     AcceptanceCounters,
     Chunk,
     EngineDescription,
     FinishReason,
     GenerationRequest,
+    RequestMade,
     RequestSampling,
     StepBatch,
 )
@@ -60,17 +70,10 @@ class SGLangAdapter:
             EngineUnavailableError: SGLang is missing, or the installed release lacks what was asked for.
             EngineError: it does not start.
         """
-        try:
-            import sglang
-            from sglang.srt.server_args import ServerArgs
-            from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
-        except ImportError as error:
-            raise EngineUnavailableError(
-                f"engine=sglang needs SGLang 0.5.11 or later ({error}); install specdec-bench[sglang]"
-            ) from None
+        sglang = _import()
         release = sglang.__version__
-        known = sglang_arguments.field_names(ServerArgs)
-        algorithms = [*getattr(SpeculativeAlgorithm, "__members__", ()), "NEXTN"]
+        known = sglang_arguments.field_names(sglang.srt.server_args.ServerArgs)
+        algorithms = [*getattr(sglang.srt.speculative.spec_info.SpeculativeAlgorithm, "__members__", ()), "NEXTN"]
         arguments = sglang_arguments.engine_arguments(self._config, known, algorithms)
         arguments |= sglang_arguments.extra_arguments(self._engine_config.extra_args, known, release)
         self._arguments = arguments
@@ -81,7 +84,7 @@ class SGLangAdapter:
         except SpecDecBenchError:
             raise
         except Exception as error:  # SGLang raises what it likes, and what its scheduler raised stands in the log
-            raise EngineError(f"SGLang {release} did not start: {type(error).__name__}: {gist(error)}") from error
+            raise EngineError(f"SGLang {release} did not start: {named(error)}") from error
         manager, loop = self._engine.tokenizer_manager, asyncio.get_running_loop()
         manager.auto_create_handle_loop()
         # After the line above, which sets handlers that end this process.
@@ -104,6 +107,31 @@ class SGLangAdapter:
         """Returns None: every request tells its own counts."""
         return None
 
+    def read_back(self, sampling: RequestSampling) -> Mapping[str, Any]:
+        """Returns what SGLang's SamplingParams make of it. It draws with a seed of its own, whatever the request's.
+
+        Raises:
+            ConfigError: SGLang refuses a value.
+            EngineUnavailableError: SGLang is missing.
+        """
+        parameters = _import().srt.sampling.sampling_params
+        try:
+            made = parameters.SamplingParams(**_sampling(sampling))
+            made.normalize(None)
+            made.verify(2**31)  # of the vocabulary, for a bias that is not asked for
+        except ValueError as error:
+            raise ConfigError(f"sampling: SGLang refuses it: {gist(error)}") from None
+        is_greedy = made.top_k == 1 and (sampling.temperature == 0 or sampling.top_k != 1)
+        return {
+            "max_new_tokens": made.max_new_tokens,
+            "min_new_tokens": sampling.min_new_tokens,  # not passed: refused where it is not 0
+            "temperature": 0.0 if is_greedy else made.temperature,
+            "top_p": made.top_p,
+            "top_k": 0 if made.top_k >= sglang_arguments.ALL_TOKENS else made.top_k,
+            "seed": f"{sglang_arguments.FIXED['random_seed']} for all requests",
+            "stop_token_ids": made.stop_token_ids or (),
+        }
+
     def describe(self) -> EngineDescription:
         """Returns the arguments that were passed and SGLang's resolved ones."""
         import sglang
@@ -118,6 +146,7 @@ class SGLangAdapter:
             num_accelerators=0 if resolved.get("device") == "cpu" else num_workers,
             reproducible=False,
             synthetic=None,
+            differences=differences(sglang_arguments.asked_and_resolved(self._arguments, resolved)),
         )
 
     async def stop(self) -> None:
@@ -156,17 +185,18 @@ class SGLangAdapter:
             )
             async with aclosing(outputs):
                 async for output in outputs:
-                    reason = _reason(output["meta_info"], request.sampling)
+                    reason = _reason(output["meta_info"])
                     is_over = reason is not None
+                    made = _made(output["meta_info"]) if is_over else None
                     if not steps.are_noted:
                         token_ids = output["output_ids"][num_read:]  # a copy: SGLang's list goes on growing
                         num_read += len(token_ids)
                         counters = self._counters(output["meta_info"], None) if is_over else None
-                        yield Chunk(token_ids, finish_reason=reason, counters=counters)
+                        yield Chunk(token_ids, finish_reason=reason, counters=counters, made=made)
                     elif is_over:
                         num_steps = steps.num_steps + len(steps.sizes)
                         counters = self._counters(output["meta_info"], max(num_steps - 1, 0))
-                        yield self._take(steps, reason, counters)
+                        yield self._take(steps, reason, counters, made)
                         num_tokens = len(output["output_ids"])
                         if steps.num_tokens != num_tokens:
                             raise EngineError(f"SGLang: {steps.num_tokens} tokens came in steps, {num_tokens} in all")
@@ -184,7 +214,7 @@ class SGLangAdapter:
         except EngineError as error:
             failure = error
         except (ValueError, RuntimeError) as error:
-            failure = EngineError(f"SGLang: {type(error).__name__}: {gist(error)}")
+            failure = EngineError(f"SGLang: {named(error)}")
         finally:
             self._readers.discard(reader)
             self._noted.pop(rid, None)
@@ -196,13 +226,18 @@ class SGLangAdapter:
             raise failure
 
     def _take(
-        self, steps: NotedSteps, reason: FinishReason | None = None, counters: AcceptanceCounters | None = None
+        self,
+        steps: NotedSteps,
+        reason: FinishReason | None = None,
+        counters: AcceptanceCounters | None = None,
+        made: RequestMade | None = None,
     ) -> StepBatch:
         return steps.take(
             is_plain=self._is_plain,
             counts_requests=not self._is_plain,
             finish_reason=reason,
             counters=counters,
+            made=made,
             proposed_per_step=self._proposed_per_step,
         )
 
@@ -224,6 +259,24 @@ class SGLangAdapter:
             num_decode_steps=num_decode_steps,
             histogram=None if histogram is None else tuple(histogram),
         )
+
+
+def _import() -> Any:
+    """Returns SGLang.
+
+    Raises:
+        EngineUnavailableError: it is missing, or too old.
+    """
+    try:
+        import sglang
+        import sglang.srt.sampling.sampling_params
+        import sglang.srt.server_args
+        import sglang.srt.speculative.spec_info
+    except ImportError as error:
+        raise EngineUnavailableError(
+            f"engine=sglang needs SGLang 0.5.11 or later ({error}); install specdec-bench[sglang]"
+        ) from None
+    return sglang
 
 
 def ignore_signal(*_: Any) -> None:
@@ -268,27 +321,22 @@ def _sampling(sampling: RequestSampling) -> dict[str, Any]:
     }
 
 
-def _reason(meta: Mapping[str, Any], sampling: RequestSampling) -> FinishReason | None:
+def _made(meta: Mapping[str, Any]) -> RequestMade:
+    """Returns what SGLang tells of a finished request."""
+    return RequestMade(num_prompt_tokens=meta.get("prompt_tokens"), num_preemptions=meta.get("num_retractions"))
+
+
+def _reason(meta: Mapping[str, Any]) -> FinishReason | None:
     """Returns why a request is over, None if it is not.
 
     Raises:
-        EngineError: SGLang gave it up, or stopped at a token that was not asked for.
+        EngineError: SGLang gave it up.
     """
     reason = meta.get("finish_reason")
     if reason is None:
         return None
-    kind, matched = reason.get("type"), reason.get("matched")
-    if kind == "length":
-        # SGLang lowers the limit of what does not fit its context or its KV cache, and says so only here.
-        if reason["length"] < sampling.max_new_tokens:
-            raise EngineError(
-                f"SGLang ended it after {reason['length']} of {sampling.max_new_tokens} tokens for lack of room"
-            )
+    if reason.get("type") == "length":
         return "length"
-    if kind != "stop":
-        raise EngineError(f"SGLang: {reason.get('message') or reason}")
-    if matched not in sampling.stop_token_ids:
-        raise EngineError(
-            f"SGLang stopped at token {matched}, which is none of sampling's stops {list(sampling.stop_token_ids)}"
-        )
-    return "stop"
+    if reason.get("type") == "stop":
+        return "stop"
+    raise EngineError(f"SGLang: {reason.get('message') or reason}")

@@ -60,6 +60,9 @@ SETTINGS: Mapping[str, str] = {
 }
 """Arguments of ServerArgs that a setting decides."""
 
+ALL_TOKENS = 1 << 30
+"""What SGLang calls no top_k."""
+
 FIXED: Mapping[str, Any] = {
     "skip_tokenizer_init": True,  # token ids go in and come out
     "stream_interval": 1,  # every engine step reaches this process
@@ -161,6 +164,20 @@ def extra_arguments(extra: Mapping[str, Any], known: Collection[str], release: s
     return checked(
         extra, known, settings=SETTINGS, fixed=FIXED, engine=f"SGLang {release}", reference="SGLang's ServerArgs"
     )
+
+
+def asked_and_resolved(arguments: Mapping[str, Any], resolved: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Returns the setting, the value that was asked for and the one that SGLang runs with, of every argument.
+
+    Args:
+        arguments: as they were passed.
+        resolved: of `resolved`.
+    """
+    return [
+        (SETTINGS.get(name, f"engine.extra_args.{name}"), asked, resolved[name])
+        for name, asked in arguments.items()
+        if name in resolved and (name, asked, resolved[name]) != ("speculative_algorithm", "NEXTN", "EAGLE")
+    ]
 
 
 def proposed_per_step(config: ExperimentConfig) -> int | None:

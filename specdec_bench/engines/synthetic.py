@@ -5,11 +5,21 @@ import os
 import random
 import signal
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import msgspec
 
 from specdec_bench.config.schema import ExperimentConfig, SyntheticEngine, draft_length
 from specdec_bench.errors import EngineError
-from specdec_bench.records import AcceptanceCounters, Chunk, EngineDescription, FinishReason, GenerationRequest
+from specdec_bench.records import (
+    AcceptanceCounters,
+    Chunk,
+    EngineDescription,
+    FinishReason,
+    GenerationRequest,
+    RequestSampling,
+)
 
 STAMP = "synthetic engine: no model was run"
 
@@ -45,6 +55,10 @@ class SyntheticAdapter:
     def counters(self) -> AcceptanceCounters | None:
         """Returns None: every step tells its own counts."""
         return None
+
+    def read_back(self, sampling: RequestSampling) -> Mapping[str, Any]:
+        """Returns it as it is."""
+        return msgspec.structs.asdict(sampling)
 
     def describe(self) -> EngineDescription:
         """Returns the configuration as it is used."""

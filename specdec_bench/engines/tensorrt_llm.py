@@ -17,13 +17,22 @@ on the PyTorch backend. Those figures stay null.
 import enum
 import importlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from specdec_bench.config.schema import ExperimentConfig, LLMAPIEngine, NoSpec, TensorRTLLMEngine
 from specdec_bench.engines import tensorrt_llm_arguments
+from specdec_bench.engines.readback import differences
 from specdec_bench.engines.tensorrt_llm_arguments import Release
-from specdec_bench.errors import EngineDiedError, EngineError, EngineUnavailableError, SpecDecBenchError, gist
+from specdec_bench.errors import (
+    ConfigError,
+    EngineDiedError,
+    EngineError,
+    EngineUnavailableError,
+    SpecDecBenchError,
+    gist,
+    named,
+)
 from specdec_bench.records import (
     AcceptanceCounters,
     Chunk,
@@ -56,6 +65,20 @@ class TensorRTLLMAdapter:
         self._release = ""
         self._arguments: dict[str, Any] = {}
 
+    def _import(self) -> tuple[Any, Any, Any]:
+        """Returns TensorRT-LLM, its class for this engine, and the class of that one's arguments.
+
+        Raises:
+            EngineUnavailableError: it is missing, or too old.
+        """
+        try:
+            return importlib.import_module("tensorrt_llm"), _found(self.LLM), _found(self.LLM_ARGS)
+        except (ImportError, AttributeError) as error:
+            raise EngineUnavailableError(
+                f"engine={self._engine_config.name} needs TensorRT-LLM 1.0 or later ({error}); run in NVIDIA's "
+                "container: PyPI has only a stub of it"
+            ) from None
+
     async def start(self) -> None:
         """Loads target and draft.
 
@@ -64,14 +87,7 @@ class TensorRTLLMAdapter:
             EngineUnavailableError: TensorRT-LLM is missing, or the installed release lacks what was asked for.
             EngineError: it does not start.
         """
-        try:
-            package = importlib.import_module("tensorrt_llm")
-            llm, llm_args = _found(self.LLM), _found(self.LLM_ARGS)
-        except (ImportError, AttributeError) as error:
-            raise EngineUnavailableError(
-                f"engine={self._engine_config.name} needs TensorRT-LLM 1.0 or later ({error}); run in NVIDIA's "
-                "container: PyPI has only a stub of it"
-            ) from None
+        package, llm, llm_args = self._import()
         self._release = package.__version__
         classes = _classes()
         release = Release(
@@ -95,9 +111,7 @@ class TensorRTLLMAdapter:
         except SpecDecBenchError:
             raise
         except Exception as error:  # TensorRT-LLM raises what it likes, and what its workers raised stands in the log
-            raise EngineError(
-                f"TensorRT-LLM {self._release} did not start: {type(error).__name__}: {gist(error)}"
-            ) from error
+            raise EngineError(f"TensorRT-LLM {self._release} did not start: {named(error)}") from error
 
     def _check_backend(self, decoding: Any) -> None:
         """Refuses a method that the release has for another backend.
@@ -122,16 +136,42 @@ class TensorRTLLMAdapter:
         """Returns None: every request tells its own counts."""
         return None
 
+    def read_back(self, sampling: RequestSampling) -> Mapping[str, Any]:
+        """Returns what TensorRT-LLM's SamplingParams make of it.
+
+        Raises:
+            ConfigError: TensorRT-LLM refuses a value.
+            EngineUnavailableError: TensorRT-LLM is missing.
+        """
+        self._import()
+        try:
+            made = _sampling(sampling)
+        except ValueError as error:
+            raise ConfigError(f"sampling: TensorRT-LLM refuses it: {gist(error)}") from None
+        is_greedy = sampling.temperature == 0 and made.top_k == 1
+        stops = () if made.ignore_eos else (made.end_id, *(made.stop_token_ids or ()))
+        return {
+            "max_new_tokens": made.max_tokens,
+            "min_new_tokens": made.min_tokens or 0,
+            "temperature": 0.0 if is_greedy else made.temperature,
+            "top_p": made.top_p,
+            "top_k": made.top_k or 0,
+            "seed": made.seed,
+            "stop_token_ids": stops,
+        }
+
     def describe(self) -> EngineDescription:
         """Returns the arguments that were passed and TensorRT-LLM's resolved ones."""
         resolved = self._engine.args
+        plain = _plain(resolved)
         return EngineDescription(
             arguments=self._arguments,
-            resolved={"tensorrt_llm": self._release, **_plain(resolved)},
+            resolved={"tensorrt_llm": self._release, **plain},
             max_seq_len=self._config.model.max_seq_len or resolved.max_seq_len,
             num_accelerators=self._num_accelerators(),
             reproducible=False,
             synthetic=None,
+            differences=differences(tensorrt_llm_arguments.asked_and_resolved(self._arguments, plain)),
         )
 
     def _num_accelerators(self) -> int:
@@ -157,7 +197,7 @@ class TensorRTLLMAdapter:
                 list(request.prompt_token_ids), sampling_params=_sampling(request.sampling), streaming=True
             )
         except Exception as error:  # whatever it does not take
-            raise EngineError(f"TensorRT-LLM: {type(error).__name__}: {gist(error)}") from error
+            raise EngineError(f"TensorRT-LLM: {named(error)}") from error
         is_over = False
         num_read = num_steps = 0  # tokens and engine steps that were yielded
         try:
@@ -178,7 +218,7 @@ class TensorRTLLMAdapter:
                     token_ids,
                     num_proposed=drafts,
                     num_accepted=drafts,
-                    finish_reason=_reason(completion, request.sampling) if is_over else None,
+                    finish_reason=_reason(completion) if is_over else None,
                     counters=self._counters(result, num_read) if is_over else None,
                     num_steps=1 if is_one_step else None,
                 )
@@ -189,7 +229,7 @@ class TensorRTLLMAdapter:
             raise EngineError(f"TensorRT-LLM: {gist(error)}") from error
         except Exception as error:  # what is not one request's shuts TensorRT-LLM down (its _handle_background_error)
             is_over = True
-            raise EngineDiedError(f"TensorRT-LLM died: {type(error).__name__}: {gist(error)}") from error
+            raise EngineDiedError(f"TensorRT-LLM died: {named(error)}") from error
         finally:
             if not is_over:  # the reader left early
                 result.abort()
@@ -247,24 +287,16 @@ def _sampling(sampling: RequestSampling) -> Any:
     )
 
 
-def _reason(completion: Any, sampling: RequestSampling) -> FinishReason:
+def _reason(completion: Any) -> FinishReason:
     """Returns why a request is over.
 
     Raises:
-        EngineError: TensorRT-LLM gave it up, or it does not end with a stop that was asked for.
+        EngineError: TensorRT-LLM gave it up.
     """
-    reason = completion.finish_reason
-    if reason == "length":
-        return "length"
-    if reason != "stop":
+    reason: FinishReason = completion.finish_reason
+    if reason not in ("length", "stop"):
         raise EngineError(f"TensorRT-LLM: the request ended as {reason!r}")
-    last = completion.token_ids[-1] if completion.token_ids else None
-    if last not in sampling.stop_token_ids:
-        raise EngineError(
-            f"TensorRT-LLM stopped after token {last}, which is none of sampling's stops "
-            f"{list(sampling.stop_token_ids)}"
-        )
-    return "stop"
+    return reason
 
 
 def _plain(arguments: Any) -> dict[str, Any]:

@@ -48,6 +48,15 @@ SETTINGS: Mapping[str, str] = {
 }
 """Arguments of LlmArgs that a setting decides."""
 
+SPEC_SETTINGS: Mapping[str, str] = {
+    "max_draft_len": "draft_length",
+    "num_nextn_predict_layers": "draft_length",
+    "max_matching_ngram_size": "ngram_max",
+    "speculative_model": "draft.path",
+    "speculative_model_dir": "draft.path",
+}
+"""Fields of a method's decoding config that a setting of `spec` decides, and which."""
+
 FIXED: Mapping[str, Any] = {
     "skip_tokenizer_init": True,  # token ids go in and come out
     "stream_interval": 1,  # a response for every engine step
@@ -246,6 +255,28 @@ def extra_arguments(extra: Mapping[str, Any], release: Release) -> dict[str, Any
         engine=f"TensorRT-LLM {release.version}",
         reference="TensorRT-LLM's LlmArgs",
     )
+
+
+def asked_and_resolved(arguments: Mapping[str, Any], resolved: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Returns the setting, the value that was asked for and the one that TensorRT-LLM runs with, of every argument.
+
+    Args:
+        arguments: of `engine_arguments` and `extra_arguments`.
+        resolved: TensorRT-LLM's arguments, its objects as dictionaries.
+    """
+    triples: list[tuple[str, Any, Any]] = []
+    for name, asked in arguments.items():
+        setting, got = SETTINGS.get(name, f"engine.extra_args.{name}"), resolved.get(name)
+        if isinstance(asked, Mapping) and isinstance(got, Mapping):
+            given = next(iter(asked.values())) if asked.keys() & set(CLASSES) else asked
+            triples += [
+                (f"{setting}.{SPEC_SETTINGS.get(key, key)}", value, got[key])
+                for key, value in given.items()
+                if key in got
+            ]
+        elif name in resolved:
+            triples.append((setting, asked, got))
+    return triples
 
 
 def built(arguments: Mapping[str, Any], make: Callable[[str, dict[str, Any]], Any]) -> dict[str, Any]:

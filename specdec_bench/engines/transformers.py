@@ -7,18 +7,36 @@ them over, and reach the event loop through a queue.
 import asyncio
 import contextlib
 import inspect
-import time
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from specdec_bench.config.checkpoints import check_vocabulary, draft_checkpoint, resolve
+from specdec_bench.checkpoints.checks import check_vocabulary
+from specdec_bench.checkpoints.facts import context_length
+from specdec_bench.config.checkpoints import draft_checkpoint, resolve
 from specdec_bench.config.schema import DraftModelSpec, ExperimentConfig, NgramSpec, TransformersEngine
-from specdec_bench.errors import ConfigError, EngineError, EngineUnavailableError
-from specdec_bench.records import AcceptanceCounters, Chunk, EngineDescription, FinishReason, GenerationRequest
+from specdec_bench.engines.extra_arguments import checked
+from specdec_bench.engines.readback import differences
+from specdec_bench.engines.transformers_steps import CancelledGenerationError, CountedCandidates, StepStream
+from specdec_bench.errors import ConfigError, EngineError, EngineUnavailableError, gist, named
+from specdec_bench.records import (
+    AcceptanceCounters,
+    Chunk,
+    EngineDescription,
+    GenerationRequest,
+    RequestSampling,
+)
 
-OWN_ARGUMENTS = ("dtype", "torch_dtype", "revision", "trust_remote_code", "attn_implementation", "device_map")
-"""Arguments of `from_pretrained` that other settings of the project decide."""
+SETTINGS: Mapping[str, str] = {
+    "pretrained_model_name_or_path": "model.path",
+    "dtype": "model.dtype",
+    "torch_dtype": "model.dtype",
+    "revision": "model.revision",
+    "trust_remote_code": "model.trust_remote_code",
+    "attn_implementation": "engine.attn_implementation",
+    "device_map": "engine.device",
+}
+"""Arguments of `from_pretrained` that a setting decides."""
 
 
 def create(config: ExperimentConfig) -> "TransformersAdapter":
@@ -50,13 +68,7 @@ class TransformersAdapter:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
 
     def _load(self) -> None:
-        try:
-            import torch
-            import transformers
-        except ImportError as error:
-            raise EngineUnavailableError(
-                f"engine=transformers needs torch and transformers ({error}); install specdec-bench[transformers]"
-            ) from None
+        torch, transformers = _import()
         if not hasattr(transformers.GenerationMixin, "_get_candidate_generator"):
             raise EngineUnavailableError(
                 f"engine=transformers cannot count acceptance in transformers {transformers.__version__}: "
@@ -83,7 +95,7 @@ class TransformersAdapter:
                 num_assistant_tokens_schedule="constant",
                 assistant_confidence_threshold=0.0,
             )
-        self._target._get_candidate_generator = _CountedCandidates.hook(self._target._get_candidate_generator)
+        self._target._get_candidate_generator = CountedCandidates.hook(self._target._get_candidate_generator)
 
     def _draft_length(self) -> int:
         assert isinstance(self._config.spec, DraftModelSpec | NgramSpec)
@@ -91,19 +103,17 @@ class TransformersAdapter:
 
     def _shared_arguments(self, transformers: Any) -> dict[str, Any]:
         """Returns what target and draft are both loaded with."""
-        extra, model = self._engine_config.extra_args, self._config.model
+        model = self._config.model
         known = set(inspect.signature(transformers.PreTrainedModel.from_pretrained).parameters) - {"args", "kwargs"}
         known |= {"subfolder", "variant", "quantization_config", "max_memory", "offload_folder", "key_mapping"}
-        for key in extra:
-            if key in OWN_ARGUMENTS:
-                raise ConfigError(
-                    f"engine.extra_args.{key}: the project sets this itself; use the setting of that name"
-                )
-            if key not in known:
-                raise ConfigError(
-                    f"engine.extra_args.{key}: transformers {transformers.__version__} has no such argument of "
-                    f"from_pretrained; it has {', '.join(sorted(known - set(OWN_ARGUMENTS)))}"
-                )
+        extra = checked(
+            self._engine_config.extra_args,
+            known | set(SETTINGS),
+            settings=SETTINGS,
+            fixed={"output_loading_info": True},
+            engine=f"transformers {transformers.__version__}",
+            reference="from_pretrained",
+        )
         return {
             "dtype": model.dtype,
             "trust_remote_code": model.trust_remote_code,
@@ -151,10 +161,31 @@ class TransformersAdapter:
         """Returns None: every step tells its own counts."""
         return None
 
+    def read_back(self, sampling: RequestSampling) -> Mapping[str, Any]:
+        """Returns what GenerationConfig makes of it; torch's generator, which is one a process, takes any seed.
+
+        Raises:
+            ConfigError: transformers refuses a value.
+            EngineUnavailableError: torch or transformers is missing.
+        """
+        _, transformers = _import()
+        try:
+            made = transformers.GenerationConfig(**_generation_options(sampling))
+        except ValueError as error:
+            raise ConfigError(f"sampling: transformers refuses it: {gist(error)}") from None
+        return {
+            "max_new_tokens": made.max_new_tokens,
+            "min_new_tokens": made.min_new_tokens or 0,
+            "temperature": made.temperature if made.do_sample else 0.0,
+            "top_p": made.top_p,
+            "top_k": made.top_k,
+            "seed": sampling.seed,
+            "stop_token_ids": made.eos_token_id or (),
+        }
+
     def describe(self) -> EngineDescription:
         """Returns what was loaded, and how."""
-        config = self._target.config.get_text_config()
-        limit = self._config.model.max_seq_len or getattr(config, "max_position_embeddings", None)
+        limit = self._config.model.max_seq_len or context_length(self._target.config.to_dict())
         return EngineDescription(
             arguments=self._arguments,
             resolved={
@@ -172,7 +203,20 @@ class TransformersAdapter:
             max_seq_len=limit,
             num_accelerators=1 if self._target.device.type == "cuda" else 0,
             reproducible=True,
+            differences=differences(self._asked_and_loaded()),
         )
+
+    def _asked_and_loaded(self) -> Iterator[tuple[str, Any, Any]]:
+        """Yields the setting, the value that was asked for and the one that the models have."""
+        for model in filter(None, (self._target, self._draft)):
+            yield "model.dtype", self._config.model.dtype, model.dtype
+            yield (
+                "engine.attn_implementation",
+                self._engine_config.attn_implementation,
+                model.config._attn_implementation,
+            )
+        if self._draft is not None:
+            yield "spec.draft_length", self._draft_length(), self._draft.generation_config.num_assistant_tokens
 
     async def stop(self) -> None:
         """Frees the models."""
@@ -185,7 +229,7 @@ class TransformersAdapter:
         Raises:
             EngineError: `generate` failed.
         """
-        steps = _StepStream(request, asyncio.get_running_loop())
+        steps = StepStream(request, asyncio.get_running_loop())
         generation = self._thread.submit(self._generate, request, steps)
         generation.add_done_callback(steps.end)
         try:
@@ -196,30 +240,18 @@ class TransformersAdapter:
             # The thread must be idle before the next request starts.
             await asyncio.gather(asyncio.wrap_future(generation), return_exceptions=True)
 
-    def _generate(self, request: GenerationRequest, steps: "_StepStream") -> None:
-        import torch
-        import transformers
-
-        sampling = request.sampling
-        device = self._target.device
-        stops = list(sampling.stop_token_ids)
-        options: dict[str, Any] = {
-            "max_new_tokens": sampling.max_new_tokens,
-            "min_new_tokens": sampling.min_new_tokens or None,
-            "eos_token_id": stops or None,
-            "pad_token_id": 0,  # never used with one request a batch; unset, generate warns
-            "do_sample": sampling.temperature > 0,
-            "use_cache": True,
-        }
+    def _generate(self, request: GenerationRequest, steps: StepStream) -> None:
+        torch, transformers = _import()
+        sampling, device = request.sampling, self._target.device
+        options = _generation_options(sampling)
         if sampling.temperature > 0:
-            options |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
             torch.manual_seed(sampling.seed)
         spec = self._config.spec
         if isinstance(spec, NgramSpec):
             options |= {"prompt_lookup_num_tokens": spec.draft_length, "max_matching_ngram_size": spec.ngram_max}
         input_ids = torch.tensor([request.prompt_token_ids], device=device)
         self._target._specdec_steps = steps  # where the candidate hook of this request reports
-        with contextlib.suppress(_CancelledError):
+        with contextlib.suppress(CancelledGenerationError):
             self._target.generate(
                 input_ids,
                 attention_mask=torch.ones_like(input_ids),
@@ -229,169 +261,41 @@ class TransformersAdapter:
             )
 
 
+def _import() -> tuple[Any, Any]:
+    """Returns torch and transformers.
+
+    Raises:
+        EngineUnavailableError: one is missing.
+    """
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        raise EngineUnavailableError(
+            f"engine=transformers needs torch and transformers ({error}); install specdec-bench[transformers]"
+        ) from None
+    return torch, transformers
+
+
+def _generation_options(sampling: RequestSampling) -> dict[str, Any]:
+    """Returns a request's arguments of GenerationConfig."""
+    options: dict[str, Any] = {
+        "max_new_tokens": sampling.max_new_tokens,
+        "min_new_tokens": sampling.min_new_tokens or None,
+        "eos_token_id": list(sampling.stop_token_ids) or None,
+        "pad_token_id": 0,  # never used with one request a batch; unset, generate warns
+        "do_sample": sampling.temperature > 0,
+        "use_cache": True,
+    }
+    if sampling.temperature > 0:
+        options |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
+    return options
+
+
 @contextlib.contextmanager
 def _loading(path: str) -> Iterator[None]:
     """Turns whatever a checkpoint's files make transformers raise into one line that names the checkpoint."""
     try:
         yield
     except Exception as error:  # safetensors, json, torch and remote code raise what they like
-        raise EngineError(
-            f"{path}: transformers cannot load it: {type(error).__name__}: {_first_line(error)}"
-        ) from error
-
-
-class _CancelledError(Exception):
-    """Unwinds `generate` when the reader has gone."""
-
-
-class _StepStream:
-    """The streamer that `generate` calls once a step; iterated by the event loop.
-
-    `put` runs in the generating thread and only notes numbers; the hand-over to the event loop is one
-    append and one wake-up.
-    """
-
-    def __init__(self, request: GenerationRequest, loop: asyncio.AbstractEventLoop) -> None:
-        self.cancelled = False
-        self.drafts: list[int] = []
-        """What the running step verifies; set by the candidate hook."""
-        self.last_size = 0
-        self._loop = loop
-        self._queue: asyncio.Queue[Chunk | Future[None]] = asyncio.Queue()
-        self._stops = frozenset(request.sampling.stop_token_ids)
-        self._remaining = request.sampling.max_new_tokens
-        self._is_prompt = True
-
-    def put(self, value: Any) -> None:
-        """Takes a step's tokens; `generate` passes the prompt first."""
-        received_ns = time.perf_counter_ns()
-        if self._is_prompt:
-            self._is_prompt = False
-            return
-        if self.cancelled:
-            raise _CancelledError
-        token_ids = value.flatten().tolist()
-        num_proposed, num_accepted = count_step(self.drafts, token_ids, self._remaining, self._stops)
-        self.drafts = []
-        self.last_size = len(token_ids)
-        self._remaining -= self.last_size
-        reason: FinishReason | None = None
-        if token_ids[-1] in self._stops:
-            reason = "stop"
-        elif self._remaining == 0:
-            reason = "length"
-        self._send(Chunk(token_ids, num_proposed, num_accepted, received_ns, reason))
-
-    def end(self, generation: Future[None] | None = None) -> None:
-        """Called by `generate` without arguments, which says nothing, and by the finished thread."""
-        if generation is not None:
-            self._send(generation)
-
-    def _send(self, item: "Chunk | Future[None]") -> None:
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody reads any more
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
-
-    async def __aiter__(self) -> AsyncIterator[Chunk]:
-        while isinstance(item := await self._queue.get(), Chunk):
-            yield item
-        if (error := item.exception()) is not None:
-            raise EngineError(f"transformers: {type(error).__name__}: {_first_line(error)}") from error
-
-
-def count_step(drafts: list[int], token_ids: list[int], remaining: int, stops: frozenset[int]) -> tuple[int, int]:
-    """Returns how many drafts one decode step verified and how many of them the target kept.
-
-    Drafts after a drafted stop token, and beyond `remaining - 1` (the last token is always the target's own),
-    are not proposals. An accepted stop token is accepted, although it ends the step without a bonus token.
-
-    Args:
-        drafts: the step's candidate token ids.
-        token_ids: the tokens that the step emitted.
-        remaining: tokens that the request could still emit before this step.
-        stops: ids that end the request.
-    """
-    num_proposed = min(len(drafts), remaining - 1)
-    for position, token_id in enumerate(drafts[:num_proposed]):
-        if token_id in stops:
-            num_proposed = position + 1
-            break
-    num_accepted = 0
-    for draft, token_id in zip(drafts[:num_proposed], token_ids, strict=False):
-        if draft != token_id:
-            break
-        num_accepted += 1
-    return num_proposed, num_accepted
-
-
-class _CountedCandidates:
-    """Stands before transformers' candidate generator and tells the stream what each step verifies.
-
-    The stock loop verifies drafts in the same forward pass as the prefill, so its first step is no plain
-    prefill; here the first pass gets no candidates and emits one token, as in every serving engine.
-    """
-
-    def __init__(self, candidates: Any, steps: _StepStream) -> None:
-        self._candidates = candidates
-        self._steps = steps
-        self._num_calls = 0
-        self.requires_model_outputs = candidates.requires_model_outputs
-
-    @classmethod
-    def hook(cls, get_candidate_generator: Any) -> Any:
-        """Returns a replacement for the target's `_get_candidate_generator`."""
-
-        def counted(**kwargs: Any) -> "_CountedCandidates":
-            candidates = get_candidate_generator(**kwargs)
-            _look_up_the_context_alone(candidates)
-            return cls(candidates, get_candidate_generator.__self__._specdec_steps)
-
-        return counted
-
-    def get_candidates(self, input_ids: Any, **kwargs: Any) -> tuple[Any, Any]:
-        """Returns the candidate sequence and its logits; none for the prefill."""
-        self._num_calls += 1
-        if self._num_calls == 1:
-            return input_ids, None
-        if self._num_calls == 2 and (assistant_kwargs := getattr(self._candidates, "assistant_kwargs", None)):
-            # Built for the prompt's length; the sequence has since grown by the prefill's token. Left unset,
-            # the mask would be inferred from the padding token, which may be an ordinary token of the prompt.
-            assistant_kwargs.pop("position_ids", None)
-            assistant_kwargs["attention_mask"] = input_ids.new_ones(input_ids.shape)
-        candidate_ids, logits = self._candidates.get_candidates(input_ids, **kwargs)
-        self._steps.drafts = candidate_ids[0, input_ids.shape[1] :].tolist()
-        return candidate_ids, logits
-
-    def update_candidate_strategy(self, input_ids: Any, scores: Any, num_matches: int) -> None:
-        """Passes the loop's count on to the drafter.
-
-        Raises:
-            EngineError: the loop counts otherwise than the stream: this release's loop is not the one known.
-        """
-        if num_matches + 1 != self._steps.last_size:
-            raise EngineError(
-                f"the loop reports {num_matches} matches in a step of {self._steps.last_size} tokens: "
-                "this transformers release counts otherwise; use a tested one"
-            )
-        self._candidates.update_candidate_strategy(input_ids, scores, num_matches)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._candidates, name)
-
-
-def _look_up_the_context_alone(candidates: Any) -> None:
-    """Lets prompt lookup propose what it finds, whatever the sampling.
-
-    It runs the target's logits processors over made-up equal logits to see which tokens are forbidden; top-p
-    then forbids an arbitrary share of the vocabulary, and drafts are lost that the target may accept.
-    """
-    from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
-    from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
-
-    if isinstance(candidates, PromptLookupCandidateGenerator) and candidates.logits_processor is not None:
-        warpers = (TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper)
-        kept = [processor for processor in candidates.logits_processor if not isinstance(processor, warpers)]
-        candidates.logits_processor = LogitsProcessorList(kept)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise EngineError(f"{path}: transformers cannot load it: {named(error)}") from error

@@ -18,13 +18,16 @@ from typing import Any
 from specdec_bench.config.schema import ExperimentConfig, NgramSpec, NoSpec, SuffixSpec, VLLMEngine
 from specdec_bench.engines import vllm_arguments
 from specdec_bench.engines.noted_steps import NotedSteps
-from specdec_bench.errors import EngineDiedError, EngineError, EngineUnavailableError, gist
+from specdec_bench.engines.readback import differences
+from specdec_bench.errors import ConfigError, EngineDiedError, EngineError, EngineUnavailableError, gist, named
 from specdec_bench.records import (
     AcceptanceCounters,
     Chunk,
     EngineDescription,
     FinishReason,
     GenerationRequest,
+    RequestMade,
+    RequestSampling,
     StepBatch,
 )
 
@@ -50,6 +53,27 @@ class VLLMAdapter:
         """Whether this release tells what each request accepted."""
         self._dead_error: type[Exception] = EngineError
 
+    def _import(self) -> Any:
+        """Returns vLLM.
+
+        Raises:
+            EngineUnavailableError: it is missing, or too old.
+        """
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(self._engine_config.cpu_kv_cache_gib))
+        try:
+            import vllm
+            import vllm.config
+            import vllm.engine.arg_utils
+            import vllm.v1.engine.async_llm
+            import vllm.v1.engine.exceptions
+        except ImportError as error:
+            raise EngineUnavailableError(
+                f"engine=vllm needs vLLM 0.20 or later ({error}); install specdec-bench[vllm], or vLLM's build for "
+                "this machine"
+            ) from None
+        return vllm
+
     async def start(self) -> None:
         """Loads target and draft.
 
@@ -58,25 +82,14 @@ class VLLMAdapter:
             EngineUnavailableError: vLLM is missing, or the installed release lacks what was asked for.
             EngineError: it does not start.
         """
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(self._engine_config.cpu_kv_cache_gib))
-        try:
-            import vllm
-            from vllm.config import SpeculativeConfig
-            from vllm.engine.arg_utils import AsyncEngineArgs
-            from vllm.v1.engine import async_llm
-            from vllm.v1.engine.exceptions import EngineDeadError
-        except ImportError as error:
-            raise EngineUnavailableError(
-                f"engine=vllm needs vLLM 0.20 or later ({error}); install specdec-bench[vllm], or vLLM's build for "
-                "this machine"
-            ) from None
-        self._dead_error = EngineDeadError
+        vllm = self._import()
+        async_llm, arg_utils = vllm.v1.engine.async_llm, vllm.engine.arg_utils
+        self._dead_error = vllm.v1.engine.exceptions.EngineDeadError
         release = vllm.__version__
-        known = [field.name for field in dataclasses.fields(AsyncEngineArgs)]
+        known = [field.name for field in dataclasses.fields(arg_utils.AsyncEngineArgs)]
         arguments = vllm_arguments.engine_arguments(self._config)
         if (speculative := arguments.get("speculative_config")) is not None:
-            fields = [field.name for field in dataclasses.fields(SpeculativeConfig)]
+            fields = [field.name for field in dataclasses.fields(vllm.config.SpeculativeConfig)]
             vllm_arguments.check_method(self._config.spec.name, _methods(), fields, speculative)
         arguments = vllm_arguments.fitting(arguments, known, release)
         arguments |= vllm_arguments.extra_arguments(self._engine_config.extra_args, known, release)
@@ -86,10 +99,10 @@ class VLLMAdapter:
             async_llm.RequestOutputCollector = _collector(async_llm.RequestOutputCollector)
         try:
             self._engine = async_llm.AsyncLLM.from_engine_args(
-                AsyncEngineArgs(**arguments), stat_loggers=[_stat_logger(self._totals)]
+                arg_utils.AsyncEngineArgs(**arguments), stat_loggers=[_stat_logger(self._totals)]
             )
         except Exception as error:  # vLLM raises what it likes, and what its engine core raised stands in the log
-            raise EngineError(f"vLLM {release} did not start: {type(error).__name__}: {gist(error)}") from error
+            raise EngineError(f"vLLM {release} did not start: {named(error)}") from error
         resolved = self._engine.vllm_config
         if resolved.speculative_config is not None:
             try:
@@ -116,19 +129,43 @@ class VLLMAdapter:
         """Returns the scheduler's counts over all requests since the last reset; None for plain decoding."""
         return None if self._is_plain else self._totals.counters(self._nominal_proposals)
 
+    def read_back(self, sampling: RequestSampling) -> dict[str, Any]:
+        """Returns what vLLM's SamplingParams make of it.
+
+        Raises:
+            ConfigError: vLLM refuses a value.
+            EngineUnavailableError: vLLM is missing.
+        """
+        self._import()
+        try:
+            made = _sampling(sampling)
+        except ValueError as error:
+            raise ConfigError(f"sampling: vLLM refuses it: {gist(error)}") from None
+        return {
+            "max_new_tokens": made.max_tokens,
+            "min_new_tokens": made.min_tokens,
+            "temperature": made.temperature,
+            "top_p": made.top_p,
+            "top_k": max(made.top_k, 0),
+            "seed": made.seed,
+            "stop_token_ids": made.stop_token_ids,
+        }
+
     def describe(self) -> EngineDescription:
         """Returns the arguments that were passed and vLLM's resolved configuration."""
         import vllm
 
         config, engine = self._engine.vllm_config, self._engine_config
+        resolved = _plain(config)
         num_workers = engine.tensor_parallel_size * engine.pipeline_parallel_size * engine.data_parallel_size
         return EngineDescription(
             arguments=self._arguments,
-            resolved={"vllm": vllm.__version__, **_plain(config)},
+            resolved={"vllm": vllm.__version__, **resolved},
             max_seq_len=config.model_config.max_model_len,
             num_accelerators=0 if config.device_config.device_type == "cpu" else num_workers,
             reproducible=False,
             synthetic=vllm_arguments.synthetic_stamp(engine),
+            differences=differences(vllm_arguments.asked_and_resolved(self._arguments, resolved)),
         )
 
     async def stop(self) -> None:
@@ -147,7 +184,7 @@ class VLLMAdapter:
         outputs = self._engine.generate(
             request_id=request.request_id,
             prompt={"prompt_token_ids": list(request.prompt_token_ids)},
-            sampling_params=_sampling(request),
+            sampling_params=_sampling(request.sampling),
         )
         failure: EngineError | None = None
         try:
@@ -158,13 +195,14 @@ class VLLMAdapter:
                     break
                 if not steps.are_noted:
                     counters = self._counters(completion, None)
-                    yield Chunk(completion.token_ids, finish_reason=_reason(completion), counters=counters)
+                    made = _made(output) if output.finished else None
+                    yield Chunk(completion.token_ids, finish_reason=_reason(completion), counters=counters, made=made)
                     continue
-                yield self._batch(steps, completion if output.finished else None)
+                yield self._batch(steps, output if output.finished else None)
         except self._dead_error as error:
-            failure = EngineDiedError(f"vLLM's engine core died: {gist(error)}")
+            failure = EngineDiedError(f"vLLM's engine core died: {named(error)}")
         except (ValueError, RuntimeError) as error:
-            failure = EngineError(f"vLLM: {type(error).__name__}: {gist(error)}")
+            failure = EngineError(f"vLLM: {named(error)}")
         finally:
             await outputs.aclose()  # where the reader left early, vLLM drops the request
         if failure is not None:
@@ -172,13 +210,15 @@ class VLLMAdapter:
             raise failure
 
     def _batch(self, steps: NotedSteps, finished: Any) -> StepBatch:
-        """Returns the steps that were noted since the last call; `finished` is the completion, if it is over."""
+        """Returns the steps that were noted since the last call; `finished` is the last output, if it is over."""
+        completion = None if finished is None else finished.outputs[0]
         return steps.take(
             is_plain=self._is_plain,
             counts_requests=self._counts_requests,
-            finish_reason=None if finished is None else _reason(finished),
+            finish_reason=None if completion is None else _reason(completion),
             # Those that are noted but not taken belong to the request too.
-            counters=None if finished is None else self._counters(finished, steps.num_steps + len(steps.sizes) - 1),
+            counters=None if completion is None else self._counters(completion, steps.num_steps + len(steps.sizes) - 1),
+            made=None if finished is None else _made(finished),
         )
 
     def _counters(self, completion: Any, num_decode_steps: int | None) -> AcceptanceCounters | None:
@@ -299,11 +339,10 @@ def _methods() -> list[str]:
     return flat(getattr(speculative, "SpeculativeMethod", None))
 
 
-def _sampling(request: GenerationRequest) -> Any:
+def _sampling(sampling: RequestSampling) -> Any:
     """Returns a request's own SamplingParams."""
     from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-    sampling = request.sampling
     return SamplingParams(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
@@ -315,6 +354,15 @@ def _sampling(request: GenerationRequest) -> Any:
         ignore_eos=True,  # the model's own end-of-sequence tokens are among the stop ids
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
+    )
+
+
+def _made(output: Any) -> RequestMade:
+    """Returns what vLLM tells of a finished request; its count of preemptions came with later releases."""
+    prompt = output.prompt_token_ids
+    return RequestMade(
+        num_prompt_tokens=None if prompt is None else len(prompt),
+        num_preemptions=getattr(output.metrics, "num_preemptions", None),
     )
 
 
@@ -330,6 +378,8 @@ def _plain(config: Any) -> dict[str, Any]:
         value = getattr(config, field.name, None)
         if isinstance(value, enum.Enum):
             value = value.name
+        elif type(value).__module__ == "torch":  # a dtype
+            value = str(value).removeprefix("torch.")
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             if not field.name.startswith("target_"):  # the same again
                 plain[field.name] = _plain(value)

@@ -41,6 +41,15 @@ SETTINGS: Mapping[str, str] = {
 }
 """Arguments of AsyncEngineArgs that a setting decides."""
 
+SPEC_SETTINGS: Mapping[str, str] = {
+    "model": "draft.path",
+    "revision": "draft.revision",
+    "num_speculative_tokens": "draft_length",
+    "prompt_lookup_min": "ngram_min",
+    "prompt_lookup_max": "ngram_max",
+}
+"""What decides a field of `speculative_config`, where it is called otherwise."""
+
 HEADS_BY_NAME: Mapping[str, str] = {"eagle-": "eagle", "eagle3": "eagle3"}
 """What in a draft's path makes vLLM run it as an EAGLE head, whatever method it was told (config/speculative.py)."""
 
@@ -175,6 +184,29 @@ def extra_arguments(extra: Mapping[str, Any], known: Collection[str], release: s
     return checked(
         extra, known, settings=SETTINGS, fixed=FIXED, engine=f"vLLM {release}", reference="vLLM's AsyncEngineArgs"
     )
+
+
+def asked_and_resolved(arguments: Mapping[str, Any], resolved: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Returns the setting, the value that was asked for and the one that vLLM runs with, of every argument it has kept.
+
+    An argument is a field of a section of vLLM's configuration; where several have it, one has to agree.
+
+    Args:
+        arguments: as they were passed.
+        resolved: vLLM's configuration by section.
+    """
+    sections = {name: section for name, section in resolved.items() if isinstance(section, Mapping)}
+    drafting = sections.pop("speculative_config", {})
+    asked: list[tuple[str, Any, list[Any]]] = []
+    for name, value in arguments.items():
+        if name == "speculative_config":
+            # Of the method each model may have a name of its own: see check_resolved_method.
+            settings = ((f"spec.{SPEC_SETTINGS.get(key, key)}", key) for key in value if key != "method")
+            asked += [(setting, value[key], [drafting[key]]) for setting, key in settings if key in drafting]
+        else:
+            found = [section[name] for section in sections.values() if name in section]
+            asked.append((SETTINGS.get(name, f"engine.extra_args.{name}"), value, found))
+    return [(setting, value, value if value in found else found[0]) for setting, value, found in asked if found]
 
 
 def check_method(method: str, known: Collection[str], fields: Collection[str], arguments: Mapping[str, Any]) -> None:

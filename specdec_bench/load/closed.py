@@ -16,10 +16,12 @@ async def offer(items: Iterable[T], concurrency: int, hold: Callable[[T], Awaita
     """
     waiting = iter(items)
 
-    async def slot() -> None:
+    async def slot(first: T) -> None:
+        await hold(first)
         for item in waiting:
             await hold(item)
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(concurrency):
-            group.create_task(slot())
+        # As many tasks as there are items to begin with, whatever the concurrency.
+        for _, item in zip(range(concurrency), waiting, strict=False):
+            group.create_task(slot(item))

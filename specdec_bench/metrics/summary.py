@@ -1,10 +1,11 @@
 """summary.json: every figure of a run, a function of its requests and its manifest alone.
 
-Shape: `warnings` (of what was asked for, where it bends the figures), `dataset` (num_rows, num_usable, num_prompts,
-num_turns_cut, unused: what of the source was not used, with the first row numbers), `requests` (finished, failed,
-skipped, interrupted, warmup, conversations, skipped_prompts), `prompt_tokens` (their distribution), `acceptance`
-(source, cross_check, pooled, macro, macro_by_conversation, by_category), `latency`, `latency_by_category`,
-`throughput`, `merged_chunks`, `merged_share`, `client` (lateness_ms, saturated), `definitions`. Undefined is null.
+Shape: `warnings` (of what was asked for, of the checkpoints and of what the engine made of it, where it bends the
+figures), `dataset` (num_rows, num_usable, num_prompts, num_turns_cut, unused: what of the source was not used, with the
+first row numbers), `requests` (finished, failed, skipped, interrupted, warmup, conversations, skipped_prompts, and of
+the finished ones preempted and preemptions), `prompt_tokens` (their distribution), `acceptance` (source, cross_check,
+pooled, macro, macro_by_conversation, by_category), `latency`, `latency_by_category`, `throughput`, `merged_chunks`,
+`merged_share`, `client` (lateness_ms, saturated), `definitions`. Undefined is null.
 """
 
 import json
@@ -23,6 +24,7 @@ from specdec_bench.metrics.acceptance import (
     numbered,
     request_acceptance,
 )
+from specdec_bench.metrics.checkpoint_warnings import DraftReach, checkpoint_warnings
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.distribution import describe
 from specdec_bench.metrics.timing import Timings
@@ -39,14 +41,19 @@ class Samples:
     The lists have one entry a finished request of the measured window.
     """
 
-    def __init__(self, records: Iterable[RequestRecord]) -> None:
+    def __init__(self, records: Iterable[RequestRecord], manifest: Manifest | None = None) -> None:
+        self.reach = DraftReach(manifest)
         self.outcomes = dict.fromkeys(("finished", "failed", "skipped", "interrupted", "warmup"), 0)
         self.acceptance: list[RequestAcceptance] = []
         self.categories: list[str] = []
         self.conversations: list[Hashable] = []
         self.prompt_tokens = array("q")
+        self.preemptions: list[int | None] = []
+        """How often each request was preempted; None where the engine does not tell."""
         self.skipped_prompts: dict[str, None] = {}
         """The ids of conversations that outgrew the model's context, each once, in the order of the requests."""
+        self.refused_prompts: dict[str, None] = {}
+        """The ids of conversations of which a later turn could not be encoded, each once."""
         self.sources: set[str | None] = set()
         self.timings = Timings()
         self.timed_categories: list[str] = []
@@ -59,11 +66,15 @@ class Samples:
         self.outcomes[outcome] += 1
         if outcome == "skipped":
             self.skipped_prompts[record.prompt_id] = None
+        if record.error is not None and record.error.kind == "encoding_error":
+            self.refused_prompts[record.prompt_id] = None
         if outcome != "finished":
             return
+        self.reach.add(record)
         self.acceptance.append(request_acceptance(record))
         self.categories.append(record.category)
         self.prompt_tokens.append(len(record.prompt_token_ids))
+        self.preemptions.append(record.num_preemptions)
         self.conversations.append((record.prompt_id, record.repeat))
         if record.steps:  # one that ended before its first token tells nothing of where counts come from
             self.sources.add(record.acceptance_source)
@@ -78,22 +89,28 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
         ValueError: acceptance comes from different sources within the run, which no adapter may do.
     """
     if not isinstance(samples, Samples):
-        samples = Samples(samples)
+        samples = Samples(samples, manifest)
     timings = samples.timings
     if len(samples.sources) > 1:
         raise ValueError(f"acceptance comes from several sources within one run: {sorted(map(str, samples.sources))}")
+    preemptions = _preemptions(samples.preemptions)
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": manifest.run_id,
         "status": manifest.status,
         "partial": manifest.status != "finished",
         "synthetic": manifest.synthetic,
-        "warnings": _warnings(manifest.config),
+        "warnings": [
+            *_warnings(manifest.config),
+            *checkpoint_warnings(manifest, samples.reach, list(samples.refused_prompts)),
+            *_engine_warnings(manifest, preemptions, len(samples.preemptions)),
+        ],
         "dataset": _dataset(manifest.dataset),
         "requests": {
             **samples.outcomes,
             "conversations": len(set(samples.conversations)),
             "skipped_prompts": list(samples.skipped_prompts),
+            **preemptions,
         },
         "prompt_tokens": describe(samples.prompt_tokens),
         "acceptance": _acceptance(samples, manifest),
@@ -138,6 +155,35 @@ def _dataset(dataset: dict[str, Any]) -> dict[str, Any]:
     """Returns how the prompts came out of their source; null where an archive of before does not say."""
     counts, unused = ("num_rows", "num_usable", "num_prompts", "num_turns_cut"), dataset.get("unused")
     return {name: dataset.get(name) for name in counts} | {"unused": None if unused is None else shorten(unused)}
+
+
+def _preemptions(counts: Sequence[int | None]) -> dict[str, int | None]:
+    """Returns how many finished requests were preempted, and how often in all; None where one of them is not told."""
+    told = [count for count in counts if count is not None]
+    if not told or len(told) < len(counts):
+        return {"preempted": None, "preemptions": None}
+    return {"preempted": sum(count > 0 for count in told), "preemptions": sum(told)}
+
+
+def _engine_warnings(manifest: Manifest, preemptions: dict[str, int | None], num_finished: int) -> list[str]:
+    """Returns what the engine made of the settings and the requests, and the concurrency that could not be."""
+    warnings = [
+        f"{difference['name']}: {difference['asked']} was asked for, the engine has {difference['got']}"
+        for difference in manifest.engine.get("differences", ())
+    ]
+    if preemptions["preempted"]:
+        warnings.append(
+            f"PREEMPTED: {preemptions['preempted']} of {num_finished} requests, {preemptions['preemptions']} times in "
+            "all: the KV cache was full, and step times and latencies hold the waits; give it more memory, or lower "
+            "load.concurrency"
+        )
+    load, num_prompts = manifest.config.get("load", {}), manifest.dataset.get("num_prompts")
+    if num_prompts is not None and (load.get("concurrency") or 0) > (most := num_prompts * load.get("repeats", 1)):
+        warnings.append(
+            f"load.concurrency={load['concurrency']}: there are {most} conversations, so that never more were in "
+            "flight; output_tps_steady, which needs them all in flight, is not defined"
+        )
+    return warnings
 
 
 def _drafts_from_other_requests(config: dict[str, Any]) -> bool:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import yaml
 
-from specdec_bench import datasets, prompting
+from specdec_bench import datasets
 from specdec_bench.archive import RunDirectory, provenance
 from specdec_bench.archive.redact import redact, redact_overrides, redact_text, secret_values
-from specdec_bench.config.checkpoints import check_checkpoints
+from specdec_bench.checkpoints import chat
+from specdec_bench.checkpoints.checks import check_checkpoints
+from specdec_bench.checkpoints.prompter import first_request
 from specdec_bench.config.compose import to_tree
 from specdec_bench.config.identity import engine_key
 from specdec_bench.config.schema import ExperimentConfig
@@ -85,8 +87,8 @@ def _input_length(config: ExperimentConfig) -> Callable[[Prompt], int] | None:
     """
     if config.dataset.min_input_tokens is None and config.dataset.max_input_tokens is None:
         return None
-    prompter = prompting.create(config)  # imports transformers: seconds that no other experiment spends here
-    return lambda prompt: len(prompting.first_request(prompter, prompt))
+    prompter = chat.create(config)  # imports transformers: seconds that no other experiment spends here
+    return lambda prompt: len(first_request(prompter, prompt))
 
 
 def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None]) -> RunDirectory:
@@ -222,7 +224,7 @@ def samples_of(run: RunDirectory) -> "Samples":
     """Returns what figures and plots are computed from, read in one pass."""
     from specdec_bench.metrics.summary import Samples  # numpy: not for a refused configuration
 
-    return Samples(run.requests())
+    return Samples(run.requests(), run.manifest())
 
 
 def encoded_summary(samples: "Samples", manifest: Manifest) -> bytes:

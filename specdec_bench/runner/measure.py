@@ -10,18 +10,21 @@ import functools
 import gc
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
+import msgspec
+
 from specdec_bench.archive.redact import redact_text, secret_values
 from specdec_bench.archive.writer import RequestWriter
+from specdec_bench.checkpoints.prompter import Prompter, first_requests
 from specdec_bench.config.identity import request_seed
 from specdec_bench.config.schema import ClosedLoad, ExperimentConfig
 from specdec_bench.engines.base import Engine
 from specdec_bench.engines.receive import LiveCounts, Received, receive
+from specdec_bench.errors import ConfigError
 from specdec_bench.load import closed
-from specdec_bench.prompting import Prompter, first_requests
 from specdec_bench.records import (
     AcceptanceSource,
     GenerationRequest,
@@ -43,6 +46,26 @@ class Conversation:
     first_token_ids: tuple[int, ...]
 
 
+def request_sampling(config: ExperimentConfig, own_stop_token_ids: Sequence[int]) -> RequestSampling:
+    """Returns the sampling that all requests of a cell share; their limits and seeds are set one by one.
+
+    Args:
+        config: the cell.
+        own_stop_token_ids: the model's own end-of-sequence tokens.
+    """
+    sampling = config.sampling
+    own_stops = () if sampling.ignore_eos else own_stop_token_ids
+    return RequestSampling(
+        max_new_tokens=sampling.max_new_tokens,
+        min_new_tokens=sampling.min_new_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        seed=config.seed,
+        stop_token_ids=tuple(sorted({*own_stops, *sampling.stop_token_ids})),
+    )
+
+
 class Measurement:
     """One cell on a started engine."""
 
@@ -53,7 +76,18 @@ class Measurement:
         engine: Engine,
         prompter: Prompter,
         writer: RequestWriter,
+        first_token_ids: list[tuple[int, ...]] | None = None,
     ) -> None:
+        """Takes a cell.
+
+        Args:
+            config: the experiment.
+            prompts: its conversations.
+            engine: started.
+            prompter: of its model.
+            writer: where the records go.
+            first_token_ids: of each conversation's first request, where they are encoded already.
+        """
         self.live = LiveCounts()
         self.lateness = LoopLateness()
         self.phase: Phase = "warmup"
@@ -65,19 +99,16 @@ class Measurement:
         self._writer = writer
         self._secrets = secret_values(asdict(config))
         self._max_seq_len = engine.describe().max_seq_len
-        own_stops = () if config.sampling.ignore_eos else prompter.stop_token_ids
-        self._stops = tuple(sorted({*own_stops, *config.sampling.stop_token_ids}))
+        self._sampling = request_sampling(config, prompter.stop_token_ids)
+        if first_token_ids is None:
+            first_token_ids = first_requests(prompter, prompts)
+        self._first_token_ids = first_token_ids
         self._encoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
 
     @property
     def num_requests(self) -> int:
         """Requests of the measured window, if every conversation reaches its last turn."""
         return self._config.load.repeats * sum(len(prompt.turns) for prompt in self._prompts)
-
-    @functools.cached_property
-    def encoded(self) -> list[tuple[int, ...]]:
-        """The token ids of every conversation's first request."""
-        return first_requests(self._prompter, self._prompts)
 
     @functools.cached_property
     def dropped(self) -> dict[str, int]:
@@ -90,7 +121,7 @@ class Measurement:
             return {}
         needed = (
             (prompt.prompt_id, len(token_ids) + self._max_new_tokens(prompt))
-            for prompt, token_ids in zip(self._prompts, self.encoded, strict=True)
+            for prompt, token_ids in zip(self._prompts, self._first_token_ids, strict=True)
         )
         return {prompt_id: num_tokens for prompt_id, num_tokens in needed if num_tokens > self._max_seq_len}
 
@@ -100,18 +131,19 @@ class Measurement:
         load = self._config.load
         fitting = [held for held in self._conversations(0) if held.prompt.prompt_id not in self.dropped]
         warmup = itertools.islice(itertools.cycle(fitting), load.num_warmup)
+        concurrency = min(load.concurrency, load.repeats * len(self._prompts))  # the warm-up's too: see compose
         try:
-            await closed.offer(warmup, load.concurrency, self._warm_up)
+            await closed.offer(warmup, concurrency, self._warm_up)
             await self._engine.reset()
             self.phase, self.phase_began_s, self.live = "measure", time.perf_counter(), LiveCounts()
             repeats = (self._conversations(repeat) for repeat in range(load.repeats))
             with no_garbage_collection(), self.lateness:
-                await closed.offer(itertools.chain.from_iterable(repeats), load.concurrency, self._hold)
+                await closed.offer(itertools.chain.from_iterable(repeats), concurrency, self._hold)
         finally:
             self._encoding.shutdown(wait=False, cancel_futures=True)
 
     def _conversations(self, repeat: int) -> Iterator[Conversation]:
-        return (Conversation(p, repeat, ids) for p, ids in zip(self._prompts, self.encoded, strict=True))
+        return (Conversation(p, repeat, ids) for p, ids in zip(self._prompts, self._first_token_ids, strict=True))
 
     async def _warm_up(self, conversation: Conversation) -> None:
         """Sends the first turn only."""
@@ -127,13 +159,39 @@ class Measurement:
             if record.error is not None:
                 return
             if turn + 1 < len(prompt.turns):
-                token_ids = await asyncio.get_running_loop().run_in_executor(
-                    self._encoding, self._next_turn, prompt, replies, record.output_token_ids
-                )
+                try:
+                    token_ids = await asyncio.get_running_loop().run_in_executor(
+                        self._encoding, self._next_turn, prompt, replies, record.output_token_ids
+                    )
+                except ConfigError as error:
+                    self._refuse(conversation, turn + 1, str(error))
+                    return
 
     def _next_turn(self, prompt: Prompt, replies: list[str], output_token_ids: tuple[int, ...]) -> tuple[int, ...]:
         replies.append(self._prompter.reply(output_token_ids))
         return self._prompter.encode(prompt.system, prompt.turns[: len(replies) + 1], replies)
+
+    def _refuse(self, conversation: Conversation, turn: int, reason: str) -> None:
+        """Records a turn that could not be encoded, and so was never sent: its conversation ends there."""
+        prompt = conversation.prompt
+        record = RequestRecord(
+            request_id=f"{prompt.prompt_id}/{turn}/{conversation.repeat}",
+            prompt_id=prompt.prompt_id,
+            category=prompt.category,
+            turn=turn,
+            repeat=conversation.repeat,
+            phase=self.phase,
+            scheduled_ns=time.perf_counter_ns(),
+            sent_ns=None,
+            prompt_token_ids=(),
+            seed=request_seed(self._config.seed, prompt.prompt_id, turn, conversation.repeat),
+            error=RequestError(
+                kind="encoding_error",
+                message=redact_text(f"prompt {prompt.prompt_id}, turn {turn + 1}: {reason}", self._secrets),
+            ),
+        )
+        self._writer.append(record)
+        self._count(record)
 
     async def _request(self, conversation: Conversation, turn: int, token_ids: tuple[int, ...]) -> RequestRecord:
         """Sends one turn and hands its record to the writer.
@@ -142,19 +200,15 @@ class Measurement:
             asyncio.CancelledError: the run was stopped; the record is written all the same.
             EngineDiedError: as above.
         """
-        prompt, sampling = conversation.prompt, self._config.sampling
+        prompt = conversation.prompt
         request_id = f"{prompt.prompt_id}/{turn}/{conversation.repeat}"
         request = GenerationRequest(
             request_id=request_id if self.phase == "measure" else f"warmup/{request_id}",
             prompt_token_ids=token_ids,
-            sampling=RequestSampling(
+            sampling=msgspec.structs.replace(
+                self._sampling,
                 max_new_tokens=self._max_new_tokens(prompt),
-                min_new_tokens=sampling.min_new_tokens,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
                 seed=request_seed(self._config.seed, prompt.prompt_id, turn, conversation.repeat),
-                stop_token_ids=self._stops,
             ),
         )
         needed = len(token_ids) + request.sampling.max_new_tokens
@@ -188,6 +242,7 @@ class Measurement:
             counters=received.counters if received else None,
             acceptance_source=self._source(received),
             finish_reason=received.finish_reason if received else None,
+            num_preemptions=received.made.num_preemptions if received else None,
             seed=request.sampling.seed,
             error=error,
         )

@@ -9,7 +9,7 @@ from specdec_bench import datasets
 from specdec_bench.archive import RunDirectory
 from specdec_bench.archive.fingerprint import prompts_fingerprint
 from specdec_bench.archive.redact import REDACTED
-from specdec_bench.config.checkpoints import check_checkpoints
+from specdec_bench.checkpoints.checks import check_checkpoints
 from specdec_bench.config.compose import archived_experiment
 from specdec_bench.config.identity import flat
 from specdec_bench.engines.base import check_support

@@ -15,23 +15,22 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from specdec_bench import prompting
 from specdec_bench.archive import provenance
-from specdec_bench.archive.fingerprint import checkpoint_fingerprint
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.writer import RequestWriter
-from specdec_bench.config.checkpoints import checkpoint_roles, resolve
-from specdec_bench.config.schema import ExperimentConfig
+from specdec_bench.engines import readback
 from specdec_bench.engines.base import Engine, create
-from specdec_bench.errors import ConfigError, SpecDecBenchError
-from specdec_bench.records import EngineDescription, RequestRecord
-from specdec_bench.runner.measure import Measurement
+from specdec_bench.errors import ConfigError, SpecDecBenchError, named
+from specdec_bench.records import Difference, EngineDescription, RequestRecord
+from specdec_bench.runner import preflight
+from specdec_bench.runner.measure import Measurement, request_sampling
 from specdec_bench.runner.messages import Done, Failed, Interrupt, Progress, RunCell, Started
+
+logger = logging.getLogger(__name__)
 
 PROGRESS_PERIOD_S = 0.2
 
@@ -86,27 +85,33 @@ class Worker:
 
     async def _run(self, cell: RunCell) -> None:
         config = cell.config
-        prompter = prompting.create(config)
-        checkpoints = _local_fingerprints(config)
+        prepared = preflight.prepare(config, cell.prompts)
+        prompter = prepared.prompter
+        checkpoints = preflight.fingerprints(config, prepared.facts, of_hub=False)
         _check_fingerprints(cell.expected_checkpoints, checkpoints)
         reused = self._engine is not None
+        engine = self._engine or create(config)
+        sampling = request_sampling(config, prompter.stop_token_ids)
+        untaken = readback.check_sampling(config.engine.name, sampling, engine.read_back(sampling))
         if self._engine is None:
             began = time.perf_counter()
-            engine = create(config)
             await engine.start()
             self._engine, self._engine_start_s = engine, time.perf_counter() - began
         else:
-            await self._engine.reset()
-        engine = self._engine
-        checkpoints |= _hub_fingerprints(config)
+            await engine.reset()
+        description = _describe(engine, untaken)
+        readback.refuse_another_method(description)
+        checkpoints |= preflight.fingerprints(config, prepared.facts, of_hub=True)
         _check_fingerprints(cell.expected_checkpoints, checkpoints)
+        if "target" in checkpoints:
+            checkpoints["target"]["end_token_ids"] = list(prompter.stop_token_ids)
         run = RunDirectory.open(cell.run_dir)
         interrupted = False
         with RequestWriter(run.requests_path) as writer:
-            measurement = Measurement(config, cell.prompts, engine, prompter, writer)
+            measurement = Measurement(config, cell.prompts, engine, prompter, writer, prepared.first_token_ids)
             self._send(
                 Started(
-                    description=_describe(engine),
+                    description=description,
                     environment=provenance.environment(),
                     checkpoints=checkpoints,
                     clock=provenance.clock(),
@@ -172,15 +177,25 @@ def _failed(error: BaseException) -> Failed:
         error = error.exceptions[0]
     if isinstance(error, SpecDecBenchError):
         return Failed(error=type(error).__name__, message=str(error))
-    first_line = (str(error).strip() or "no message").splitlines()[0]
-    return Failed(error="EngineError", message=f"{type(error).__name__}: {first_line}")
+    return Failed(error="EngineError", message=named(error))
 
 
-def _describe(engine: Engine) -> EngineDescription:
-    """Returns the engine's description, its own objects spelt out: no other process could unpickle a dtype."""
+def _describe(engine: Engine, untaken: tuple[Difference, ...]) -> EngineDescription:
+    """Returns the engine's description, its own objects spelt out: no other process could unpickle a dtype.
+
+    Args:
+        engine: started.
+        untaken: what it does not take of a request's sampling.
+    """
     description = engine.describe()
+    differences = (*description.differences, *untaken)
+    for difference in differences:
+        logger.warning("%s: %s was asked for, the engine has %s", difference.name, difference.asked, difference.got)
     return msgspec.structs.replace(
-        description, arguments=_plain(description.arguments), resolved=_plain(description.resolved)
+        description,
+        arguments=_plain(description.arguments),
+        resolved=_plain(description.resolved),
+        differences=tuple(msgspec.structs.replace(one, got=_plain(one.got)) for one in differences),
     )
 
 
@@ -198,27 +213,6 @@ def _plain(value: Any) -> Any:
 
 def _replies(run: RunDirectory) -> Iterator[RequestRecord]:
     return (record for record in run.requests() if record.phase == "measure" and record.output_token_ids)
-
-
-def _local_fingerprints(config: ExperimentConfig) -> dict[str, object]:
-    """Returns fingerprints of the checkpoints that are folders here, before their weights load."""
-    return {
-        role: checkpoint_fingerprint(path, resolve(path), revision)
-        for role, (path, revision) in checkpoint_roles(config).items()
-        if Path(resolve(path)).is_dir()
-    }
-
-
-def _hub_fingerprints(config: ExperimentConfig) -> dict[str, object]:
-    """Returns fingerprints of the hub checkpoints, from the folder that loading them filled."""
-    found: dict[str, object] = {}
-    for role, (path, revision) in checkpoint_roles(config).items():
-        if not Path(resolve(path)).is_dir():
-            from huggingface_hub import snapshot_download
-
-            folder = snapshot_download(path, revision=revision, local_files_only=True)
-            found[role] = checkpoint_fingerprint(path, folder, revision)
-    return found
 
 
 def _check_fingerprints(expected: dict[str, object] | None, found: dict[str, object]) -> None:

@@ -1,5 +1,6 @@
 """Plain runs of an archive, to compare a sweep with."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,9 +20,12 @@ def check_archived(runs: Iterable[RunDirectory], cells: Sequence[PlannedCell], e
         environment: this process's.
 
     Raises:
-        ConfigError: naming the fields that differ.
+        ConfigError: naming the fields that differ, or the runs between which there is no telling.
     """
-    plain = {run.manifest().cell_id: run for run in runs}
+    by_id: dict[str | None, list[RunDirectory]] = defaultdict(list)
+    for archived in runs:
+        by_id[archived.manifest().cell_id].append(archived)
+    plain = {cell_id: of_cell[-1] for cell_id, of_cell in by_id.items()}
     for planned in cells:
         if planned.is_plain:
             continue
@@ -32,6 +36,11 @@ def check_archived(runs: Iterable[RunDirectory], cells: Sequence[PlannedCell], e
             raise ConfigError(
                 f"baseline: none of {len(plain)} archived plain runs is the one of job {planned.number} "
                 f"({' '.join(planned.overrides)}); the nearest, {nearest.path}, differs in {differing}"
+            )
+        if len(same := by_id[planned.cell.identity.baseline_id]) > 1:
+            raise ConfigError(
+                f"baseline: {same[0].path} and {same[1].path} are both plain runs of job {planned.number} "
+                f"({' '.join(planned.overrides)}); give the folder of one"
             )
         then, now = comparable(run.manifest().environment), comparable(environment)
         # Only the measuring process sees its accelerators and threads; they are compared when it has measured.

@@ -8,49 +8,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
 from specdec_bench.archive import codec, files
-from specdec_bench.archive.layout import ATTEMPTS, MANIFEST, MULTIRUN, RunDirectory
+from specdec_bench.archive.layout import ATTEMPTS, MULTIRUN, RunDirectory
 from specdec_bench.archive.provenance import utc_now
 from specdec_bench.archive.redact import redact_overrides
+from specdec_bench.archive.sweep_plan import (
+    PLAN,
+    FoundRuns,
+    Plan,
+    PlannedRun,
+    find_runs_of_cells,
+    read_plan,
+    run_folders,
+)
 from specdec_bench.errors import ArchiveError, ConfigError
-from specdec_bench.records import SCHEMA_VERSION, Record
+from specdec_bench.records import SCHEMA_VERSION
+from specdec_bench.sweep import landing
 from specdec_bench.sweep.plan import PlannedCell
 
-PLAN = "sweep.json"
 LOCK = ".lock"
 JOBS_LOCK = ".jobs"
 """Held by every job in another process; shared, while `LOCK` is the sweep's alone."""
-LATEST = "latest"
-
-
-class PlannedRun(Record, frozen=True, kw_only=True):
-    """One cell of a sweep as its plan names it."""
-
-    number: int
-    role: str
-    cell_id: str
-    folder: str
-    """Below the sweep's own."""
-    overrides: tuple[str, ...]
-    """Secrets redacted."""
-
-
-class Plan(Record, frozen=True, kw_only=True):
-    """sweep.json: written before the first cell starts."""
-
-    schema_version: int
-    created_utc: str
-    overrides: tuple[str, ...]
-    """As the user gave them, secrets redacted."""
-    hydra_overrides: tuple[str, ...] = ()
-    """Those of Hydra's own settings: the launcher and how it is set."""
-    baseline: str
-    cells: tuple[PlannedRun, ...]
-
-
-_PLAN: msgspec.json.Decoder[Plan] = msgspec.json.Decoder(Plan)
 
 
 class SweepDirectory:
@@ -66,7 +44,7 @@ class SweepDirectory:
         """Makes the folder if it is not there, and claims it for this process.
 
         Raises:
-            ArchiveError: another process runs a sweep in it, or jobs of one that was killed still run elsewhere; or
+            ConfigError: another process runs a sweep in it, or jobs of one that was killed still run elsewhere; or
                 it cannot be written.
         """
         try:
@@ -74,18 +52,18 @@ class SweepDirectory:
             self._lock = self._claim(LOCK, fcntl.LOCK_EX)
             if self._lock is None:
                 owner = (self.path / LOCK).read_text(encoding="utf-8", errors="replace").strip()
-                raise ArchiveError(
+                raise ConfigError(
                     f"{self.path}: another sweep (process {owner or 'unknown'}) is running in it; wait for it, or "
                     "choose another hydra.sweep.dir"
                 )
             jobs = self._claim(JOBS_LOCK, fcntl.LOCK_EX)
             if jobs is None:
                 self._unlock()
-                raise ArchiveError(f"{self.path}: jobs of it are still running; wait for them, or cancel them")
+                raise ConfigError(f"{self.path}: jobs of it are still running; wait for them, or cancel them")
             os.close(jobs)
         except OSError as error:
             self._unlock()
-            raise ArchiveError(f"{self.path}: cannot be used for a sweep: {error.strerror}") from error
+            raise ConfigError(f"{self.path}: cannot be used for a sweep: {error.strerror}") from error
         os.ftruncate(self._lock, 0)
         files.write_all(self._lock, str(os.getpid()).encode())
         return self
@@ -139,15 +117,7 @@ class SweepDirectory:
         Raises:
             ArchiveError: the file is broken or of a newer release.
         """
-        try:
-            plan = codec.decode(self.plan_path.read_bytes(), _PLAN)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise ArchiveError(f"{self.plan_path}: cannot be read: {error}; restore the file") from error
-        if plan.schema_version > SCHEMA_VERSION:
-            raise ArchiveError(f"{self.plan_path}: schema version {plan.schema_version} is newer than this release")
-        return plan
+        return read_plan(self.path)
 
     def write_plan(self, plan: Plan) -> None:
         """Writes what is planned.
@@ -161,17 +131,20 @@ class SweepDirectory:
             raise ArchiveError(f"{self.plan_path}: cannot be written: {error.strerror}") from error
 
     def runs(self) -> list[tuple[int, RunDirectory]]:
-        """Returns the run directories of the sweep's cells that have one, with their job numbers.
+        """Returns the run directories of the sweep's cells that have one, with their job numbers."""
+        return list(self.found().runs.items())
+
+    def found(self) -> FoundRuns:
+        """Returns the runs of the sweep's cells by job number, and names those in its folder that are none of them.
 
         Without a plan, where a sweeper chose its cells as it went, they are numbered in the order of their beginning.
         """
         plan = self.plan()
-        if plan is None:
-            found = [RunDirectory.open(path.parent) for path in self.path.glob(f"*/{MANIFEST}")]
-            return list(enumerate(sorted(found, key=lambda run: run.manifest().created_utc)))
-        cells = sorted(plan.cells, key=lambda cell: cell.number)
-        runs = [(cell.number, RunDirectory(self.path / cell.folder)) for cell in cells]
-        return [(number, run) for number, run in runs if RunDirectory.is_run(run.path)]
+        if plan is not None:
+            return find_runs_of_cells(self.path, plan)
+        runs = [RunDirectory.open(path) for path in run_folders(self.path)]
+        began = sorted(runs, key=lambda run: run.manifest().created_utc)
+        return FoundRuns(runs=dict(enumerate(began)), not_taken=[])
 
     def is_finished(self, planned: PlannedCell) -> bool:
         """Says whether a cell was measured to its end."""
@@ -180,15 +153,21 @@ class SweepDirectory:
         manifest = RunDirectory.open(planned.run_dir).manifest()
         return manifest.status == "finished" and manifest.cell_id == planned.cell.identity.cell_id
 
-    def set_aside(self, planned: PlannedCell) -> None:
+    def set_aside(self, planned: PlannedCell) -> str | None:
         """Moves what an unfinished attempt left of a cell out of the way, where no figure is computed from it.
+
+        Returns:
+            Of a run of another cell, what became of it; of an attempt, None.
 
         Raises:
             ArchiveError: it cannot be moved.
         """
         if not planned.run_dir.exists():
-            return
+            return None
         attempts = self.path / ATTEMPTS
+        is_other = (
+            RunDirectory.is_run(planned.run_dir) and self._cell_id(planned.run_dir) != planned.cell.identity.cell_id
+        )
         try:
             attempts.mkdir(exist_ok=True)
             taken = {entry.name for entry in attempts.iterdir()}
@@ -198,6 +177,14 @@ class SweepDirectory:
             files.sync_folder(attempts)
         except OSError as error:
             raise ArchiveError(f"{planned.run_dir}: cannot be moved to {attempts}: {error.strerror}") from error
+        return (
+            f"{planned.run_dir}: held a run of another cell, which is now {ATTEMPTS}/{name}-{number}"
+            if is_other
+            else None
+        )
+
+    def _cell_id(self, path: Path) -> str | None:
+        return RunDirectory.open(path).manifest().cell_id
 
 
 def check_same_cells(plan: Plan, cells: Sequence[PlannedCell], path: Path) -> None:
@@ -222,47 +209,52 @@ def check_same_cells(plan: Plan, cells: Sequence[PlannedCell], path: Path) -> No
         )
 
 
-def find(resume: str, outputs: Path) -> Path:
-    """Returns the sweep's folder that `resume=` names.
-
-    Args:
-        resume: a sweep's folder, or `latest`.
-        outputs: where the default output directories are.
+def place_new(cells: Sequence[PlannedCell], folders: dict[int, str], sweep: SweepDirectory) -> None:
+    """Sets where the cells of a new sweep land.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: something is there already.
     """
-    if resume == LATEST:
-        found = sorted(path.parent for path in outputs.glob(f"*/*/{PLAN}"))
-        if not found:
-            raise ConfigError(f"resume=latest: no sweep in {outputs}; give its folder, resume=DIR")
-        return found[-1]
-    path = Path(resume)
-    if not (path / PLAN).is_file():
-        raise ConfigError(f"resume={resume}: holds no sweep (no {PLAN}); give the folder that a sweep wrote")
-    return path
+    for cell in cells:
+        landing.settle_cell(cell.composed, sweep.path, folders[cell.number])
+        landing.check_cell_unused(cell.run_dir, cell.number)
+
+
+def place(cells: Sequence[PlannedCell], plan: Plan, sweep: SweepDirectory) -> None:
+    """Sets where the cells of a sweep that goes on land: where their runs lie, or else where they were planned to.
+
+    Raises:
+        ConfigError: the cells are not those that it began with, or its plan names folders outside of it.
+    """
+    check_same_cells(plan, cells, sweep.path)
+    folders = {cell.number: cell.folder for cell in plan.cells}
+    landing.check_cell_folders(folders, sweep.path, str(sweep.plan_path))
+    for number, run in sweep.found().runs.items():
+        folders[number] = str(run.path.relative_to(sweep.path))
+    for cell in cells:
+        landing.settle_cell(cell.composed, sweep.path, folders[cell.number])
 
 
 def as_plan(
     cells: Sequence[PlannedCell],
-    path: Path,
     overrides: Sequence[str],
     hydra_overrides: Sequence[str],
     baseline: str,
 ) -> Plan:
-    """Returns what sweep.json says of these cells, in the sweep's folder."""
+    """Returns what sweep.json says of these cells."""
     return Plan(
         schema_version=SCHEMA_VERSION,
         created_utc=utc_now(),
         overrides=tuple(redact_overrides(list(overrides))),
         hydra_overrides=tuple(redact_overrides(list(hydra_overrides))),
+        working_dir=str(Path.cwd()),
         baseline=baseline,
         cells=tuple(
             PlannedRun(
                 number=cell.number,
                 role=cell.role,
                 cell_id=cell.cell.identity.cell_id,
-                folder=str(cell.run_dir.relative_to(path)),
+                folder=cell.subdir,
                 overrides=tuple(redact_overrides(list(cell.overrides))),
             )
             for cell in cells

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -13,10 +12,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
+from hydra.errors import InstantiationException
+from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf import DictConfig, OmegaConf
 
+from specdec_bench.errors import ConfigError
+from specdec_bench.sweep import landing
 from specdec_bench.sweep.plan import PlannedCell, in_running_order
+
+_FULL_ERROR_HINT = ", set env var HYDRA_FULL_ERROR=1 to see chained exception."
 
 
 def sweep_overrides(loader: ConfigLoader, composed: DictConfig) -> list[Override]:
@@ -52,15 +57,40 @@ def hydra_overrides(hydra: HydraConf) -> list[str]:
     """Returns the overrides of Hydra's own settings that a sweep goes on with: not those of its folder and mode."""
     given = OmegaConf.to_container(hydra.overrides.hydra, resolve=False)
     assert isinstance(given, list)
-    return [override for override in given if not override.startswith(("hydra.mode=", "hydra.sweep.", "hydra.run."))]
+    return [override for override in given if not override.startswith(("hydra.mode=", f"{landing.SWEEP_DIR}="))]
 
 
-def make_absolute(composed: DictConfig) -> None:
-    """Names the sweep's folder in a way that is the same in every process, whatever folder it works in."""
-    folder = str(Path(composed.hydra.sweep.dir).absolute())
-    with flag_override(composed, ["struct", "readonly"], [False, False]):
-        composed.hydra.sweep.dir = folder
-        composed.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(folder)}")
+def not_given_again(began_with: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Returns the overrides of Hydra's own settings with which a sweep began, less what those given now replace.
+
+    A launcher or sweeper that is chosen anew does not have the settings of the one before.
+    """
+    keys = {override.lstrip("+~").partition("=")[0] for override in given}
+    replaced = tuple(f"hydra.{kind}." for kind in ("launcher", "sweeper") if f"hydra/{kind}" in keys)
+    kept = [override for override in began_with if override.lstrip("+~").partition("=")[0] not in keys]
+    return [override for override in kept if not (replaced and override.lstrip("+~").startswith(replaced))]
+
+
+def check_plugins(loader: ConfigLoader, composed: DictConfig) -> None:
+    """Refuses callbacks, a launcher and a sweeper that cannot be made with their settings.
+
+    Raises:
+        ConfigError: saying why.
+    """
+    try:
+        callbacks = Callbacks(composed)
+        context = HydraContext(config_loader=loader, callbacks=callbacks)
+        plugins = Plugins.instance()
+        if not is_grid(composed):
+            plugins.instantiate_sweeper(hydra_context=context, task_function=lambda _: None, config=composed)
+        elif not runs_here(composed):
+            plugins.instantiate_launcher(hydra_context=context, task_function=lambda _: None, config=composed)
+    except InstantiationException as error:
+        reason = " ".join(str(error).replace(_FULL_ERROR_HINT, "").split())
+        raise ConfigError(f"hydra.callbacks, hydra.launcher or hydra.sweeper: {reason}; correct it") from None
+    for made in callbacks.callbacks:
+        if not isinstance(made, Callback):
+            raise ConfigError(f"hydra.callbacks: {made} is no callback of Hydra's; give its class as _target_")
 
 
 def launch(
@@ -105,14 +135,11 @@ def launch(
             hydra_context=context, task_function=run_composed, config=composed
         )
         # A launcher numbers what it is given one after another, and after a resume there are gaps.
-        overrides = [[*planned.overrides, f"hydra.sweep.subdir={quoted(planned.subdir)}"] for planned in cells]
-        yield from zip(cells, launcher.launch(overrides, initial_job_idx=cells[0].number), strict=True)
+        size = composed.hydra.sweeper.get("max_batch_size") or len(cells)
+        for batch in (cells[first : first + size] for first in range(0, len(cells), size)):
+            overrides = [[*cell.overrides, f"{landing.SUBDIR}={landing.quoted(cell.subdir)}"] for cell in batch]
+            yield from zip(batch, launcher.launch(overrides, initial_job_idx=batch[0].number), strict=True)
     callbacks.on_multirun_end(config=composed, config_name=composed.hydra.job.config_name)
-
-
-def quoted(value: str | Path) -> str:
-    """Returns a text as the value of an override."""
-    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _run(planned: PlannedCell, run_planned: Callable[[PlannedCell], None], _: DictConfig) -> None:

@@ -22,6 +22,8 @@ from omegaconf import DictConfig
 from specdec_bench.errors import LauncherError, SpecDecBenchError
 
 OnReturns = Callable[[Sequence[JobReturn]], None]
+BeforeLaunch = Callable[[Sequence[Sequence[str]], int], None]
+"""From the overrides of each job and the number of the first."""
 
 POLL_S = 1.0
 """How often the state of submitted jobs is looked up."""
@@ -34,10 +36,11 @@ CANCEL_TIMEOUT_S = 60.0
 class PatientLauncher(Launcher):
     """A launcher in whose results a lost job is a failed one."""
 
-    def __init__(self, launcher: Launcher, on_returns: OnReturns) -> None:
-        """Takes a launcher that has been set up, and what is told the results of each of its launches."""
+    def __init__(self, launcher: Launcher, on_returns: OnReturns, before_launch: BeforeLaunch | None = None) -> None:
+        """Takes a launcher that has been set up, what is told its results, and what may refuse the jobs before."""
         self._launcher = launcher
         self._on_returns = on_returns
+        self._before_launch = before_launch
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Does nothing: the launcher inside has been set up."""
@@ -48,6 +51,8 @@ class PatientLauncher(Launcher):
         Raises:
             LauncherError: the launcher could not run them.
         """
+        if self._before_launch is not None:
+            self._before_launch(job_overrides, initial_job_idx)
         plugin = type(self._launcher).__module__.split(".")[1]
         try:
             with _WAITING.get(plugin, contextlib.nullcontext)():
@@ -65,13 +70,13 @@ class PatientLauncher(Launcher):
 
 
 @contextlib.contextmanager
-def patiently(on_returns: OnReturns) -> Iterator[None]:
+def patiently(on_returns: OnReturns, before_launch: BeforeLaunch | None = None) -> Iterator[None]:
     """Has Hydra make only patient launchers within the block; a sweeper makes its own."""
     plugins = Plugins.instance()
     instantiate = plugins.instantiate_launcher
 
     def instantiate_patient(**arguments: Any) -> Launcher:
-        return PatientLauncher(instantiate(**arguments), on_returns)
+        return PatientLauncher(instantiate(**arguments), on_returns, before_launch)
 
     with mock.patch.object(plugins, "instantiate_launcher", instantiate_patient):
         yield

@@ -18,6 +18,8 @@ from specdec_bench.config.identity import engine_key
 from specdec_bench.config.schema import AUTO, NoSpec, Order
 from specdec_bench.errors import SpecDecBenchError
 from specdec_bench.runner.cell import Cell
+from specdec_bench.sweep.grid import check_size
+from specdec_bench.sweep.settings import check_cell_settings
 
 Role = Literal["asked", "baseline", "control"]
 """Asked for by the user; added to compare with; run once more to tell noise."""
@@ -74,9 +76,11 @@ class Planner:
         """Returns the sweep's cells in the order of their job numbers; equal ones once.
 
         Raises:
+            ConfigError: there are no cells, or too many.
             ConfigCompositionException: an override fits none of the cells, or a value is wrong.
             SpecDecBenchError: a cell cannot be run; the message names its overrides.
         """
+        check_size(overrides)
         (jobs,) = BasicSweeper.split_arguments(list(overrides), None)
         self._swept = {_key(override.input_line or "") for override in overrides if override.is_sweep_override()}
         refused: dict[str, ConfigCompositionException] = {}
@@ -141,6 +145,7 @@ class Planner:
         with flag_override(composed, ["struct", "readonly"], [False, False]):
             composed.hydra.job.id = str(number)
             composed.hydra.job.num = number
+        check_cell_settings(self._composed, composed, number)
         try:
             cell = self._prepare(without_hydra(composed), overrides, self.largest_concurrency)
             identity = cell.identity

@@ -199,6 +199,7 @@ def _figures(cell: Measured) -> dict[str, Any]:
         "num_failed": summary["requests"]["failed"],
         "synthetic": summary["synthetic"],
         "saturated": summary["client"]["saturated"],
+        "num_preempted": summary["requests"].get("preempted"),  # archives of before have none
         "acceptance_source": summary["acceptance"]["source"],
         **{name: figure(summary, name) for name in FIGURES},
     }

@@ -8,14 +8,16 @@ import time
 from collections.abc import Iterator
 from contextlib import aclosing
 
+import msgspec
 import pytest
 from contract_engines import CASES, K, LiveEngine, steps
 
 from specdec_bench.config.schema import SamplingConfig
 from specdec_bench.engines.base import ENGINES, check_support
+from specdec_bench.engines.readback import check_sampling
 from specdec_bench.engines.receive import LiveCounts, Received, receive
 from specdec_bench.errors import ConfigError
-from specdec_bench.records import GenerationRequest
+from specdec_bench.records import Difference, GenerationRequest, RequestMade, RequestSampling
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -56,6 +58,32 @@ def test_a_reply_ends_at_its_limit(live: LiveEngine) -> None:
     for limit in (2, 3, K + 1, K + 2, 17):
         received = live.ask(live.prompts[1], max_new_tokens=limit)
         assert (len(received.token_ids), received.finish_reason) == (limit, "length")
+
+
+def test_the_engine_runs_with_what_was_asked_for(live: LiveEngine) -> None:
+    assert live.engine.describe().differences == ()
+
+
+def test_a_request_is_taken_as_it_is(live: LiveEngine) -> None:
+    """But for its seed, which SGLang replaces by its own; and vLLM draws at no temperature below 0.01."""
+    asked = RequestSampling(max_new_tokens=9, temperature=0.7, top_p=0.9, top_k=20, seed=5, stop_token_ids=(4, 3))
+    name = live.case.engine.name
+    seed = (Difference(name="seed", asked=5, got="0 for all requests"),) if name == "sglang" else ()
+    assert check_sampling(name, asked, live.engine.read_back(asked)) == seed
+    greedy = RequestSampling(max_new_tokens=9, top_k=1, seed=5)
+    assert check_sampling(name, greedy, live.engine.read_back(greedy)) == ()
+    cold = msgspec.structs.replace(asked, temperature=0.001)
+    if name == "vllm":
+        with pytest.raises(ConfigError, match=r"sampling\.temperature=0\.001: engine=vllm makes it 0\.01"):
+            check_sampling(name, cold, live.engine.read_back(cold))
+    else:
+        assert check_sampling(name, cold, live.engine.read_back(cold)) == seed
+
+
+def test_what_the_engine_tells_of_a_request_is_kept(live: LiveEngine) -> None:
+    made = live.ask(live.prompts[0]).made
+    tells = live.case.engine.name in ("vllm", "sglang")
+    assert made == (RequestMade(len(live.prompts[0]), 0) if tells else RequestMade())
 
 
 def test_one_token_is_the_prefills(live: LiveEngine) -> None:

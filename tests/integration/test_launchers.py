@@ -22,7 +22,7 @@ GRID = (
     "baseline=auto",
     "sampling.max_new_tokens=9",
     "engine.acceptance_rates=[1.0]",
-    f"+engine.extra_args.token={TOKEN}",
+    f"+model.chat_template_kwargs.token={TOKEN}",
     "hydra.sweep.dir=sweep",
 )
 """Two cells and their plain ones; in every second one all requests fail."""

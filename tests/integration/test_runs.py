@@ -50,6 +50,8 @@ def test_the_summary_is_what_the_requests_say(finished_run: Path) -> None:
     assert summary["requests"] == {
         "finished": 3, "failed": 0, "skipped": 0, "interrupted": 0, "warmup": 1, "conversations": 2,
         "skipped_prompts": [],
+        "preempted": None,
+        "preemptions": None,
     }  # fmt: skip
     pooled, macro = summary["acceptance"]["pooled"], summary["acceptance"]["macro"]
     assert pooled["acceptance_length"] == sum(decoded) / sum(decode_steps)
@@ -131,7 +133,7 @@ def test_an_engine_that_dies_leaves_what_finished(command_line: CommandLine) -> 
 
 def test_an_engine_s_message_is_archived_without_the_secrets_in_it(command_line: CommandLine) -> None:
     # "fail_every" is the password here, and stands in the message "synthetic failure: engine.fail_every=1".
-    _, manifest, _ = failed_run(command_line, "engine.fail_every=1", "+engine.extra_args.password=fail_every")
+    _, manifest, _ = failed_run(command_line, "engine.fail_every=1", "+model.chat_template_kwargs.password=fail_every")
     assert manifest["error"].endswith("synthetic failure: engine.[redacted]=1")
     messages = {r["error"]["message"] for r in requests(command_line.folder / "run")}
     assert messages == {"synthetic failure: engine.[redacted]=1"}

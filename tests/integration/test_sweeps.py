@@ -44,8 +44,8 @@ def test_a_grid_over_methods_keeps_secrets_out_of_every_file(command_line: Comma
         "-m",
         "spec=none,ngram",
         "sampling.max_new_tokens=9",
-        f"+engine.extra_args.token={TOKEN}",
-        f"+engine.extra_args.headers={{x: 1, authorization: {HEADER}}}",
+        f"+model.chat_template_kwargs.token={TOKEN}",
+        f"+model.chat_template_kwargs.headers={{x: 1, authorization: {HEADER}}}",
         "hydra.sweep.dir=sweep",
     )
     assert outcome.status == 0
@@ -61,14 +61,15 @@ def test_a_grid_over_methods_keeps_secrets_out_of_every_file(command_line: Comma
         assert TOKEN.encode() not in content, path
         assert HEADER.encode() not in content, path
     config = yaml.safe_load((sweep / "0" / "config.yaml").read_text())
-    assert config["engine"]["extra_args"] == {
+    assert config["model"]["chat_template_kwargs"] == {
         "token": "[redacted]",
         "headers": {"x": 1, "authorization": "[redacted]"},
     }
-    assert "+engine.extra_args.token=[redacted]" in manifests["0"]["overrides"]
+    assert "+model.chat_template_kwargs.token=[redacted]" in manifests["0"]["overrides"]
 
     # Going on with it, though all of it is done, saves the overrides again.
-    secrets = (f"+engine.extra_args.token={TOKEN}", f"+engine.extra_args.headers={{x: 1, authorization: {HEADER}}}")
+    headers = f"{{x: 1, authorization: {HEADER}}}"
+    secrets = (f"+model.chat_template_kwargs.token={TOKEN}", f"+model.chat_template_kwargs.headers={headers}")
     resumed = command_line.measure("-m", "spec=none,ngram", "sampling.max_new_tokens=9", *secrets, "resume=sweep")
     assert resumed.status == 0
     for path in (path for path in sweep.rglob("*") if path.is_file()):

@@ -113,3 +113,30 @@ def test_a_cancelled_run_waits_for_every_conversation_to_leave() -> None:
     asyncio.run(stop_soon())
     assert holder.started == [0, 1, 2]
     assert (sorted(holder.cancelled), holder.in_flight) == ([0, 1, 2], [])
+
+
+class Tasks(Holder):
+    """Remembers how many tasks there were at most."""
+
+    most_tasks = 0
+
+    async def hold(self, item: tuple[int, int]) -> None:
+        self.most_tasks = max(self.most_tasks, len(asyncio.all_tasks()))
+        await super().hold(item)
+
+
+@pytest.mark.parametrize("concurrency", [3, 10**6, 10**18, 10**30])
+def test_there_are_never_more_tasks_than_items(concurrency: int) -> None:
+    """One a conversation, and the one that offers them."""
+    holder = Tasks()
+    asyncio.run(closed.offer([(0, 3), (1, 3)], concurrency, holder.hold))
+    assert (holder.started, holder.most_tasks) == ([0, 1], 3)
+
+
+def test_items_without_end_are_taken_one_by_one() -> None:
+    """`load.repeats=10**12`: nothing is laid out ahead of the slots."""
+    holder = Holder()
+    endless = ((number, -1 if number == 100 else 1) for number in range(10**12))
+    with pytest.raises(ExceptionGroup):
+        asyncio.run(closed.offer(endless, 4, holder.hold))
+    assert len(holder.started) <= 104

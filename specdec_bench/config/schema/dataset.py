@@ -1,39 +1,35 @@
 """Sources of prompts and what is selected from them."""
 
-import math
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 from omegaconf import MISSING
 
-from specdec_bench.config.schema.ranges import at_least, require
+from specdec_bench.config.schema.ranges import CONTEXT, CONVERSATIONS, SEED, Bounded, Range, require
 
 
 @dataclass(kw_only=True)
-class DatasetConfig:
+class DatasetConfig(Bounded):
     """What is asked of the model."""
+
+    GROUP: ClassVar[str] = "dataset"
 
     name: str = MISSING
     path: str | None = None
     """The file, where the dataset does not ship with the project."""
-    num_prompts: int | None = None
+    num_prompts: Annotated[int | None, CONVERSATIONS] = None
     """A subset of that many conversations, spread over the categories, drawn with `seed`; null takes all."""
-    num_turns: int | None = None
+    num_turns: Annotated[int | None, Range(1, 65_536, "no conversation has as many")] = None
     """At most that many turns of each conversation; null takes all."""
     categories: list[str] | None = None
     """Only conversations of these categories; null takes all."""
-    min_input_tokens: int | None = None
+    min_input_tokens: Annotated[int | None, CONTEXT] = None
     """Only conversations whose first request is at least that long, chat template included."""
-    max_input_tokens: int | None = None
+    max_input_tokens: Annotated[int | None, CONTEXT] = None
     """Only conversations whose first request is at most that long, chat template included."""
 
     def __post_init__(self) -> None:
-        at_least(
-            1,
-            dataset__num_prompts=self.num_prompts,
-            dataset__num_turns=self.num_turns,
-            dataset__min_input_tokens=self.min_input_tokens,
-            dataset__max_input_tokens=self.max_input_tokens,
-        )
+        Bounded.__post_init__(self)
         if self.categories is not None:
             require(len(self.categories) > 0, "dataset.categories", "[]", "name at least one, or null for all")
         least, most = self.min_input_tokens, self.max_input_tokens
@@ -70,18 +66,18 @@ class RandomDataset(DatasetConfig):
     """Token ids drawn uniformly: for exact input lengths. Acceptance on random text says little of real use."""
 
     name: str = "random"
-    num_prompts: int | None = 128
+    num_prompts: Annotated[int | None, Range(1, 1_000_000, "prompts are held in memory")] = 128
     """How many are made."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Of lengths and ids; the YAML gives it the experiment's."""
-    input_tokens: int = 1024
+    input_tokens: Annotated[int, CONTEXT] = 1024
     """The length of every prompt; with `length_distribution` uniform its middle, with lognormal its median."""
     length_distribution: str = "fixed"
     """fixed, uniform or lognormal."""
-    length_spread: float = 0.5
+    length_spread: Annotated[float, Range(0, 4, "at 4 lengths differ by a factor of a million")] = 0.5
     """uniform: lengths lie within input_tokens x (1 - spread) and x (1 + spread), both included; lognormal: the
     standard deviation of the length's logarithm. Without effect on fixed."""
-    max_length: int | None = None
+    max_length: Annotated[int | None, CONTEXT] = None
     """Lognormal lengths beyond it are cut to it; null cuts none."""
 
     def __post_init__(self) -> None:
@@ -89,11 +85,9 @@ class RandomDataset(DatasetConfig):
         require(self.num_prompts is not None, "dataset.num_prompts", None, "say how many to make")
         for key, value in (("path", self.path), ("categories", self.categories)):
             require(value is None, f"dataset.{key}", value, "dataset=random has none; leave it null")
-        at_least(1, dataset__input_tokens=self.input_tokens, dataset__max_length=self.max_length)
         known = ("fixed", "uniform", "lognormal")
         kind, spread = self.length_distribution, self.length_spread
         require(kind in known, "dataset.length_distribution", kind, f"use one of {', '.join(known)}")
-        require(math.isfinite(spread) and spread >= 0, "dataset.length_spread", spread, "must be 0 or more")
         require(kind != "uniform" or spread < 1, "dataset.length_spread", spread, "must be below 1 for uniform")
 
 

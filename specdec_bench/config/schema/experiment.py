@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from typing import Annotated, ClassVar
 
 from omegaconf import MISSING
 
@@ -28,7 +29,17 @@ from specdec_bench.config.schema.engine import (
 )
 from specdec_bench.config.schema.load import ClosedLoad, LoadConfig, SamplingConfig
 from specdec_bench.config.schema.model import ModelConfig
-from specdec_bench.config.schema.ranges import at_least, require
+from specdec_bench.config.schema.ranges import (
+    ACCEPTANCE_LENGTH,
+    PROPER_SHARE,
+    SEED,
+    SHARE,
+    TIMES_OR_NONE,
+    Bounded,
+    FreeText,
+    Range,
+    check_bounds,
+)
 from specdec_bench.config.schema.spec import (
     DFlashSpec,
     DraftingSpec,
@@ -45,26 +56,19 @@ from specdec_bench.config.schema.spec import (
 
 
 @dataclass(kw_only=True)
-class Expected:
+class Expected(Bounded):
     """Published figures, which `specdec-bench check` compares the finished run with."""
 
-    acceptance_length_drafted: float | None = None
-    """1 + accepted / verify steps, pooled; vLLM calls it mean acceptance length."""
-    acceptance_joint: list[float] = field(default_factory=list)
-    """Of each draft position."""
-    num_requests: int | None = None
-    """Finished requests that the figures are of; a run of fewer or more is not compared."""
-    relative_tolerance: float = 0.05
-    source: str = ""
+    GROUP: ClassVar[str] = "expected"
 
-    def __post_init__(self) -> None:
-        length = self.acceptance_length_drafted
-        if length is not None:
-            require(length >= 1, "expected.acceptance_length_drafted", length, "must be at least 1")
-        for rate in self.acceptance_joint:
-            require(0 < rate <= 1, "expected.acceptance_joint", rate, "each must lie in (0, 1]")
-        share = self.relative_tolerance
-        require(0 < share < 1, "expected.relative_tolerance", share, "must lie in (0, 1)")
+    acceptance_length_drafted: Annotated[float | None, ACCEPTANCE_LENGTH] = None
+    """1 + accepted / verify steps, pooled; vLLM calls it mean acceptance length."""
+    acceptance_joint: Annotated[list[float], SHARE] = field(default_factory=list)
+    """Of each draft position."""
+    num_requests: Annotated[int | None, Range(1, 2**31 - 1, "no run has so many")] = None
+    """Finished requests that the figures are of; a run of fewer or more is not compared."""
+    relative_tolerance: Annotated[float, PROPER_SHARE] = 0.05
+    source: Annotated[str, FreeText()] = ""
 
 
 @dataclass(kw_only=True)
@@ -77,16 +81,16 @@ class ExperimentConfig:
     spec: SpecConfig = MISSING
     load: LoadConfig = MISSING
     sampling: SamplingConfig = MISSING
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Draws the subset of prompts and seeds every request's sampling."""
-    replicate: int = 0
+    replicate: Annotated[int, TIMES_OR_NONE] = 0
     """Tells a cell from one that is run again just the same; changes nothing else. Runs of the same cell are compared
     with as many plain ones together: their speedups' intervals hold how much whole runs differ."""
     expected: Expected = field(default_factory=Expected)
     """What the run is known to give elsewhere; changes nothing in how it runs."""
 
     def __post_init__(self) -> None:
-        at_least(0, seed=self.seed, replicate=self.replicate)
+        check_bounds(self, "")
 
 
 NO_BASELINE, AUTO = "none", "auto"

@@ -2,11 +2,11 @@
 
 import datetime
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 from omegaconf import MISSING
 
-from specdec_bench.config.schema.ranges import at_least, require
+from specdec_bench.config.schema.ranges import Bounded, FreeText, Range, require
 from specdec_bench.errors import ConfigError
 
 
@@ -17,11 +17,16 @@ class DraftCheckpoint:
     path: str | None = None
     """As `model.path`."""
     revision: str | None = None
+    allow_vocabulary_differences: bool = False
+    """Takes a draft some entries of whose vocabulary are other tokens than the target's: a renamed filler token, say.
+    Their number is in the manifest. Where such tokens are drafted, fewer drafts are accepted."""
 
 
 @dataclass(kw_only=True)
-class ModelConfig:
+class ModelConfig(Bounded):
     """The target: the model whose output counts."""
+
+    GROUP: ClassVar[str] = "model"
 
     name: str = MISSING
     path: str = MISSING
@@ -32,7 +37,7 @@ class ModelConfig:
     """Where the tokenizer is, if not with the model."""
     dtype: str = "auto"
     """auto (as stored), float64, float32, bfloat16 or float16; holds for the draft too."""
-    max_seq_len: int | None = None
+    max_seq_len: Annotated[int | None, Range(2, 2**24, "no model has a longer context")] = None
     """Prompt and output tokens of one request; null takes the checkpoint's own limit."""
     trust_remote_code: bool = False
     """Runs Python code that comes with a checkpoint. Only for sources that you trust."""
@@ -40,9 +45,9 @@ class ModelConfig:
     """Known drafts by spec method; what `spec.draft.path: null` stands for."""
     prompt_format: str = "chat"
     """chat: the conversation in the chat template; completions: its bare text, a newline between the messages."""
-    chat_template: str | None = None
+    chat_template: Annotated[str | None, FreeText()] = None
     """A file with a template that replaces the tokenizer's own. Its text is archived in its place."""
-    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    chat_template_kwargs: Annotated[dict[str, Any], FreeText()] = field(default_factory=dict)
     """The template's own arguments: enable_thinking, reasoning_effort, ..."""
     template_date: str | None = None
     """YYYY-MM-DD: what a template that reads the clock is told, so that prompts do not change by the day."""
@@ -54,6 +59,7 @@ class ModelConfig:
     stands before </think>). The archive keeps the whole reply."""
 
     def __post_init__(self) -> None:
+        Bounded.__post_init__(self)
         known: tuple[str, ...] = ("auto", "float64", "float32", "bfloat16", "float16")
         require(self.dtype in known, "model.dtype", self.dtype, f"use one of {', '.join(known)}")
         known = ("chat", "completions")
@@ -74,4 +80,3 @@ class ModelConfig:
                 datetime.date.fromisoformat(self.template_date)
             except ValueError:
                 raise ConfigError(f"model.template_date={self.template_date}: {fix}") from None
-        at_least(2, model__max_seq_len=self.max_seq_len)

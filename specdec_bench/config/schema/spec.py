@@ -1,16 +1,28 @@
 """Methods of drafting."""
 
 from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
 
 from omegaconf import MISSING
 
 from specdec_bench.config.schema.model import DraftCheckpoint
-from specdec_bench.config.schema.ranges import at_least, require
+from specdec_bench.config.schema.ranges import (
+    DRAFT_LENGTH,
+    NGRAM,
+    PROBABILITY,
+    TIMES_OR_NONE,
+    TREE_TOKENS,
+    Bounded,
+    Range,
+    require,
+)
 
 
 @dataclass(kw_only=True)
-class SpecConfig:
+class SpecConfig(Bounded):
     """How tokens are drafted."""
+
+    GROUP: ClassVar[str] = "spec"
 
     name: str = MISSING
     """The method's name in the method table; fixed by the chosen YAML."""
@@ -27,30 +39,26 @@ class NoSpec(SpecConfig):
 class DraftingSpec(SpecConfig):
     """A method that drafts."""
 
-    draft_length: int = 3
+    draft_length: Annotated[int, DRAFT_LENGTH] = 3
     """K: tokens proposed for each verify step; of a tree, its depth, so that at most K are accepted."""
-    topk: int | None = None
+    topk: Annotated[int | None, DRAFT_LENGTH] = None
     """Branches at each position of a draft tree, where the engine has trees (SGLang); null drafts a chain."""
-    num_draft_tokens: int | None = None
+    num_draft_tokens: Annotated[int | None, TREE_TOKENS] = None
     """Tokens of the tree that are verified in one step, its root included; null is draft_length + 1, a chain."""
 
     def __post_init__(self) -> None:
-        at_least(1, spec__draft_length=self.draft_length, spec__topk=self.topk)
-        if self.num_draft_tokens is not None:
-            least = self.draft_length + 1
-            require(
-                self.num_draft_tokens >= least,
-                "spec.num_draft_tokens",
-                self.num_draft_tokens,
-                f"must be at least spec.draft_length + 1 = {least}",
-            )
-        if (self.topk or 1) > 1:
-            require(
-                self.num_draft_tokens is not None,
-                "spec.topk",
-                self.topk,
-                "say how many tokens of the tree are verified, with spec.num_draft_tokens",
-            )
+        Bounded.__post_init__(self)
+        branches, key, verified = self.topk or 1, "spec.num_draft_tokens", self.num_draft_tokens
+        if verified is None:
+            fix = "say how many tokens of the tree are verified, with spec.num_draft_tokens"
+            require(branches == 1, "spec.topk", self.topk, fix)
+            return
+        least, most = self.draft_length + 1, sum(branches**depth for depth in range(self.draft_length + 1))
+        require(verified >= least, key, verified, f"must be at least spec.draft_length + 1 = {least}")
+        fix = f"a chain of spec.draft_length={self.draft_length} has {least} with its root; set spec.topk for a tree"
+        require(verified == least or branches > 1, key, verified, fix)
+        fix = f"a tree of spec.draft_length={self.draft_length} and spec.topk={branches} has at most {most}"
+        require(verified <= most, key, verified, fix)
 
 
 @dataclass(kw_only=True)
@@ -58,14 +66,13 @@ class NgramSpec(DraftingSpec):
     """Prompt lookup: drafts what followed the last n-gram earlier in the context."""
 
     name: str = "ngram"
-    ngram_min: int = 1
+    ngram_min: Annotated[int, NGRAM] = 1
     """Shortest n-gram that is looked up."""
-    ngram_max: int = 3
+    ngram_max: Annotated[int, NGRAM] = 3
     """Longest n-gram that is looked up; the longest match wins."""
 
     def __post_init__(self) -> None:
         DraftingSpec.__post_init__(self)
-        at_least(1, spec__ngram_min=self.ngram_min)
         require(
             self.ngram_max >= self.ngram_min,
             "spec.ngram_max",
@@ -82,21 +89,14 @@ class SuffixSpec(DraftingSpec):
     """
 
     name: str = "suffix"
-    max_tree_depth: int = 24
+    max_tree_depth: Annotated[int, NGRAM] = 24
     """Longest match and drafts together, in tokens."""
-    max_spec_factor: float = 1.0
+    max_spec_factor: Annotated[float, Range(0, 1024, "no draft is longer", excludes_least=True)] = 1.0
     """Drafts at most this times the length of the match."""
-    min_token_prob: float = 0.1
+    min_token_prob: Annotated[float, PROBABILITY] = 0.1
     """Drafts only what is at least this likely, by counts."""
-    max_cached_requests: int = 0
+    max_cached_requests: Annotated[int, TIMES_OR_NONE] = 0
     """Earlier responses that are looked up too; 0 keeps requests independent of one another."""
-
-    def __post_init__(self) -> None:
-        DraftingSpec.__post_init__(self)
-        at_least(1, spec__max_tree_depth=self.max_tree_depth)
-        at_least(0, spec__max_cached_requests=self.max_cached_requests)
-        require(self.max_spec_factor > 0, "spec.max_spec_factor", self.max_spec_factor, "must be above 0")
-        require(0 <= self.min_token_prob <= 1, "spec.min_token_prob", self.min_token_prob, "must lie in [0, 1]")
 
 
 @dataclass(kw_only=True)

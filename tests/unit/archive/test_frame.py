@@ -42,7 +42,7 @@ def test_one_request_by_hand(new_run: NewRun) -> None:
         Step(received_ns=65_000_000, num_tokens=1, num_proposed=0, num_accepted=0),
         Step(received_ns=70_000_000, num_tokens=1, num_proposed=3, num_accepted=1),
     ]
-    record = make_request(steps=tuple(steps), acceptance_source="engine_request")
+    record = make_request(steps=tuple(steps), acceptance_source="engine_request", num_preemptions=2)
     values = row(new_run(), record)
     assert is_undefined(values.pop("error"))
     assert values == {
@@ -75,6 +75,7 @@ def test_one_request_by_hand(new_run: NewRun) -> None:
         "num_proposed": 6,
         "num_accepted": 3,
         "finish_reason": "length",
+        "num_preemptions": 2,
         "prompt_token_ids": [1, 2, 3, 4],
         "output_token_ids": [5, 6, 7, 8, 9, 10],
         "step_received_ns": [50_000_000, 60_000_000, 65_000_000, 70_000_000],

@@ -8,9 +8,9 @@ from hydra import compose as hydra_compose
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 
+from specdec_bench.checkpoints.checks import check_checkpoints
 from specdec_bench.cli import CONF
 from specdec_bench.config import compose
-from specdec_bench.config.checkpoints import check_checkpoints
 from specdec_bench.config.identity import engine_key, request_seed
 from specdec_bench.config.schema import (
     OPTIONS,
@@ -92,7 +92,7 @@ def test_the_archive_names_the_draft_that_null_stands_for() -> None:
     ("overrides", "words"),
     [
         (["spec.draft_length=0"], ["spec.draft_length=0", "at least 1"]),
-        (["sampling.temperature=-1"], ["sampling.temperature=-1", "0 or more"]),
+        (["sampling.temperature=-1"], ["sampling.temperature=-1", "[0, 100]"]),
         (["sampling.temperature=nan"], ["sampling.temperature=nan"]),
         (["sampling.top_p=0"], ["sampling.top_p=0", "(0, 1]"]),
         (["sampling.min_new_tokens=200"], ["sampling.min_new_tokens=200", "max_new_tokens=128"]),

@@ -10,9 +10,10 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from specdec_bench import datasets
+from specdec_bench.checkpoints.chat import ChatPrompter
+from specdec_bench.checkpoints.prompter import BytePrompter, first_request, first_requests
 from specdec_bench.config.schema import ModelConfig, RandomDataset
 from specdec_bench.errors import ConfigError
-from specdec_bench.prompting import BytePrompter, ChatPrompter, first_request, first_requests
 from specdec_bench.records import Prompt, RandomTokens
 
 
@@ -66,7 +67,7 @@ def test_the_seed_draws_the_lengths_and_a_larger_set_begins_with_the_smaller() -
         ({"path": "p"}, r"dataset\.path=p: dataset=random has none"),
         ({"length_distribution": "normal"}, "length_distribution=normal: use one of fixed, uniform, lognormal"),
         ({"length_distribution": "uniform", "length_spread": 1.0}, "length_spread=1.0: must be below 1"),
-        ({"length_spread": float("nan")}, "length_spread=nan: must be 0 or more"),
+        ({"length_spread": float("nan")}, r"length_spread=nan: must lie in \[0, 4\]$"),
         ({"input_tokens": 0}, "input_tokens=0: must be at least 1"),
     ],
 )

@@ -3,7 +3,9 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
+import msgspec
 import pytest
 
 from specdec_bench.engines.receive import LiveCounts, Received, receive
@@ -20,7 +22,7 @@ from specdec_bench.records import (
 )
 
 REQUEST = GenerationRequest(
-    request_id="r", prompt_token_ids=(1,), sampling=RequestSampling(max_new_tokens=8, stop_token_ids=(0,))
+    request_id="r", prompt_token_ids=(1,), sampling=RequestSampling(max_new_tokens=5, stop_token_ids=(0, 6))
 )
 COUNTERS = AcceptanceCounters(num_verify_steps=2, num_accepted=3)
 
@@ -50,6 +52,9 @@ class Scripted:
 
     def counters(self) -> AcceptanceCounters | None:
         return None
+
+    def read_back(self, sampling: RequestSampling) -> dict[str, Any]:
+        return msgspec.structs.asdict(sampling)
 
     def describe(self) -> EngineDescription:
         return EngineDescription(
@@ -161,7 +166,8 @@ def test_an_engine_may_use_its_list_again() -> None:
         (EngineError("out of pages"), "out of pages"),
         (ValueError("bad token"), "ValueError: bad token"),
         (KeyError("x"), "KeyError: 'x'"),
-        (TimeoutError(), "TimeoutError: "),
+        (TimeoutError(), "TimeoutError: no message"),
+        (RuntimeError("out of pages\n  in the second line"), "RuntimeError: out of pages"),
     ],
 )
 def test_a_failure_is_the_requests_own_and_keeps_what_came_before(failure: Exception, message: str) -> None:

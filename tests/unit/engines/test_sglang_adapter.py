@@ -115,14 +115,13 @@ def test_a_request_that_its_prefill_ended_verified_nothing() -> None:
     ("reason", "words"),
     [
         ({"type": "abort", "message": "out of memory"}, "out of memory"),
-        ({"type": "length", "length": 3}, "after 3 of 4 tokens for lack of room"),
+        ({"type": "length", "length": 3}, "after 3 of 4 tokens, for lack of room"),
         ({"type": "stop", "matched": 9}, r"stopped at token 9, which is none of sampling's stops \[1, 2\]"),
     ],
 )
 def test_an_end_that_was_not_asked_for_is_a_failure(reason: dict[str, Any], words: str) -> None:
     found = received(StandIn(([5, 6], None), ([9], reason)))
     assert found.error is not None
-    assert found.finish_reason is None
     assert found.token_ids[:2] == [5, 6]
     with pytest.raises(EngineError, match=words):
         raise EngineError(found.error.message)

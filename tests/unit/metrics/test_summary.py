@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import made_runs
+import msgspec
 import pytest
 from made_runs import S, failure, request
 
@@ -18,6 +19,7 @@ from specdec_bench.records import (
     AcceptanceCounters,
     Lateness,
     Manifest,
+    RequestError,
     RequestRecord,
     Step,
 )
@@ -47,6 +49,8 @@ def test_a_run_of_two_requests_by_hand() -> None:
         "warmup": 0,
         "conversations": 2,
         "skipped_prompts": [],
+        "preempted": None,
+        "preemptions": None,
     }
     assert found["warnings"] == []
     assert (found["prompt_tokens"]["count"], found["prompt_tokens"]["max"]) == (2, 1.0)
@@ -329,3 +333,51 @@ def test_how_the_prompts_came_out_of_their_source() -> None:
         "unused": {"rows": {"without a message": {"num_rows": 7, "rows": "1, 3, 5, 7, 9, ..."}}},
     }
     assert set(summarize(TWO, manifest(dataset={}))["dataset"].values()) == {None}
+
+
+# ---------------------------------------------------------------- what the engine made of it
+
+
+def changed(record: RequestRecord, **changes: Any) -> RequestRecord:
+    return msgspec.structs.replace(record, **changes)
+
+
+def test_preemptions_are_counted_and_warned_of() -> None:
+    """One of two requests, three times; the warm-up's and a failed one's are in no figure."""
+    records = [
+        changed(TWO[0], num_preemptions=3),
+        changed(TWO[1], num_preemptions=0),
+        changed(TWO[1], num_preemptions=9, phase="warmup"),
+        changed(TWO[1], num_preemptions=9, error=RequestError(kind="engine_error", message="gone")),
+    ]
+    found = summarize(records, manifest())
+    assert (found["requests"]["preempted"], found["requests"]["preemptions"]) == (1, 3)
+    (warning,) = found["warnings"]
+    assert warning.startswith("PREEMPTED: 1 of 2 requests, 3 times in all")
+
+
+def test_requests_that_were_never_put_off_are_no_warning() -> None:
+    found = summarize([changed(record, num_preemptions=0) for record in TWO], manifest())
+    assert (found["requests"]["preempted"], found["requests"]["preemptions"], found["warnings"]) == (0, 0, [])
+
+
+def test_preemptions_that_the_engine_does_not_tell_are_unknown_and_not_none() -> None:
+    found = summarize([changed(TWO[0], num_preemptions=3), TWO[1]], manifest())
+    assert (found["requests"]["preempted"], found["requests"]["preemptions"]) == (None, None)
+
+
+def test_what_the_engine_changed_is_warned_of() -> None:
+    engine = {"differences": [{"name": "engine.max_num_seqs", "asked": 64, "got": 48}]}
+    assert summarize(TWO, manifest(engine=engine))["warnings"] == [
+        "engine.max_num_seqs: 64 was asked for, the engine has 48"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "repeats", "warned"), [(4, 2, False), (5, 2, True), (3, 1, True), (2, 1, False)]
+)
+def test_a_concurrency_that_cannot_be_is_warned_of(concurrency: int, repeats: int, warned: bool) -> None:
+    """Two conversations, `repeats` times."""
+    config = manifest().config | {"load": {"name": "closed", "concurrency": concurrency, "repeats": repeats}}
+    found = summarize(TWO, manifest(config=config, dataset={"num_prompts": 2}))
+    assert [f"there are {2 * repeats} conversations" in warning for warning in found["warnings"]] == [True] * warned

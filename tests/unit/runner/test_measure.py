@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from specdec_bench.archive import RequestWriter, codec
+from specdec_bench.checkpoints.prompter import BytePrompter
 from specdec_bench.config.identity import request_seed
 from specdec_bench.config.schema import (
     ClosedLoad,
@@ -24,7 +25,7 @@ from specdec_bench.config.schema import (
     SyntheticEngine,
 )
 from specdec_bench.engines.base import Engine, create
-from specdec_bench.prompting import BytePrompter
+from specdec_bench.errors import ConfigError
 from specdec_bench.records import (
     AcceptanceCounters,
     AcceptanceSource,
@@ -32,7 +33,9 @@ from specdec_bench.records import (
     EngineDescription,
     GenerationRequest,
     Prompt,
+    RequestMade,
     RequestRecord,
+    RequestSampling,
 )
 from specdec_bench.runner.measure import Measurement
 
@@ -94,7 +97,7 @@ class Remembering:
     """Answers every request with these chunks and keeps what it was asked, resets included."""
 
     def __init__(self, *chunks: Chunk, totals: AcceptanceCounters | None = None, pause_s: float = 0.0) -> None:
-        self._chunks = chunks or (Chunk([65, 66], 0, 0, finish_reason="length"),)
+        self._chunks = chunks or (Chunk([65, 66, 67, 68, 69, 70, 71, 72], 0, 0, finish_reason="length"),)
         self._totals = totals
         self._pause_s = pause_s
         self.asked: list[GenerationRequest] = []
@@ -121,6 +124,9 @@ class Remembering:
     def counters(self) -> AcceptanceCounters | None:
         return self._totals
 
+    def read_back(self, sampling: RequestSampling) -> dict[str, Any]:
+        return msgspec.structs.asdict(sampling)
+
     def describe(self) -> EngineDescription:
         return EngineDescription(arguments={}, resolved={}, max_seq_len=None, num_accelerators=0, reproducible=True)
 
@@ -128,6 +134,35 @@ class Remembering:
 
 
 # ---------------------------------------------------------------- order, warm-up, repeats
+
+
+class Refusing(BytePrompter):
+    """Takes no conversation with a reply."""
+
+    def encode(self, system: str | None, turns: Sequence[str], replies: Sequence[str]) -> tuple[int, ...]:
+        if replies:
+            raise ConfigError("the chat template refuses the conversation: only one turn")
+        return super().encode(system, turns, replies)
+
+
+def test_a_later_turn_that_is_refused_fails_its_conversation_alone(tmp_path: Path) -> None:
+    prompts = [prompt("a", 1), prompt("b", 3), prompt("c", 1)]
+    path = tmp_path / "requests.jsonl"
+    with RequestWriter(path) as writer:
+        config = experiment()
+        measurement = Measurement(config, prompts, create(config), Refusing(256), writer)
+        asyncio.run(measurement.run())
+    decoder = msgspec.json.Decoder(RequestRecord)
+    records = {record.request_id: record for record in (decoder.decode(x) for x in path.read_bytes().splitlines())}
+    assert list(records) == ["a/0/0", "b/0/0", "b/1/0", "c/0/0"]
+    refused = records.pop("b/1/0")
+    assert refused.error is not None
+    assert refused.error.kind == "encoding_error"
+    assert refused.error.message == "prompt b, turn 2: the chat template refuses the conversation: only one turn"
+    assert (refused.sent_ns, refused.prompt_token_ids, refused.steps) == (None, (), ())
+    assert all(record.error is None for record in records.values())
+    live = measurement.live
+    assert (live.finished, live.failed, live.first_error) == (3, 1, refused.error.message)
 
 
 def test_turns_follow_each_other_and_conversations_too(measure: Measure) -> None:
@@ -173,6 +208,13 @@ def test_the_concurrency_is_filled_and_never_exceeded(measure: Measure, concurre
     records = measure(experiment(concurrency=concurrency, num_warmup=5), [prompt(f"p{i}") for i in range(10)], engine)
     assert len(records) == 25
     assert engine.most == min(concurrency, 10)
+
+
+def test_the_warm_up_has_no_more_in_flight_than_the_window_can(measure: Measure) -> None:
+    """Two prompts, twice each: an engine is sized for four requests at a time."""
+    engine = Remembering(pause_s=0.002)
+    measure(experiment(concurrency=65_536, num_warmup=40, repeats=2), [prompt("a", 1), prompt("b", 1)], engine)
+    assert engine.most == 4
 
 
 def test_conversations_in_flight_together_keep_their_own_turns(measure: Measure) -> None:
@@ -221,6 +263,23 @@ def test_the_record_is_what_the_engine_was_asked_and_what_it_sent(measure: Measu
     ]
     assert (record.counters, record.finish_reason, record.seed) == (COUNTERS, "stop", asked.sampling.seed)
     assert record.scheduled_ns == record.sent_ns, "a closed loop has no queue"
+
+
+def test_what_the_engine_made_of_a_request_is_recorded(measure: Measure) -> None:
+    reply = [65] * 8
+    engine = Remembering(Chunk(reply, 0, 0, finish_reason="length", made=RequestMade(num_preemptions=2)))
+    assert measure(experiment(), [prompt("a", 1)], engine)[0].num_preemptions == 2
+    assert measure(experiment(), [prompt("a", 1)], Remembering())[0].num_preemptions is None
+
+
+def test_a_reply_that_was_cut_fails_and_ends_its_conversation(measure: Measure) -> None:
+    """7 of 8 tokens: as a finished one it would have been the faster for it, and part of the next prompt."""
+    watched: list[Measurement] = []
+    engine = Remembering(Chunk([65] * 7, 0, 0, finish_reason="length"))
+    (record,) = measure(experiment(), [prompt("a", 2)], engine, watch=watched.append)
+    assert record.error is not None
+    assert "after 7 of 8 tokens" in record.error.message
+    assert (watched[0].live.finished, watched[0].live.failed) == (0, 1)
 
 
 # ---------------------------------------------------------------- sampling

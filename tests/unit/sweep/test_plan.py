@@ -13,7 +13,7 @@ from specdec_bench.config import compose
 from specdec_bench.job import cell_of
 from specdec_bench.runner.cell import Cell
 from specdec_bench.sweep import jobs
-from specdec_bench.sweep.plan import Planner
+from specdec_bench.sweep.plan import PlannedCell, Planner
 
 
 @pytest.mark.parametrize("chosen", ["load.concurrency=2,5,1", "experiment=five,two"])
@@ -23,19 +23,44 @@ def test_engines_are_sized_for_the_largest_load_of_the_sweep(tmp_path: Path, cho
         text = f"# @package _global_\nload:\n  concurrency: {concurrency}\n"
         (tmp_path / "experiment" / f"{name}.yaml").write_text(text)
     told: list[int] = []
+    planner, cells = planned([chosen, "engine=synthetic", f"hydra.searchpath=[file://{tmp_path}]"], told)
+    assert len(cells) == len(told)
+    assert set(told) == {5}
+    assert planner.largest_concurrency == 5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sizes"),
+    [
+        (["load.concurrency=2,1000000"], {3}),
+        (["load.concurrency=2,1000000", "load.repeats=4"], {12}),
+        (["load.concurrency=1,2"], {2}),
+        (["load.concurrency=1,2", "engine.max_num_seqs=64"], {64}),
+    ],
+)
+def test_an_engine_is_not_sized_for_requests_that_cannot_be(overrides: list[str], sizes: set[int]) -> None:
+    """Three conversations; and the baseline is sized as the others are."""
+    fixed = ["engine=vllm", "dataset.num_prompts=3", "spec=ngram", "baseline=auto"]
+    _, cells = planned([*fixed, *overrides])
+    assert {cell.cell.config.spec.name for cell in cells} == {"ngram", "none"}
+    assert {cell.cell.config.engine.max_num_seqs for cell in cells} == sizes  # type: ignore[attr-defined]
+    assert {cell.cell.identity.baseline_id for cell in cells} == {
+        cell.cell.identity.cell_id for cell in cells if cell.is_plain
+    }
+
+
+def planned(overrides: list[str], told: list[int] | None = None) -> tuple[Planner, list[PlannedCell]]:
+    """Returns a sweep's planner and cells; `told` takes the largest concurrency that each was made with."""
 
     def prepare(composed: DictConfig, overrides: Sequence[str], largest_concurrency: int) -> Cell:
-        told.append(largest_concurrency)
+        if told is not None:
+            told.append(largest_concurrency)
         return cell_of(composed, overrides, largest_concurrency, command=())
 
     compose.register_schemas()
     with initialize_config_dir(str(compose.CONF), version_base="1.3"):
         app = GlobalHydra.instance().hydra
         assert app is not None
-        overrides = [chosen, "engine=synthetic", f"hydra.searchpath=[file://{tmp_path}]"]
         composed = app.compose_config("config", overrides, RunMode.MULTIRUN)
         planner = Planner(app.config_loader, composed, prepare)
-        cells = planner.plan(jobs.sweep_overrides(app.config_loader, composed))
-    assert len(cells) == len(told)
-    assert set(told) == {5}
-    assert planner.largest_concurrency == 5
+        return planner, planner.plan(jobs.sweep_overrides(app.config_loader, composed))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,11 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from specdec_bench import prompting
+from specdec_bench import hub
+from specdec_bench.checkpoints import chat as chatting
+from specdec_bench.checkpoints.chat import ChatPrompter
+from specdec_bench.checkpoints.prompter import BytePrompter, first_request
+from specdec_bench.checkpoints.replies import harmony_final, without_thinking
 from specdec_bench.config.checkpoints import resolve
 from specdec_bench.config.schema import (
     ClosedLoad,
@@ -22,9 +27,8 @@ from specdec_bench.config.schema import (
     SyntheticEngine,
     TransformersEngine,
 )
-from specdec_bench.datasets import hub
 from specdec_bench.errors import ConfigError
-from specdec_bench.prompting import BytePrompter, ChatPrompter, harmony_final, without_thinking
+from specdec_bench.records import Prompt
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<sys>", "<user>", "<bot>", "<end>"]
 WORDS = ["be", "brief", "hello", "there", "how", "are", "you", "fine", "good", "bye"]
@@ -201,6 +205,85 @@ def test_a_template_that_fails_is_refused_in_one_line(checkpoint: NewCheckpoint,
     with pytest.raises(ConfigError, match=words) as caught:
         chat(checkpoint(template))
     assert len(str(caught.value).splitlines()) == 1
+
+
+ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ 1 + 'a' }}", "fails: TypeError: unsupported operand"),
+        ("{{ messages[0].nothing.more }}", "refuses the conversation: .* has no attribute"),
+        ("{{ {}[messages].x }}", "refuses the conversation|fails: TypeError"),
+        ("{{ messages[0]['content'].format(*[]) }}{{ '{x}'.format() }}", "fails: KeyError: 'x'"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "fails: RecursionError: maximum recursion depth"),
+        ("{{ range(10**9) }}", "fails: OverflowError: Range too big"),
+        ("{{ raise_exception('\x1b[2J\u202eno') }}", r"refuses the conversation: \\x1b\[2J\\u202eno$"),
+        ("{{ ''.__class__.__mro__ }}", "refuses the conversation: access to attribute '__class__'"),
+    ],
+)
+def test_whatever_a_template_raises_is_one_clean_line(checkpoint: NewCheckpoint, template: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        chat(checkpoint(template))
+    assert str(caught.value).isprintable()
+
+
+def test_a_template_that_does_not_end_is_given_up(checkpoint: NewCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chatting, "TEMPLATE_TIME_LIMIT_S", 0.2)
+    with pytest.raises(ConfigError, match=r"did not end within 0\.2 s; pass another with model\.chat_template=FILE"):
+        chat(checkpoint(ENDLESS))
+    late = chat(checkpoint("{% if messages|length > 1 %}" + ENDLESS + "{% endif %}" + TEMPLATE))
+    with pytest.raises(ConfigError, match=r"did not end within 0\.2 s"), ThreadPoolExecutor(1) as thread:
+        thread.submit(late.encode, None, ["hello", "bye"], ["there"]).result()
+
+
+def test_templates_with_names_and_no_default_are_refused(checkpoint: NewCheckpoint) -> None:
+    path = checkpoint()
+    (path / "chat_template.jinja").unlink(missing_ok=True)
+    file = path / "tokenizer_config.json"
+    configured = json.loads(file.read_text(encoding="utf-8"))
+    named = [{"name": name, "template": TEMPLATE} for name in ("tool_use", "rag")]
+    file.write_text(json.dumps(configured | {"chat_template": named}), encoding="utf-8")
+    with pytest.raises(ConfigError, match="has the chat templates rag, tool_use and no default one"):
+        chat(path)
+    assert chat(path, chat_template=TEMPLATE).encode(None, ["hello"], []) == ids("<s> <user> hello <end> <bot>")
+
+
+class Panic(BaseException):
+    """What the tokenizers' Rust code raises is no Exception."""
+
+
+@pytest.mark.parametrize("error", [Panic("index out of bounds"), ValueError("no\nmore"), MemoryError()])
+def test_whatever_a_tokenizer_raises_is_one_line_that_names_the_prompt(
+    checkpoint: NewCheckpoint, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    prompter = chat(checkpoint(), prompt_format="completions")
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(prompter, "_tokenizer", broken)
+    prompt = Prompt(prompt_id="p7", category="c", turns=("hello",))
+    with pytest.raises(ConfigError, match=rf"prompt p7: the tokenizer of .* fails: {type(error).__name__}") as caught:
+        first_request(prompter, prompt)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_broken_tokenizer_is_refused_in_one_line(checkpoint: NewCheckpoint) -> None:
+    path = checkpoint()
+    (path / "tokenizer.json").write_text('{"version": "1.0", "model": {}}')
+    with pytest.raises(ConfigError, match=rf"model\.path={path}: no tokenizer can be loaded: ") as caught:
+        chat(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("prompt_format", ["chat", "completions"])
+def test_half_of_a_surrogate_pair_is_refused(checkpoint: NewCheckpoint, prompt_format: str) -> None:
+    prompter = chat(checkpoint(), prompt_format=prompt_format)
+    prompt = Prompt(prompt_id="p7", category="c", turns=("half \ud83d of it",))
+    with pytest.raises(ConfigError, match="prompt p7: its text has half of a surrogate pair at character 5"):
+        first_request(prompter, prompt)
 
 
 def test_completions_are_bare_text_with_one_beginning_of_sequence(checkpoint: NewCheckpoint) -> None:
@@ -407,13 +490,21 @@ def experiment(engine: EngineConfig, model: ModelConfig) -> ExperimentConfig:
 
 def test_the_synthetic_engine_needs_no_tokenizer() -> None:
     config = experiment(SyntheticEngine(vocab_size=10), ModelConfig(name="m", path="/nowhere"))
-    prompter = prompting.create(config)
+    prompter = chatting.create(config)
     assert isinstance(prompter, BytePrompter)
     assert max(prompter.encode(None, ["hello"], [])) < 10
 
 
-def test_the_tokenizer_is_the_models_unless_another_is_named(checkpoint: NewCheckpoint) -> None:
-    path = str(checkpoint())
-    for model in (ModelConfig(name="m", path=path), ModelConfig(name="m", path="/nowhere", tokenizer=path)):
-        prompter = prompting.create(experiment(TransformersEngine(), model))
+def test_the_tokenizer_is_the_models_unless_another_is_named(checkpoint: NewCheckpoint, tmp_path: Path) -> None:
+    """The other's folder says nothing of where the model ends its replies."""
+    path = str(checkpoint(generation={"eos_token_id": IDS["<bot>"]}))
+    weights = tmp_path / "weights alone"
+    weights.mkdir()
+    (weights / "config.json").write_text(json.dumps({"eos_token_id": IDS["<end>"]}))
+    for model, stops in (
+        (ModelConfig(name="m", path=path), "</s> <bot>"),
+        (ModelConfig(name="m", path=str(weights), tokenizer=path), "</s> <end>"),
+    ):
+        prompter = chatting.create(experiment(TransformersEngine(), model))
         assert prompter.encode(None, ["hello"], []) == ids("<s> <user> hello <end> <bot>")
+        assert prompter.stop_token_ids == ids(stops)

@@ -6,10 +6,19 @@ from typing import Any
 
 import pytest
 
-from specdec_bench.config.checkpoints import ASSETS, check_checkpoints
+from specdec_bench.checkpoints.checks import check_checkpoints
+from specdec_bench.config.checkpoints import ASSETS
+from specdec_bench.config.schema import (
+    OPTIONS,
+    ClosedLoad,
+    DemoDataset,
+    DraftCheckpoint,
+    ExperimentConfig,
+    ModelConfig,
+    SamplingConfig,
+    VLLMEngine,
+)
 from specdec_bench.errors import ConfigError
-
-from .composing import experiment
 
 LLAMA: dict[str, Any] = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": 1}
 MODEL = ("lm_head.weight", "model.embed_tokens.weight", "model.layers.0.mlp.c_fc.weight", "model.norm.weight")
@@ -23,15 +32,23 @@ def checkpoint(folder: Path, config: dict[str, Any], names: tuple[str, ...] = ()
     if index:
         weight_map = dict.fromkeys(names, "model-00001-of-00001.safetensors")
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    elif names:
+    if names:
         header = json.dumps({name: {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for name in names}).encode()
-        (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+        file = "model-00001-of-00001.safetensors" if index else "model.safetensors"
+        (folder / file).write_bytes(len(header).to_bytes(8, "little") + header)
     return folder
 
 
 def check(spec: str, draft: Path | str) -> None:
     check_checkpoints(
-        experiment("engine=vllm", "model=custom", "model.path=org/target", f"spec={spec}", f"spec.draft.path={draft}")
+        ExperimentConfig(
+            engine=VLLMEngine(),
+            model=ModelConfig(name="m", path="org/target"),
+            dataset=DemoDataset(),
+            spec=OPTIONS["spec"][spec](draft=DraftCheckpoint(path=str(draft))),
+            load=ClosedLoad(),
+            sampling=SamplingConfig(),
+        )
     )
 
 
@@ -107,17 +124,21 @@ def test_the_bundled_ones_are_told_apart() -> None:
         check("eagle3", "bundled:tiny/draft")
 
 
-def test_a_broken_file_is_left_to_the_engine(tmp_path: Path) -> None:
-    for content in (
-        b"",
-        b"\x00" * 4,
-        (1 << 60).to_bytes(8, "little"),
-        (4).to_bytes(8, "little") + b"no j",
-        (4).to_bytes(8, "little") + b"[{}]",
-    ):
-        (checkpoint(tmp_path / "draft", LLAMA) / "model.safetensors").write_bytes(content)
-        check("eagle3", tmp_path / "draft")
-        check("draft_model", tmp_path / "draft")
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "has no safetensors header"),
+        (b"\x00" * 4, "has no safetensors header"),
+        ((1 << 60).to_bytes(8, "little"), "has no safetensors header"),
+        ((4).to_bytes(8, "little") + b"no j", "is no JSON"),
+        ((4).to_bytes(8, "little") + b"[{}]", "is no JSON object"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path: Path, content: bytes, words: str) -> None:
+    (checkpoint(tmp_path / "draft", LLAMA) / "model.safetensors").write_bytes(content)
+    for spec in ("eagle3", "draft_model"):
+        with pytest.raises(ConfigError, match=rf"draft/model\.safetensors: .*{words}"):
+            check(spec, tmp_path / "draft")
 
 
 def test_hub_ids_are_left_to_the_engine() -> None:

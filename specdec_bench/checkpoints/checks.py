@@ -1,0 +1,185 @@
+"""What checkpoints rule out, as far as their files tell before any process starts."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from specdec_bench.checkpoints.facts import CheckpointFacts, read_facts
+from specdec_bench.checkpoints.files import is_there
+from specdec_bench.checkpoints.weights import read_weights
+from specdec_bench.config.checkpoints import BUNDLED, draft_checkpoint, resolve
+from specdec_bench.config.schema import (
+    DraftModelSpec,
+    Eagle3Spec,
+    EagleSpec,
+    ExperimentConfig,
+    SpecConfig,
+    SyntheticEngine,
+    draft_length,
+)
+from specdec_bench.errors import ConfigError
+
+
+def local_folder(path: str, key: str) -> Path | None:
+    """Returns the checkpoint's folder, or None for a hub id, which only the engine can resolve.
+
+    Args:
+        path: a folder, a hub id `owner/name`, or `bundled:NAME`.
+        key: the setting it came from, for the message.
+
+    Raises:
+        ConfigError: the path names a folder that does not exist or holds no checkpoint.
+    """
+    folder = Path(resolve(path))
+    if folder.is_dir():
+        if not is_there(folder / "config.json"):
+            raise ConfigError(f"{key}={path}: the folder holds no config.json; give a checkpoint's folder")
+        return folder
+    is_hub_id = path.count("/") == 1 and not path.startswith((".", "/", "~", BUNDLED))
+    if is_hub_id or (path.count("/") == 0 and path and not path.startswith((".", "~", BUNDLED))):
+        return None
+    raise ConfigError(f"{key}={path}: no such folder; give a checkpoint's folder or a hub id owner/name")
+
+
+def check_checkpoints(config: ExperimentConfig) -> None:
+    """Refuses missing folders, lengths and ids that the target does not have, and drafts that do not go with it.
+
+    Only of folders here; `specdec_bench.runner.preflight` says the same of what has to be fetched first.
+
+    Raises:
+        ConfigError: see above; or a file of a checkpoint is there and cannot be read.
+    """
+    if isinstance(config.engine, SyntheticEngine):
+        check_lengths(config, config.model.max_seq_len, config.engine.vocab_size)
+        return
+    facts: dict[str, CheckpointFacts] = {}
+    if (folder := local_folder(config.model.path, "model.path")) is not None:
+        facts["target"] = read_facts(folder)
+    if config.model.tokenizer is not None:
+        tokenizer = Path(resolve(config.model.tokenizer))
+        if tokenizer.is_dir():
+            facts["tokenizer"] = read_facts(tokenizer)
+        elif config.model.tokenizer.startswith((".", "/", "~", BUNDLED)):
+            raise ConfigError(f"model.tokenizer={config.model.tokenizer}: no such folder; give a tokenizer's folder")
+    draft = draft_checkpoint(config)
+    if draft is not None and (folder := local_folder(draft.path, "spec.draft.path")) is not None:
+        facts["draft"] = read_facts(folder)
+        check_draft_kind(config.spec, draft.path, facts["draft"])
+    check_facts(config, facts)
+
+
+def check_facts(config: ExperimentConfig, facts: dict[str, CheckpointFacts]) -> None:
+    """Refuses settings beyond the target, and a draft of another vocabulary.
+
+    Args:
+        config: the experiment.
+        facts: by role, of the checkpoints that are here.
+
+    Raises:
+        ConfigError: see above.
+    """
+    target, draft, checkpoint = facts.get("target"), facts.get("draft"), draft_checkpoint(config)
+    if target is not None:
+        check_lengths(
+            config,
+            None if target.context_length is None else target.context_length.value,
+            None if target.vocab_size is None else target.vocab_size.value,
+        )
+    if target is not None and draft is not None and checkpoint is not None:
+        check_vocabulary(
+            checkpoint.path,
+            None if target.vocab_size is None else target.vocab_size.value,
+            None if draft.vocab_size is None else draft.vocab_size.value,
+            0 if checkpoint.allow_vocabulary_differences else vocabulary_differences(target, draft),
+        )
+
+
+def check_lengths(config: ExperimentConfig, context_length: int | None, vocab_size: int | None) -> None:
+    """Refuses a context, a draft and stop tokens beyond what the target has; None where it does not say.
+
+    Raises:
+        ConfigError: see above.
+    """
+    wanted, num_drafts = config.model.max_seq_len, draft_length(config.spec)
+    if context_length is not None:
+        if wanted is not None and wanted > context_length:
+            raise ConfigError(
+                f"model.max_seq_len={wanted}: the model has positions for {context_length} tokens; pass at most that, "
+                "or null"
+            )
+        limit = min(wanted or context_length, context_length)
+        if num_drafts is not None and num_drafts >= limit:
+            raise ConfigError(
+                f"spec.draft_length={num_drafts}: must be below the {limit} tokens that a request can hold"
+            )
+    for token_id in config.sampling.stop_token_ids if vocab_size is not None else []:
+        if token_id >= vocab_size:  # type: ignore[operator]
+            raise ConfigError(
+                f"sampling.stop_token_ids={token_id}: the model's vocabulary has {vocab_size} tokens, ids 0 to "
+                f"{vocab_size - 1}"  # type: ignore[operator]
+            )
+
+
+def check_draft_kind(spec: SpecConfig, draft_path: str, facts: CheckpointFacts) -> None:
+    """Refuses an EAGLE head as a draft model, and a whole model as an EAGLE head, where either is certain.
+
+    Raises:
+        ConfigError: naming what the folder holds and the method that it is for; or its weights are damaged.
+    """
+    weights = read_weights(facts.folder)
+    config, names = facts.config, frozenset(weights.tensors if weights is not None else ())
+    sign = _eagle_sign(config, names)
+    if isinstance(spec, DraftModelSpec) and sign is not None:
+        method = "eagle3" if re.search("eagle3|peagle", sign, re.IGNORECASE) else "eagle or spec=eagle3"
+        raise ConfigError(
+            f"spec={spec.name}: spec.draft.path={draft_path} is an EAGLE head ({sign}), which cannot draft by itself; "
+            f"use spec={method}, or another spec.draft.path"
+        )
+    # Many heads call themselves a plain LlamaForCausalLM: it is the layer that fuses hidden states that they all have,
+    # but those that say how they do without.
+    says_nothing = "eagle" not in json.dumps(config).lower() and config.get("draft_vocab_size") is None
+    architectures = [str(name) for name in config.get("architectures") or []]
+    is_causal = bool(architectures) and all(name.endswith("ForCausalLM") for name in architectures)
+    if isinstance(spec, EagleSpec | Eagle3Spec) and names and sign is None and says_nothing and is_causal:
+        raise ConfigError(
+            f"spec={spec.name}: spec.draft.path={draft_path} is a whole model ({', '.join(architectures)}), no EAGLE "
+            "head; use spec=draft_model, or another spec.draft.path"
+        )
+
+
+def _eagle_sign(config: dict[str, Any], names: frozenset[str]) -> str | None:
+    """Returns what shows that a checkpoint is an EAGLE head; None if nothing does."""
+    for architecture in map(str, config.get("architectures") or []):
+        # Not Eagle2_5_VLForConditionalGeneration, a model in its own right.
+        if re.search(r"^P?eagle3?.*(ForCausalLM|Speculator|DraftModel)$|Eagle3?$", architecture, re.IGNORECASE):
+            return architecture
+    if (kind := config.get("speculators_model_type")) in ("eagle", "eagle3", "peagle"):
+        return f"speculators_model_type={kind}"
+    fusing = {"fc.weight", "model.fc.weight"} & names
+    return f"tensor {min(fusing)}" if fusing else None
+
+
+def vocabulary_differences(target: CheckpointFacts, draft: CheckpointFacts) -> int:
+    """Returns how many entries (token and id) only one of two vocabularies has; 0 where either is not known."""
+    if not target.token_ids or not draft.token_ids:
+        return 0
+    return len(set(target.token_ids.items()) ^ set(draft.token_ids.items()))
+
+
+def check_vocabulary(draft_path: str, target_size: int | None, draft_size: int | None, num_differing: int = 0) -> None:
+    """Refuses a draft whose token ids mean something else than the target's.
+
+    Raises:
+        ConfigError: the sizes differ, or the same ids stand for different tokens.
+    """
+    fix = "the draft must have the target's vocabulary; choose another spec.draft.path"
+    if target_size is not None and draft_size is not None and target_size != draft_size:
+        raise ConfigError(
+            f"spec.draft.path={draft_path}: its vocabulary has {draft_size} tokens, the target's {target_size}; {fix}"
+        )
+    if num_differing:
+        raise ConfigError(
+            f"spec.draft.path={draft_path}: {num_differing} entries of its vocabulary differ from the target's; {fix}, "
+            "or pass spec.draft.allow_vocabulary_differences=true if they do not matter"
+        )

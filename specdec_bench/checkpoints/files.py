@@ -1,0 +1,61 @@
+"""A checkpoint's files, read so that one which is there and cannot be read is an error, never an absent one."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from specdec_bench.errors import ConfigError
+
+
+def is_there(path: Path) -> bool:
+    """Whether the folder has an entry of this name, be it a link that leads nowhere."""
+    return os.path.lexists(path)
+
+
+def read_text(path: Path) -> str | None:
+    """Returns a text file of a checkpoint; None where there is none.
+
+    Raises:
+        ConfigError: it is there and cannot be read, or is not UTF-8.
+    """
+    if not is_there(path):
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 (byte {error.start}); the checkpoint is damaged") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); complete or repair the checkpoint") from None
+
+
+def find_json(path: Path) -> dict[str, Any] | None:
+    """Returns a JSON file of a checkpoint; None where there is none.
+
+    Raises:
+        ConfigError: it is there and cannot be read, or holds no JSON object.
+    """
+    text = read_text(path)
+    if text is None:
+        return None
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: cannot be read as JSON ({error}); the checkpoint is damaged") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: holds no JSON object; the checkpoint is damaged")
+    return content
+
+
+def names_in(folder: Path, suffix: str) -> list[str]:
+    """Returns the names of a folder's entries with a suffix, sorted; none where there is no such folder.
+
+    Raises:
+        ConfigError: the folder cannot be listed.
+    """
+    if not is_there(folder):
+        return []
+    try:
+        return sorted(path.name for path in folder.iterdir() if path.name.endswith(suffix))
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be read ({error.strerror}); complete or repair the checkpoint") from None

@@ -1,0 +1,36 @@
+"""Where a checkpoint's files are on this machine; those of the hub are fetched, without their weights."""
+
+from pathlib import Path
+
+from specdec_bench import hub
+from specdec_bench.config.checkpoints import resolve
+from specdec_bench.errors import ConfigError, gist
+
+_STATEMENTS = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py")
+"""All that a checkpoint has but weights and pictures."""
+
+
+def folder_of(path: str, revision: str | None, key: str = "model.path") -> Path:
+    """Returns the folder with what a checkpoint says: its own, or the cache's snapshot of it.
+
+    The snapshot has weights only once an engine has loaded them.
+
+    Raises:
+        ConfigError: it is neither a folder nor in the cache, and cannot be fetched.
+    """
+    folder = Path(resolve(path))
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+
+    is_cut_off = not hub.is_reachable()
+    try:
+        return Path(
+            snapshot_download(path, revision=revision, allow_patterns=list(_STATEMENTS), local_files_only=is_cut_off)
+        )
+    except (OSError, ValueError) as error:
+        if is_cut_off:
+            raise ConfigError(
+                f"{key}={path}: not in the cache, and the hub cannot be reached from here; pass a folder"
+            ) from None
+        raise ConfigError(f"{key}={path}: cannot be fetched from the hub: {gist(error)}") from None

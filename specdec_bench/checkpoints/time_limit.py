@@ -1,0 +1,40 @@
+"""Ends Python code that takes too long, in whatever thread it runs."""
+
+import contextlib
+import ctypes
+import threading
+from collections.abc import Iterator
+
+
+class TimeLimitExceeded(BaseException):
+    """Raised within the block. No `Exception`, so that code in the block does not take it for a failure of its own."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raises TimeLimitExceeded in the calling thread if the block takes longer.
+
+    It strikes between two steps of Python code, so it cannot end a single call into C. A signal would reach the main
+    thread alone, and conversations are encoded in another one.
+    """
+    thread_id = ctypes.c_ulong(threading.get_ident())
+    lock, is_over, has_struck = threading.Lock(), False, False
+
+    def strike() -> None:
+        nonlocal has_struck
+        with lock:
+            if not is_over:
+                has_struck = True
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread_id, ctypes.py_object(TimeLimitExceeded))
+
+    timer = threading.Timer(seconds, strike)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        with lock:
+            is_over = True
+        if has_struck:  # the block may have ended before the exception came: it must not come later
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread_id, None)

@@ -1,0 +1,82 @@
+"""The YAML files that take part in an experiment: each is read whole and checked, and what is wrong names its file."""
+
+from pathlib import Path
+
+import yaml
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import DictConfig
+
+from specdec_bench.config.compose import CONF
+from specdec_bench.errors import ConfigError
+
+GLOBAL_GROUPS = ("experiment", "sweep")
+"""Groups whose files set fields of the whole experiment, and say so in their first line."""
+HEADER = "# @package _global_"
+
+_loaded: dict[str, tuple[Path, DictConfig]] = {}
+
+
+class CheckedFiles(FileConfigSource):
+    """Hydra's reader of files, which tells what is wrong in one line."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Returns a file's content.
+
+        Raises:
+            ConfigError: it cannot be read, is no YAML, no mapping, or lacks its header.
+        """
+        path = Path(self.path, self._normalize_file_name(config_path))
+        try:
+            result = super().load_config(config_path)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark
+            line = "" if mark is None else f":{mark.line + 1}"
+            raise ConfigError(f"{path}{line}: is not valid YAML: {error.problem}; correct that line") from None
+        except UnicodeDecodeError as error:
+            raise ConfigError(
+                f"{path}: is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
+            ) from None
+        except RecursionError:
+            raise ConfigError(f"{path}: an anchor in it holds itself; write the values out") from None
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
+        except ValueError as error:
+            raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}; correct it") from None
+        if Path(self.path) != CONF:
+            _check(result, path, config_path)
+            _loaded[config_path.removesuffix(".yaml")] = (path, result.config)  # type: ignore[assignment]
+        return result
+
+
+# Launchers pass the registry on to processes in which Hydra's own class is registered once more: it refuses one of
+# another name.
+CheckedFiles.__name__ = FileConfigSource.__name__
+
+
+def register() -> None:
+    """Has Hydra read files by `CheckedFiles`, and forgets those that were read before."""
+    Plugins.instance()  # which registers Hydra's own first
+    SourcesRegistry.instance().types[CheckedFiles.scheme()] = CheckedFiles
+    _loaded.clear()
+
+
+def loaded() -> dict[str, tuple[Path, DictConfig]]:
+    """Returns the user's own files that were read since `register`: by GROUP/NAME their path and content."""
+    return _loaded
+
+
+def _check(result: ConfigResult, path: Path, config_path: str) -> None:
+    group, content = config_path.rpartition("/")[0], result.config
+    if not isinstance(content, DictConfig):
+        raise ConfigError(f"{path}: holds a list; write fields and values, as 'seed: 1'")
+    if len(content) == 0:
+        raise ConfigError(f"{path}: is empty; write fields and values, as 'seed: 1'")
+    if len(content) == 1 and " " in str(next(iter(content))):
+        raise ConfigError(f"{path}: holds only a text; write fields and values, as 'seed: 1'")
+    package = result.header.get("package")
+    if group.partition("/")[0] in GLOBAL_GROUPS and package != "_global_":
+        found = "its first line is not" if package is None else f"its package is {package}, not"
+        raise ConfigError(f"{path}: {found} '{HEADER}', without which its fields are nobody's; write it at the top")

@@ -1,0 +1,120 @@
+"""What an engine made of what it was asked: of its settings, of a request's sampling, of a request that is over.
+
+Engines clamp, round and cut without a word. Adapters read back what the engine's own objects hold, and here it is
+compared with what was asked: refused where it is known before the run, else recorded and warned of.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from specdec_bench.errors import ConfigError, EngineError
+from specdec_bench.records import Difference, EngineDescription, FinishReason, GenerationRequest, RequestSampling
+
+CHECKPOINTS = ("model.path", "model.tokenizer", "model.revision", "spec.draft.path", "spec.draft.revision")
+"""Settings that are not compared: engines resolve them to folders, and the checkpoints' fingerprints tell."""
+
+TOLERATED = ("seed",)
+"""What of a request's sampling is recorded and warned of where the engine does not take it; all else is refused."""
+
+
+def differences(triples: Iterable[tuple[str, Any, Any]]) -> tuple[Difference, ...]:
+    """Returns where the engine has something else than was asked for.
+
+    Args:
+        triples: of each setting its name, what was asked and what the engine has. Nothing is asked for by None or
+            "auto"; what is not a single value, an engine resolves into objects of its own.
+    """
+    return tuple(
+        Difference(name=name, asked=asked, got=got)
+        for name, asked, got in triples
+        if isinstance(asked, bool | int | float | str)
+        and asked != "auto"
+        and name not in CHECKPOINTS
+        and _plain(asked) != _plain(got)
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Returns a text, or what is none of Python's numbers (a dtype, an enum's member), as a text without its module."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return str(value).rpartition(".")[2].lower() if not isinstance(value, str) else value.lower()
+
+
+def check_sampling(engine: str, asked: RequestSampling, made: Mapping[str, Any]) -> tuple[Difference, ...]:
+    """Returns what of a request's sampling the engine does not take and what is no reason to refuse it: the seed.
+
+    Args:
+        engine: its name, for the message.
+        asked: a request's sampling.
+        made: what the engine's own object holds in its place, by the names of RequestSampling's fields.
+
+    Raises:
+        ConfigError: the engine makes something else of a value.
+    """
+    wanted, got = (_comparable(values) for values in (msgspec.structs.asdict(asked), made))
+    found = differences(
+        (name if name in TOLERATED else f"sampling.{name}", value, got[name]) for name, value in wanted.items()
+    )
+    for difference in found:
+        if difference.name not in TOLERATED:
+            raise ConfigError(
+                f"{difference.name}={difference.asked}: engine={engine} makes it {difference.got}; use a value that it "
+                "takes as it is"
+            )
+    return found
+
+
+def _comparable(sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a sampling's fields with what has no effect left out: a greedy choice has no top_p, top_k or seed."""
+    fields = {**sampling, "stop_token_ids": str(sorted(set(sampling["stop_token_ids"])))}
+    if fields["temperature"] == 0:
+        fields |= {"top_p": 1.0, "top_k": 0, "seed": 0}
+    return fields
+
+
+def refuse_another_method(description: EngineDescription) -> None:
+    """Refuses an engine that drafts in another way than the cell's label says.
+
+    Raises:
+        EngineError: naming the setting, what was asked, and what the engine runs with.
+    """
+    for difference in description.differences:
+        if difference.name.partition(".")[0] == "spec":
+            raise EngineError(
+                f"{difference.name}: {difference.asked} was asked for, and the engine runs with {difference.got}"
+            )
+
+
+def fault(
+    request: GenerationRequest,
+    token_ids: Sequence[int],
+    finish_reason: FinishReason | None,
+    num_prompt_tokens: int | None,
+) -> str | None:
+    """Returns why a request that the engine calls finished is not what was asked for; None if it is.
+
+    Args:
+        request: as it was sent.
+        token_ids: the output.
+        finish_reason: the engine's.
+        num_prompt_tokens: of the prompt as the engine had it; None where it does not tell.
+    """
+    sampling, num_tokens = request.sampling, len(token_ids)
+    if finish_reason is None:
+        return "the engine's stream ended without a finish reason"
+    if num_prompt_tokens is not None and num_prompt_tokens != len(request.prompt_token_ids):
+        return f"the engine took {num_prompt_tokens} of the prompt's {len(request.prompt_token_ids)} tokens"
+    if num_tokens > sampling.max_new_tokens:
+        return f"the engine gave {num_tokens} tokens where {sampling.max_new_tokens} were the limit"
+    if finish_reason == "length" and num_tokens < sampling.max_new_tokens:
+        return f"the engine ended it after {num_tokens} of {sampling.max_new_tokens} tokens, for lack of room"
+    # An engine may leave the stop itself out: then there is no token to judge by, in a reply that is empty otherwise.
+    last = token_ids[-1] if num_tokens else next(iter(sampling.stop_token_ids), None)
+    if finish_reason == "stop" and last not in sampling.stop_token_ids:
+        return f"the engine stopped at token {last}, which is none of sampling's stops {list(sampling.stop_token_ids)}"
+    if num_tokens < sampling.min_new_tokens:
+        return f"the engine stopped after {num_tokens} tokens, of at least {sampling.min_new_tokens}"
+    return None

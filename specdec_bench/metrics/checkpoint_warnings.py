@@ -1,0 +1,64 @@
+"""What a run's checkpoints make of its metrics: lengths and vocabularies that do not fit, turns that were refused."""
+
+from collections.abc import Sequence
+
+from specdec_bench.errors import listed
+from specdec_bench.records import Manifest, RequestRecord
+
+
+class DraftReach:
+    """How many decode steps began where the draft has no positions left for its drafts.
+
+    An engine that goes on there drafts nothing, or fills the step with drafts of no worth (vLLM 0.32: token 0), which
+    it counts as proposed: they cannot be told from its counts.
+    """
+
+    def __init__(self, manifest: Manifest | None) -> None:
+        facts = manifest.checkpoints.get("draft", {}).get("facts", {}) if manifest is not None else {}
+        self.positions: int | None = (facts.get("context_length") or {}).get("value")
+        """None where there is no draft, it states no length, or the archive is of before it was read."""
+        spec = manifest.config.get("spec", {}) if manifest is not None else {}
+        self._draft_length = spec.get("draft_length") or 0
+        self.num_requests = self.num_steps = self.num_beyond = 0
+        """Requests that came so far; decode steps of all; those of them that began there."""
+
+    def add(self, record: RequestRecord) -> None:
+        """Takes a finished request."""
+        if self.positions is None:
+            return
+        length, num_beyond = len(record.prompt_token_ids), 0
+        for index, step in enumerate(record.steps):
+            if index:  # the first is the prefill
+                self.num_steps += 1
+                num_beyond += length + self._draft_length > self.positions
+            length += step.num_tokens
+        self.num_beyond += num_beyond
+        self.num_requests += bool(num_beyond)
+
+
+def checkpoint_warnings(manifest: Manifest, reach: DraftReach, refused_prompts: Sequence[str]) -> list[str]:
+    """Returns a line for each.
+
+    Args:
+        manifest: the run's.
+        reach: of its finished requests.
+        refused_prompts: ids of conversations of which a later turn could not be encoded.
+    """
+    warnings = []
+    if reach.num_beyond:
+        warnings.append(
+            f"the draft has positions for {reach.positions} tokens, and {reach.num_requests} requests outgrew them: "
+            f"at least {reach.num_beyond} of {reach.num_steps} decode steps began where it cannot draft, which lowers "
+            "acceptance"
+        )
+    if num_differing := manifest.checkpoints.get("draft", {}).get("vocabulary_differences"):
+        warnings.append(
+            f"{num_differing} entries of the draft's vocabulary differ from the target's: where such tokens are "
+            "drafted, acceptance is lower than the draft's own"
+        )
+    if refused_prompts:
+        warnings.append(
+            "the chat template or the tokenizer does not take a later turn of "
+            f"{listed(refused_prompts)} ({len(refused_prompts)} in all): these conversations FAILED there"
+        )
+    return warnings

@@ -1,0 +1,100 @@
+"""Folders that are claimed, so that of several processes one has each, and given back where they stay unused."""
+
+import contextlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from specdec_bench.archive import layout
+from specdec_bench.errors import ConfigError
+from specdec_bench.sweep.directory import JOBS_LOCK, LOCK
+from specdec_bench.sweep.landing import BEGUN, RUN_DIR
+
+_WRITTEN_BEFORE = frozenset((layout.HYDRA, layout.LOG, layout.MULTIRUN, LOCK, JOBS_LOCK))
+
+
+@contextlib.contextmanager
+def claim(folder: Path, key: str, *, is_new: bool) -> Iterator[Path]:
+    """Makes a folder for this process alone and returns it; takes it back where the block leaves nothing in it.
+
+    Of several processes that try, one gets it; the others write nothing.
+
+    Args:
+        folder: where to land.
+        key: of Hydra's settings, for messages; of a run's folder also `.hydra` in it is claimed.
+        is_new: whether the folder is named by the clock: where it is there already, the next free one of FOLDER-2,
+            FOLDER-3, ... is made instead.
+
+    Raises:
+        ConfigError: it cannot be made, or another process has it.
+    """
+    above = [path for path in folder.parents if not path.exists()]
+    try:
+        made = _make_new(folder) if is_new else _make(folder)
+    except FileExistsError:
+        raise ConfigError(f"{key}={folder}: a file is in the way; choose another folder") from None
+    except OSError as error:
+        raise ConfigError(f"{key}={folder}: cannot be made: {error.strerror}; choose another folder") from None
+    claimed = made or folder
+    if key == RUN_DIR:
+        try:
+            (claimed / layout.HYDRA).mkdir()
+        except FileExistsError:
+            raise ConfigError(f"{key}={folder}: {BEGUN}") from None
+        except OSError as error:
+            raise ConfigError(f"{key}={folder}: cannot be written: {error.strerror}; choose another") from None
+    before = frozenset(entry.name for entry in claimed.iterdir()) - {layout.HYDRA}
+    try:
+        yield claimed
+    finally:
+        remove_unused(claimed, before, keeps_folder=made is None)
+        for path in above:
+            with contextlib.suppress(OSError):  # another process has put something into it
+                path.rmdir()
+
+
+def remove_unused(folder: Path, before: Collection[str] = (), *, keeps_folder: bool = False) -> None:
+    """Removes a folder that holds nothing but what was written before the experiment was refused.
+
+    Args:
+        folder: to remove.
+        before: names of what was in it and stays.
+        keeps_folder: whether it was there itself.
+    """
+    if not folder.is_dir():
+        return
+    names = {entry.name for entry in folder.iterdir()} - set(before)
+    if names <= _WRITTEN_BEFORE:
+        with contextlib.suppress(OSError):
+            for path in [*(folder / layout.HYDRA).glob("*.yaml"), *(folder / name for name in names - {layout.HYDRA})]:
+                path.unlink(missing_ok=True)
+            if layout.HYDRA in names:
+                (folder / layout.HYDRA).rmdir()
+            if not keeps_folder:
+                folder.rmdir()
+
+
+def _make_new(folder: Path) -> Path:
+    number = 1
+    while True:
+        path = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+        except FileNotFoundError:  # another process has taken back the folder above at this moment
+            continue
+        else:
+            return path
+
+
+def _make(folder: Path) -> Path | None:
+    """Makes a folder; returns it if it was not there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return None
+    return folder

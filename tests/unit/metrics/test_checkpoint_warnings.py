@@ -1,0 +1,55 @@
+"""What checkpoints make of a run's metrics is said above its table, with counts."""
+
+from typing import Any
+
+import pytest
+from made_runs import failure, manifest, request
+
+from specdec_bench.metrics.summary import summarize
+
+
+def draft(positions: int | None, **more: Any) -> dict[str, Any]:
+    stated = None if positions is None else {"value": positions, "file": "config.json"}
+    return {"draft": {"facts": {"context_length": stated}} | more}
+
+
+def warned(checkpoints: dict[str, Any], *accepted: int, prompt_tokens: int = 1) -> list[str]:
+    """Of one request with K = 3, whose prefill gives a token and each decode step one more than it accepted."""
+    made = request(0, *accepted, prompt_token_ids=(1,) * prompt_tokens)
+    warnings: list[str] = summarize([made], manifest(checkpoints=checkpoints))["warnings"]
+    return warnings
+
+
+def test_steps_beyond_the_draft_s_positions_are_counted() -> None:
+    """A prompt of 1: the decode steps begin at lengths 2, 4, 5 and 9, and three drafts more are to fit into 8."""
+    assert warned(draft(8), 1, 0, 3, 0) == [
+        "the draft has positions for 8 tokens, and 1 requests outgrew them: at least 1 of 4 decode steps began where "
+        "it cannot draft, which lowers acceptance"
+    ]
+    (found,) = warned(draft(7), 1, 0, 3, 0)
+    assert "2 of 4 decode steps" in found
+    (found,) = warned(draft(64), 1, 0, prompt_tokens=100)
+    assert "2 of 2 decode steps" in found
+    assert warned(draft(12), 1, 0, 3, 0) == []
+
+
+@pytest.mark.parametrize("checkpoints", [{}, {"draft": {"fingerprint": "f"}}, draft(None), draft(10**6)])
+def test_where_nothing_is_known_or_wrong_nothing_is_said(checkpoints: dict[str, Any]) -> None:
+    assert warned(checkpoints, 1, 1) == []
+
+
+def test_other_tokens_in_the_draft_s_vocabulary() -> None:
+    (found,) = warned(draft(None, vocabulary_differences=2), 1)
+    assert "2 entries of the draft's vocabulary differ" in found
+    assert warned(draft(None, vocabulary_differences=0), 1) == []
+
+
+def test_the_summary_names_conversations_of_which_a_turn_was_refused() -> None:
+    refused = {"error": failure("encoding_error"), "sent_ns": None, "steps": (), "output_token_ids": ()}
+    records = [request(0, 1), request(1, 1), request(2, prompt_id="late", turn=1, **refused)]
+    found = summarize(records, manifest())
+    assert (found["requests"]["finished"], found["requests"]["failed"]) == (2, 1)
+    assert found["warnings"] == [
+        "the chat template or the tokenizer does not take a later turn of late (1 in all): these conversations FAILED "
+        "there"
+    ]

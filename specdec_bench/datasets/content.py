@@ -2,10 +2,10 @@
 
 import codecs
 import gzip
+import os
 import re
 import stat
 import zlib
-from os import R_OK, access
 from pathlib import Path
 from typing import IO, Literal, NamedTuple, cast
 
@@ -68,6 +68,8 @@ def require_file(asked: str, *, allows_folder: bool = False) -> Path:
         raise DatasetError(f"dataset.path={asked}: no such user; write the folder out") from None
     try:
         mode = path.stat().st_mode
+        if asked.endswith("/") and stat.S_ISREG(mode):  # which a Path does not keep
+            raise NotADirectoryError
     except (FileNotFoundError, NotADirectoryError, ValueError):
         if path.is_symlink():
             raise DatasetError(f"dataset.path={asked}: a link to {path.readlink()}, which is not there") from None
@@ -81,7 +83,7 @@ def require_file(asked: str, *, allows_folder: bool = False) -> Path:
         for is_special, what in _SPECIAL:
             if is_special(mode):
                 raise DatasetError(f"dataset.path={asked}: {what}")
-    if not access(path, R_OK):
+    if not os.access(path, os.R_OK):
         raise DatasetError(f"dataset.path={asked}: cannot be read: Permission denied; check its permissions")
     return path
 
@@ -111,11 +113,13 @@ def recognize(path: Path) -> Content:
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     if text.startswith(b"["):
         return Content("array", is_gzipped)
-    if text and not text.startswith(b"{"):
-        line = text.splitlines()[0].decode("utf-8", "replace")
+    # A number or a string is JSON: the reader of lines says that it is no object.
+    if text and text[:1] not in b'{"-0123456789' and not text.startswith((b"null", b"true", b"false")):
+        line, number = text.splitlines()[0].decode("utf-8", "replace"), 1 + head[: -len(text)].count(b"\n")
         what = "CSV" if line.count(",") else "TSV" if line.count("\t") else "something else"
         raise DatasetError(
-            f"{path}: not JSON, but {what}, which begins with {line[:60]!r}; give JSON Lines, a JSON array or parquet"
+            f"{path}:{number}: not JSON, but {what}, which begins with {line[:60]!r}; give JSON Lines, a JSON array or "
+            "parquet"
         )
     return Content("lines", is_gzipped)
 

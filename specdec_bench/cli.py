@@ -33,7 +33,7 @@ from specdec_bench.errors import ConfigError, RunInterrupted, SpecDecBenchError
 from specdec_bench.explain import explain, first_line, is_hydras_own
 from specdec_bench.job import Job, JobFailed, cell_of, print_error, remove_unused
 from specdec_bench.sweep import directory, jobs
-from specdec_bench.sweep.grid import check_plugins
+from specdec_bench.sweep.grid import check_plugin_numbers
 from specdec_bench.sweep.launchers import JobLost, patiently
 from specdec_bench.sweep.objective import FIGURES, check_objective
 from specdec_bench.sweep.plan import PlannedCell, Planner, without_hydra
@@ -149,7 +149,7 @@ def _resumed(overrides: list[str], resume: str) -> list[str]:
 
 def _run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_resumed: bool, is_dry_run: bool) -> None:
     """Runs the cells of a grid, or those that another sweeper chooses."""
-    check_plugins(composed.hydra)
+    check_plugin_numbers(composed.hydra)
     swept = jobs.sweep_overrides(app.config_loader, composed)
     runs_here, is_grid = jobs.runs_here(composed), jobs.is_grid(composed)
 

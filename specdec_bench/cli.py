@@ -41,7 +41,7 @@ from specdec_bench.job import Job, JobFailed, cell_of
 from specdec_bench.report.streams import guard_streams, print_error
 from specdec_bench.sweep import directory, jobs, landing, latest
 from specdec_bench.sweep.claims import claim
-from specdec_bench.sweep.grid import check_plugins
+from specdec_bench.sweep.grid import check_plugin_numbers
 from specdec_bench.sweep.launchers import JobLost, patiently
 from specdec_bench.sweep.objective import FIGURES, check_objective
 from specdec_bench.sweep.plan import PlannedCell, Planner, without_hydra
@@ -156,7 +156,7 @@ def _compose_and_run(arguments: list[str]) -> None:
 
 def _run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_resumed: bool, is_dry_run: bool) -> None:
     """Runs the cells of a grid, or those that another sweeper chooses."""
-    check_plugins(composed.hydra)
+    check_plugin_numbers(composed.hydra)
     swept = jobs.sweep_overrides(app.config_loader, composed)
     runs_here, is_grid = jobs.runs_here(composed), jobs.is_grid(composed)
 

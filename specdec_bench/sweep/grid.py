@@ -25,7 +25,7 @@ _OF_PLUGINS = {
 """Numbers of Hydra's sweepers and launchers that these take as they are, and then do nothing or fail."""
 
 
-def check_plugins(hydra: HydraConf) -> None:
+def check_plugin_numbers(hydra: HydraConf) -> None:
     """Refuses numbers with which a sweeper or launcher would do nothing.
 
     Raises:

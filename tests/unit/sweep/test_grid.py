@@ -5,7 +5,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from specdec_bench.errors import ConfigError
-from specdec_bench.sweep.grid import check_plugins, check_size
+from specdec_bench.sweep.grid import check_plugin_numbers, check_size
 
 
 def check(*lines: str) -> None:
@@ -63,9 +63,9 @@ def test_what_cannot_be_is_refused_without_making_its_values(lines: list[str], w
 )
 def test_a_plugin_s_numbers_have_bounds_too(kind: str, settings: dict[str, int], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        check_plugins(OmegaConf.create({kind: settings}))
+        check_plugin_numbers(OmegaConf.create({kind: settings}))
 
 
 @pytest.mark.parametrize("settings", [{}, {"n_jobs": -1}, {"n_jobs": 2, "timeout_min": None}])
 def test_all_cores_and_what_a_plugin_lacks_are_let_pass(settings: dict[str, int | None]) -> None:
-    check_plugins(OmegaConf.create({"launcher": settings, "sweeper": {}}))
+    check_plugin_numbers(OmegaConf.create({"launcher": settings, "sweeper": {}}))

@@ -4,7 +4,6 @@
 as well. `console.console` returns what tables are printed on, `print_error` prints the one line of an error.
 """
 
-import argparse
 import codecs
 import contextlib
 import os
@@ -12,10 +11,9 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 from specdec_bench.archive.redact import redact_text
-from specdec_bench.errors import ConfigError
 from specdec_bench.report.text import literal
 
 PLAIN = "specdec_bench.plain"
@@ -117,15 +115,3 @@ def print_error(message: str) -> None:
 def _print_traceback(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
     if sys.stderr is not None:
         GuardedStream(sys.stderr).write("".join(traceback.format_exception(kind, error, where)))
-
-
-class ArgumentParser(argparse.ArgumentParser):
-    """A parser that refuses in one line, as everything else does."""
-
-    def error(self, message: str) -> NoReturn:
-        """Refuses the arguments.
-
-        Raises:
-            ConfigError: always.
-        """
-        raise ConfigError(f"{self.prog}: {message}; --help shows what it takes")

@@ -60,7 +60,6 @@ def experiment(composed: DictConfig, largest_concurrency: int = 1) -> Experiment
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
     assert isinstance(config, ExperimentConfig)
     _refuse_added_fields(config)
-    _refuse_renamed_options(config)
     _check_expected(config)
     cell = ExperimentConfig(**{field.name: getattr(config, field.name) for field in fields(ExperimentConfig)})
     return _complete(cell, largest_concurrency)
@@ -94,21 +93,6 @@ def _refuse_added_fields(config: Any, prefix: str = "") -> None:
         for key, item in value.items() if isinstance(value, dict) else [(None, value)]:
             if is_dataclass(item):
                 _refuse_added_fields(item, f"{prefix}{name}." if key is None else f"{prefix}{name}.{key}.")
-
-
-def _refuse_renamed_options(config: ExperimentConfig) -> None:
-    """Refuses another `name` than the chosen option's, by which engines, datasets and methods are found.
-
-    Raises:
-        ConfigError: naming both.
-    """
-    for group, options in OPTIONS.items():
-        option = getattr(config, group)
-        fixed = next((name for name, schema in options.items() if type(option) is schema), None)
-        if len(options) > 1 and fixed != option.name:
-            raise ConfigError(
-                f"{group}.name={option.name}: the chosen option is {fixed}; choose another by {group}=NAME"
-            )
 
 
 def archived_experiment(tree: dict[str, Any]) -> ExperimentConfig:

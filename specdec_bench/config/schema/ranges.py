@@ -111,7 +111,12 @@ def check_bounds(config: Any, group: str) -> None:
     """
     schema: type = type(config)
     fixed, given = getattr(schema, "name", MISSING), getattr(config, "name", MISSING)
-    require(fixed in (MISSING, given), f"{group}.name", given, f"is fixed by {group}={fixed}; choose {group}={given}")
+    require(
+        fixed in (MISSING, given),
+        f"{group}.name",
+        given,
+        f"is fixed by {group}={fixed}; choose another option by {group}=NAME",
+    )
     for name, bound in bounds(schema).items():
         if not isinstance(bound, FreeText):
             _check(f"{group}.{name}" if group else name, getattr(config, name), bound)

@@ -112,7 +112,9 @@ def test_a_template_s_text_may_have_lines_and_any_length() -> None:
 
 
 def test_an_option_keeps_its_name() -> None:
-    with pytest.raises(ConfigError, match=r"^spec\.name=none: is fixed by spec=ngram; choose spec=none$"):
+    with pytest.raises(
+        ConfigError, match=r"^spec\.name=none: is fixed by spec=ngram; choose another option by spec=NAME$"
+    ):
         NgramSpec(name="none")
     assert ModelConfig(name="mine", path="p").name == "mine"
 

@@ -18,6 +18,7 @@ def told(phase: str = "measure", *, finished: int = 0, failed: int = 0, elapsed_
         failed=failed,
         skipped=0,
         total=80,
+        in_flight=1,
         output_tokens=500,
         decoded_tokens=400,
         decode_steps=200,

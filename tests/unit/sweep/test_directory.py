@@ -7,13 +7,13 @@ from made_runs import manifest
 
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.sweep_plan import Plan, PlannedRun, find_runs
-from specdec_bench.errors import ConfigError
+from specdec_bench.errors import ArchiveInputError, ConfigError
 from specdec_bench.sweep.directory import SweepDirectory
 from specdec_bench.sweep.latest import find, record
 
 
 def test_a_second_sweep_is_kept_out_until_the_first_has_left(tmp_path: Path) -> None:
-    with SweepDirectory(tmp_path / "sweep"), pytest.raises(ConfigError, match="another sweep"):
+    with SweepDirectory(tmp_path / "sweep"), pytest.raises(ArchiveInputError, match="another sweep"):
         SweepDirectory(tmp_path / "sweep").__enter__()
     with SweepDirectory(tmp_path / "sweep"):
         pass
@@ -21,7 +21,11 @@ def test_a_second_sweep_is_kept_out_until_the_first_has_left(tmp_path: Path) -> 
 
 def test_a_sweep_is_not_gone_on_with_while_jobs_of_it_run(tmp_path: Path) -> None:
     sweep = SweepDirectory(tmp_path)
-    with sweep.taking_part(), sweep.taking_part(), pytest.raises(ConfigError, match="jobs of it are still running"):
+    with (
+        sweep.taking_part(),
+        sweep.taking_part(),
+        pytest.raises(ArchiveInputError, match="jobs of it are still running"),
+    ):
         SweepDirectory(tmp_path).__enter__()
     with SweepDirectory(tmp_path), sweep.taking_part():
         pass
@@ -55,7 +59,8 @@ def test_the_latest_sweep_is_the_one_that_was_planned_last_wherever_it_lies(
 
 def run(folder: Path, cell_id: str, status: str = "finished") -> Path:
     folder.mkdir(parents=True)
-    RunDirectory(folder).write_manifest(manifest(cell_id=cell_id, status=status))
+    config = {group: {} for group in ("engine", "model", "dataset", "spec", "load", "sampling")}
+    RunDirectory(folder).write_manifest(manifest(cell_id=cell_id, status=status, config=config))
     return folder
 
 

@@ -10,6 +10,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
+from specdec_bench.archive.hydra_files import learn_composed
 from specdec_bench.archive.layout import HYDRA
 from specdec_bench.config import compose
 from specdec_bench.errors import ConfigError
@@ -95,7 +96,9 @@ def test_a_secret_does_not_become_the_name_of_a_folder(key: str) -> None:
     for field in ("+engine.extra_args.token=abcdefgh", "model.path=https://bob:abcdefgh@host.invalid/x"):
         value = "${engine.extra_args.token}" if "token" in field else "${model.path}"
         with pytest.raises(ConfigError, match="a secret") as refusal:
-            find(composed(field, f"{key}=runs/{value}"))
+            tree = composed(field, f"{key}=runs/{value}")
+            learn_composed(tree)
+            find(tree)
         assert "abcdefgh" not in str(refusal.value)
 
 

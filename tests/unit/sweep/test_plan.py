@@ -32,8 +32,8 @@ def test_engines_are_sized_for_the_largest_load_of_the_sweep(tmp_path: Path, cho
 @pytest.mark.parametrize(
     ("overrides", "sizes"),
     [
-        (["load.concurrency=2,1000000"], {3}),
-        (["load.concurrency=2,1000000", "load.repeats=4"], {12}),
+        (["load.concurrency=2,65536"], {3}),
+        (["load.concurrency=2,65536", "load.repeats=4"], {12}),
         (["load.concurrency=1,2"], {2}),
         (["load.concurrency=1,2", "engine.max_num_seqs=64"], {64}),
     ],

@@ -46,8 +46,8 @@ def compose_all(app: "Hydra", overrides: list[str]) -> DictConfig:
         raise ConfigError(f"hydra.searchpath: {warning}; give folders that are there, as file:///FOLDER") from None
     # Hydra and OmegaConf trip over some values instead of refusing them.
     except (AttributeError, AssertionError, KeyError, TypeError, ValueError) as error:
-        if is_hydras_own(error):
-            raise
+        if isinstance(error, ValueError) and is_hydras_own(error):
+            raise  # which says it well enough
         reason = first_line(error)
         raise ConfigError(f"{_first_failing(app, overrides)}: cannot be composed: {reason}; correct it") from None
 

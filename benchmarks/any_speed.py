@@ -35,20 +35,17 @@ import zmq.asyncio
 from consumers import cumulative
 
 from specdec_bench.archive.writer import RequestWriter
-from specdec_bench.config.schema import (
-    ClosedLoad,
-    DemoDataset,
-    DraftCheckpoint,
-    DraftModelSpec,
-    ExperimentConfig,
-    ModelConfig,
-    SamplingConfig,
-    VLLMEngine,
-)
-from specdec_bench.engines.vllm import VLLMAdapter, _collector
+from specdec_bench.config.schema.dataset import DemoDataset
+from specdec_bench.config.schema.engine import VLLMEngine
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
+from specdec_bench.config.schema.spec import DraftModelSpec
+from specdec_bench.engines.vllm.adapter import VLLMAdapter, _collector
 from specdec_bench.metrics.acceptance import figures, request_acceptance
 from specdec_bench.metrics.summary import is_saturated
-from specdec_bench.records import EngineDescription, Prompt, RequestRecord
+from specdec_bench.records.manifest import EngineDescription
+from specdec_bench.records.request import Prompt, RequestRecord
 from specdec_bench.runner.measure import Measurement, no_garbage_collection
 
 DRAFT_LENGTH = 3

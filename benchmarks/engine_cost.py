@@ -30,20 +30,15 @@ from scipy import stats
 
 from specdec_bench.archive.writer import RequestWriter
 from specdec_bench.checkpoints import chat
-from specdec_bench.config.schema import (
-    ClosedLoad,
-    DemoDataset,
-    DraftCheckpoint,
-    DraftModelSpec,
-    ExperimentConfig,
-    ModelConfig,
-    NoSpec,
-    SamplingConfig,
-    VLLMEngine,
-)
-from specdec_bench.engines.vllm import VLLMAdapter, _sampling
+from specdec_bench.config.schema.dataset import DemoDataset
+from specdec_bench.config.schema.engine import VLLMEngine
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
+from specdec_bench.config.schema.spec import DraftModelSpec, NoSpec
+from specdec_bench.engines.vllm.adapter import VLLMAdapter, _sampling
 from specdec_bench.metrics.acceptance import figures, request_acceptance
-from specdec_bench.records import GenerationRequest, Prompt, RequestRecord, RequestSampling
+from specdec_bench.records.request import GenerationRequest, Prompt, RequestRecord, RequestSampling
 from specdec_bench.runner.cell import load_prompts
 from specdec_bench.runner.measure import Measurement, no_garbage_collection
 

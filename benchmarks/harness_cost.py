@@ -22,18 +22,14 @@ from scipy import stats
 from specdec_bench.archive.writer import RequestWriter
 from specdec_bench.checkpoints import chat
 from specdec_bench.config import checkpoints
-from specdec_bench.config.schema import (
-    ClosedLoad,
-    DemoDataset,
-    DraftCheckpoint,
-    DraftModelSpec,
-    ExperimentConfig,
-    ModelConfig,
-    SamplingConfig,
-    TransformersEngine,
-)
-from specdec_bench.engines.transformers import TransformersAdapter
-from specdec_bench.records import Prompt, RequestRecord
+from specdec_bench.config.schema.dataset import DemoDataset
+from specdec_bench.config.schema.engine import TransformersEngine
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
+from specdec_bench.config.schema.spec import DraftModelSpec
+from specdec_bench.engines.transformers.adapter import TransformersAdapter
+from specdec_bench.records.request import Prompt, RequestRecord
 from specdec_bench.runner.cell import load_prompts
 from specdec_bench.runner.measure import Measurement
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from specdec_bench.archive.layout import RunDirectory
-from specdec_bench.metrics.speedup import RunTimes, speedup
+from specdec_bench.compare.speedup import RunTimes, speedup
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ("speedup_tpot", "speedup_e2e", "speedup_throughput")

@@ -3,17 +3,17 @@
 import atexit
 import sys
 
-from specdec_bench import signals
+from specdec_bench.runner import signals
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs what the arguments (default: the process's) say, and ends with its exit status; see `specdec_bench.cli`."""
+    """Runs what the arguments (default: the process's) say, and ends with its exit status; see `cli.main`."""
     signals.raise_on_stop()  # before anything that takes long to import
     atexit.register(signals.block_stop)  # the first to be registered is the last to run
     try:
-        from specdec_bench import cli
+        from specdec_bench.cli.main import main as run_command
 
-        cli.main(arguments)
+        run_command(arguments)
     except BaseException as error:
         # A library that is interrupted while it is imported may raise an error of its own.
         if isinstance(error, SystemExit) or not (isinstance(error, KeyboardInterrupt) or signals.times_stopped()):

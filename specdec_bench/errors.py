@@ -17,6 +17,8 @@ SpecDecBenchError
 import contextlib
 from collections.abc import Sequence
 
+pass
+
 
 class SpecDecBenchError(Exception):
     """Any failure that is reported to the user as one line, without a traceback."""
@@ -76,6 +78,19 @@ class RunInterrupted(SpecDecBenchError):  # noqa: N818  (an interruption, as Key
     exit_status = 130
 
 
+class JobFailed(Exception):  # noqa: N818  (Hydra goes on with the next job, and this says how the sweep exits)
+    """A job of a sweep failed."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message, exit_status)  # by which it is pickled
+        self.message = message
+        self.exit_status = exit_status
+
+    def __str__(self) -> str:
+        """Returns what went wrong, in one line."""
+        return self.message
+
+
 def gist(error: BaseException) -> str:
     """Returns what an exception says in one line: its first, or of pydantic's, whose first only counts, the reasons."""
     reasons = getattr(error, "errors", None)
@@ -94,3 +109,9 @@ def named(error: BaseException) -> str:
 def listed(ids: Sequence[str], most: int = 5) -> str:
     """Returns ids as a message can list them: the first few."""
     return ", ".join(ids[:most]) + (", ..." if len(ids) > most else "")
+
+
+FAILED = 1
+
+
+BAD_INPUT = 2

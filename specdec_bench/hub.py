@@ -1,9 +1,20 @@
 """Whether the Hugging Face hub answers, known within a second or two."""
 
+import contextlib
 import functools
+import hashlib
+import secrets
+import shutil
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
+from typing import Any
+
+from specdec_bench.errors import DatasetError
+
+pass
+
 
 REACH_TIMEOUT_S = 1.25
 """Within which the hub has to answer at all. Looking up a name has no timeout of its own, hence the thread."""
@@ -40,3 +51,83 @@ def _answers(address: str) -> bool:
     thread.start()
     thread.join(REACH_TIMEOUT_S)
     return answers == [True]
+
+
+_FETCH_TIMEOUT_S = 60
+"""Of silence while a file is fetched."""
+
+
+def fetch(repository: str, revision: str, filename: str, instead: str | None = None) -> Path:
+    """Returns a dataset's file from the local cache, else from the hub.
+
+    Args:
+        repository: owner/name of the dataset.
+        revision: the pinned commit.
+        filename: within the repository.
+        instead: what a user without the hub can do, for the message; None where the caller says it.
+
+    Raises:
+        DatasetError: it is not in the cache, and the hub cannot be reached or does not have it.
+    """
+    what = f"{filename} of the hub's {repository}"
+    hub = import_hub(what)
+    then = "" if instead is None else f"; {instead}"
+    which = {"repo_id": repository, "filename": filename, "repo_type": "dataset", "revision": revision}
+    with contextlib.suppress(OSError, ValueError):  # not in the cache
+        return Path(hub.hf_hub_download(**which, local_files_only=True))
+    if not is_reachable():
+        raise DatasetError(f"{what}: not in the cache, and the hub cannot be reached from here{then}")
+    try:
+        return Path(hub.hf_hub_download(**which))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{what}: cannot be fetched: {str(error).strip().splitlines()[0]}{then}") from None
+
+
+def fetch_url(url: str) -> Path:
+    """Returns a file of the web from the cache below HF_HOME, else from its address; never a part of it.
+
+    Args:
+        url: of http or https.
+
+    Raises:
+        DatasetError: it is not in the cache, and cannot be fetched.
+    """
+    import_hub(url)
+    from huggingface_hub import constants
+
+    if not url.startswith(("https://", "http://")):
+        raise DatasetError(f"{url}: not an address of http or https")
+    path = Path(constants.HF_HOME) / "specdec_bench" / hashlib.sha256(url.encode()).hexdigest()[:16] / Path(url).name
+    if path.is_file():
+        return path
+    if not is_reachable():
+        raise DatasetError(f"{url}: not in the cache, and the hub cannot be reached from here")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(url, timeout=_FETCH_TIMEOUT_S) as answer, temporary.open("wb") as file:
+            shutil.copyfileobj(answer, file)
+            length = answer.headers.get("Content-Length")
+        if length is not None and temporary.stat().st_size != int(length):
+            raise OSError(f"{temporary.stat().st_size} of {length} bytes came")
+        temporary.replace(path)
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{url}: cannot be fetched: {error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def import_hub(what: str) -> Any:
+    """Returns huggingface_hub.
+
+    Raises:
+        DatasetError: it is not installed.
+    """
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise DatasetError(f"{what}: needs huggingface_hub; install specdec-bench[data]") from None
+    return huggingface_hub

@@ -85,12 +85,6 @@ def decode(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise ValueError(str(error)) from error
 
 
-def canonical_json(value: Any) -> bytes:
-    """Returns the one encoding of a value that fingerprints are taken of: keys sorted, ASCII, no spaces."""
-    plain = msgspec.to_builtins(value)
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
-
-
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 

@@ -11,7 +11,8 @@ from specdec_bench.archive.sweep_plan import find_runs
 from specdec_bench.errors import ArchiveInputError
 from specdec_bench.metrics.acceptance import request_acceptance
 from specdec_bench.metrics.timing import request_times
-from specdec_bench.records import Manifest, RequestRecord
+from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.request import RequestRecord
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ import msgspec
 
 from specdec_bench.archive import codec, files
 from specdec_bench.errors import ArchiveError, ArchiveInputError
-from specdec_bench.records import SCHEMA_VERSION, Manifest, Prompt, Record, RequestRecord
+from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.request import SCHEMA_VERSION, Prompt, Record, RequestRecord
 
 CONFIG = "config.yaml"
 MANIFEST = "manifest.json"

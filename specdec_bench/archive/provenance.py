@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from specdec_bench.archive import codec
+from specdec_bench.records.canonical import canonical_json
 
 from .. import __version__
 
@@ -95,7 +95,7 @@ def environment_id(environment: dict[str, Any]) -> str:
     Left out are the names of operating system and kernel, and the memory's size, which differs by a few bytes
     between machines of one kind.
     """
-    return hashlib.sha256(codec.canonical_json(comparable(environment))).hexdigest()
+    return hashlib.sha256(canonical_json(comparable(environment))).hexdigest()
 
 
 def comparable(environment: dict[str, Any]) -> dict[str, Any]:

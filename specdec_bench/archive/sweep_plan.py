@@ -13,7 +13,7 @@ import msgspec
 from specdec_bench.archive import codec
 from specdec_bench.archive.layout import ATTEMPTS, RunDirectory
 from specdec_bench.errors import ArchiveInputError
-from specdec_bench.records import SCHEMA_VERSION, Record
+from specdec_bench.records.request import SCHEMA_VERSION, Record
 
 PLAN = "sweep.json"
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from specdec_bench.archive import codec, files
 from specdec_bench.errors import ArchiveError
-from specdec_bench.records import RequestRecord
+from specdec_bench.records.request import RequestRecord
 
 logger = logging.getLogger(__name__)
 

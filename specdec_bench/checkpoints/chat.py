@@ -11,7 +11,9 @@ from specdec_bench.checkpoints.one_line import one_line, printable
 from specdec_bench.checkpoints.prompter import BytePrompter, Prompter
 from specdec_bench.checkpoints.replies import harmony_final, without_thinking
 from specdec_bench.checkpoints.time_limit import TimeLimitExceeded, time_limit
-from specdec_bench.config.schema import ExperimentConfig, ModelConfig, SyntheticEngine
+from specdec_bench.config.schema.engine import SyntheticEngine
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.schema.model import ModelConfig
 from specdec_bench.errors import ConfigError, EngineUnavailableError
 
 logger = logging.getLogger(__name__)

@@ -9,15 +9,9 @@ from specdec_bench.checkpoints.facts import CheckpointFacts, read_facts
 from specdec_bench.checkpoints.files import is_there
 from specdec_bench.checkpoints.weights import read_weights
 from specdec_bench.config.checkpoints import BUNDLED, draft_checkpoint, resolve
-from specdec_bench.config.schema import (
-    DraftModelSpec,
-    Eagle3Spec,
-    EagleSpec,
-    ExperimentConfig,
-    SpecConfig,
-    SyntheticEngine,
-    draft_length,
-)
+from specdec_bench.config.schema.engine import SyntheticEngine
+from specdec_bench.config.schema.experiment import ExperimentConfig, draft_length
+from specdec_bench.config.schema.spec import DraftModelSpec, Eagle3Spec, EagleSpec, SpecConfig
 from specdec_bench.errors import ConfigError
 
 

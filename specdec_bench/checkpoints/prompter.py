@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from specdec_bench.errors import ConfigError
-from specdec_bench.records import Prompt
+from specdec_bench.records.request import Prompt
 
 logger = logging.getLogger(__name__)
 

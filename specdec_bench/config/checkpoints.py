@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from specdec_bench.config.schema import CheckpointSpec, ExperimentConfig, MTPSpec, SyntheticEngine
+from specdec_bench.config.schema.engine import SyntheticEngine
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.schema.spec import CheckpointSpec, MTPSpec
 from specdec_bench.errors import ConfigError
 
 BUNDLED = "bundled:"

@@ -10,26 +10,25 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from specdec_bench.config.checkpoints import draft_checkpoint
-from specdec_bench.config.schema import (
+from specdec_bench.config.schema.engine import LLMAPIEngine, SGLangEngine, SyntheticEngine, VLLMEngine
+from specdec_bench.config.schema.experiment import (
     OPTIONS,
-    CheckpointSpec,
-    ClosedLoad,
-    DraftCheckpoint,
     Expected,
     ExperimentConfig,
-    LLMAPIEngine,
-    SGLangEngine,
     SweepConfig,
-    SyntheticEngine,
-    VLLMEngine,
     draft_length,
     field_names,
 )
+from specdec_bench.config.schema.load import ClosedLoad
+from specdec_bench.config.schema.model import DraftCheckpoint
+from specdec_bench.config.schema.spec import CheckpointSpec
 from specdec_bench.errors import ConfigError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 """Inside an installed wheel, or beside the package in a checkout."""
+CONFIG = "config"
+"""The main file in conf/."""
 
 
 @functools.cache

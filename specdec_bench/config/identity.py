@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from specdec_bench.config.schema import ExperimentConfig
+from specdec_bench.config.schema.experiment import ExperimentConfig
 
 _PROMPTING = frozenset(
     ("prompt_format", "chat_template", "chat_template_kwargs", "template_date", "add_bos", "reply_format")
@@ -57,11 +57,3 @@ def request_seed(seed: int, prompt_id: str, turn: int, repeat: int) -> int:
 
 def _hash(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested dictionaries as one, by dotted key."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return found

@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from specdec_bench.config.schema import DatasetConfig, HFDataset, ShareGPTDataset
+from specdec_bench.config.schema.dataset import DatasetConfig, HFDataset, ShareGPTDataset
 from specdec_bench.datasets.rows import HALF_A_PAIR, can_be_encoded
-from specdec_bench.datasets.subset import drawn
+from specdec_bench.datasets.stratified import drawn
 from specdec_bench.errors import DatasetError, listed
-from specdec_bench.records import Prompt
-from specdec_bench.unused import Unused, describe
+from specdec_bench.records.request import Prompt
+from specdec_bench.records.unused import Unused, describe
 
 REPEATED_ID = "an id that an earlier row has too gets the row's number added"
 
@@ -31,7 +31,7 @@ class Selection:
     origin: dict[str, Any]
     """For the manifest: `num_rows` of the source, `num_usable` (prompts that they make), `num_of_categories` and
     `num_of_length` (of those that the selection leaves; null where none was asked for), `num_turns_cut` (turns beyond
-    `dataset.num_turns`, of the selected) and `unused`, as `specdec_bench.unused` says."""
+    `dataset.num_turns`, of the selected) and `unused`, as `specdec_bench.records.unused` says."""
 
 
 def load(config: DatasetConfig, seed: int, count_tokens: Callable[[Prompt], int] | None = None) -> Selection:

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from specdec_bench.config.checkpoints import ASSETS
-from specdec_bench.config.schema import DatasetConfig, JsonlDataset
+from specdec_bench.config.schema.dataset import DatasetConfig, JsonlDataset
 from specdec_bench.datasets import jsonl
 from specdec_bench.errors import DatasetError
-from specdec_bench.records import Prompt
-from specdec_bench.unused import Unused
+from specdec_bench.records.request import Prompt
+from specdec_bench.records.unused import Unused
 
 
 def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:

@@ -9,14 +9,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from specdec_bench.config.schema import DatasetConfig, HFDataset
-from specdec_bench.datasets import content, hub
+from specdec_bench import hub
+from specdec_bench.config.schema.dataset import DatasetConfig, HFDataset
+from specdec_bench.datasets import content
 from specdec_bench.datasets.jsonl import to_prompt
 from specdec_bench.datasets.rows import read_rows
 from specdec_bench.datasets.sharegpt import is_used, read_conversation
 from specdec_bench.errors import DatasetError
-from specdec_bench.records import Prompt
-from specdec_bench.unused import Unused
+from specdec_bench.records.request import Prompt
+from specdec_bench.records.unused import Unused
 
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
 _DOCUMENTATION = ("", ".md")

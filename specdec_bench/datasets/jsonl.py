@@ -10,10 +10,10 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from specdec_bench.config.schema import DatasetConfig
+from specdec_bench.config.schema.dataset import DatasetConfig
 from specdec_bench.datasets.rows import label, read_prompts, required_path, shown, text_list
-from specdec_bench.records import Prompt
-from specdec_bench.unused import Unused
+from specdec_bench.records.request import Prompt
+from specdec_bench.records.unused import Unused
 
 KNOWN = ("prompt_id", "category", "turns", "prompt", "system", "max_new_tokens")
 MAX_NEW_TOKENS = 2**31 - 1

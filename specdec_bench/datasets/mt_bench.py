@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from specdec_bench.config.schema import DatasetConfig
-from specdec_bench.datasets import hub
+from specdec_bench import hub
+from specdec_bench.config.schema.dataset import DatasetConfig
 from specdec_bench.datasets.rows import label, read_prompts, required_path, text_list
-from specdec_bench.records import Prompt
-from specdec_bench.unused import Unused
+from specdec_bench.records.request import Prompt
+from specdec_bench.records.unused import Unused
 
 HUB_REPOSITORY = "HuggingFaceH4/mt_bench_prompts"
 HUB_REVISION = "e3a795c5e9a82ee40611c416b8a7786c73198991"

@@ -3,7 +3,7 @@
 The file holds every prompt as the runs get it, and in its metadata, under `specdec_bench`, a JSON object: format,
 dataset, options, source, revision, licence, source_files (name -> sha256), sha256 (of the prompts, as the manifest of a
 run over all of them has it), num_prompts, num_turns, categories, unused (what is not used of the
-source, as `specdec_bench.unused` says), and made_of (of SPEED-Bench: the sets that its
+source, as `specdec_bench.records.unused` says), and made_of (of SPEED-Bench: the sets that its
 placeholders were made of, and their versions). It holds no time and no path, so that the same source
 gives the same bytes with the same pyarrow. `dataset=prepared dataset.path=FILE` reads it.
 """
@@ -23,10 +23,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from specdec_bench import datasets
-from specdec_bench.archive.fingerprint import PromptsDigest
 from specdec_bench.config.checkpoints import ASSETS
-from specdec_bench.config.schema import (
-    OPTIONS,
+from specdec_bench.config.schema.dataset import (
     DatasetConfig,
     DemoDataset,
     HFDataset,
@@ -34,13 +32,15 @@ from specdec_bench.config.schema import (
     PreparedDataset,
     RandomDataset,
     SpeedBenchDataset,
-    field_names,
 )
-from specdec_bench.datasets import hf, mt_bench, speed_bench
+from specdec_bench.config.schema.experiment import OPTIONS, field_names
+from specdec_bench.datasets import hf, mt_bench
 from specdec_bench.datasets.rows import read_rows, required_path
+from specdec_bench.datasets.speed_bench import source
 from specdec_bench.errors import ConfigError, DatasetError
-from specdec_bench.records import Prompt
-from specdec_bench.unused import Unused
+from specdec_bench.records.prompts_hash import PromptsDigest
+from specdec_bench.records.request import Prompt
+from specdec_bench.records.unused import Unused
 
 METADATA_KEY = b"specdec_bench"
 FORMAT = 1
@@ -130,7 +130,7 @@ def prepare(
     except OSError as error:
         raise datasets.unreadable(config, error) from error
     if isinstance(config, SpeedBenchDataset):
-        resolved, metadata["made_of"] = speed_bench.resolved(config, unused, on_load)
+        resolved, metadata["made_of"] = source.resolved(config, unused, on_load)
         prompts = datasets.checked(resolved, config, unused)
     else:
         prompts = datasets.read(config, unused)
@@ -224,8 +224,8 @@ def _provenance(config: DatasetConfig, licence: str | None) -> dict[str, Any]:
         if isinstance(config, MTBenchDataset) and config.path is None:
             original = Original(f"{mt_bench.HUB_REPOSITORY}, {mt_bench.HUB_FILE}", mt_bench.HUB_REVISION)
         elif isinstance(config, SpeedBenchDataset) and config.path is None:
-            hub_name = speed_bench.hub_name(config.split)
-            original = Original(f"{speed_bench.HUB_REPOSITORY}, {hub_name}", speed_bench.HUB_REVISION)
+            hub_name = source.hub_name(config.split)
+            original = Original(f"{source.HUB_REPOSITORY}, {hub_name}", source.HUB_REVISION)
         elif len(files) == 1:
             original = ORIGINALS.get(next(iter(files.values())), original)
     left_out = (*_SELECTION, "name", "path")
@@ -247,7 +247,7 @@ def _source_files(config: DatasetConfig) -> list[Path]:
             raise DatasetError("dataset=hf: give one of dataset.id=OWNER/NAME and dataset.path=FILE_OR_FOLDER")
         return hf.local_files(config.path)
     if isinstance(config, SpeedBenchDataset):
-        return [speed_bench.source_file(config)]
+        return [source.source_file(config)]
     if isinstance(config, MTBenchDataset) and config.path is None:
         return [mt_bench.hub_file()]
     if isinstance(config, DemoDataset):

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from specdec_bench.config.schema import DatasetConfig
+from specdec_bench.config.schema.dataset import DatasetConfig
 from specdec_bench.datasets.prepare import read_prepared
 from specdec_bench.datasets.rows import required_path
-from specdec_bench.records import Prompt
-from specdec_bench.unused import Unused
+from specdec_bench.records.request import Prompt
+from specdec_bench.records.unused import Unused
 
 
 def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:

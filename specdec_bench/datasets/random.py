@@ -8,9 +8,9 @@ import math
 import random
 from collections.abc import Iterator
 
-from specdec_bench.config.schema import DatasetConfig, RandomDataset
-from specdec_bench.records import Prompt, RandomTokens
-from specdec_bench.unused import Unused
+from specdec_bench.config.schema.dataset import DatasetConfig, RandomDataset
+from specdec_bench.records.request import Prompt, RandomTokens
+from specdec_bench.records.unused import Unused
 
 
 def load(config: DatasetConfig, _: Unused) -> Iterator[tuple[int, Prompt]]:

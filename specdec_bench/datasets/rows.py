@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from specdec_bench.config.schema import DatasetConfig
+from specdec_bench.config.schema.dataset import DatasetConfig
 from specdec_bench.datasets import content
 from specdec_bench.errors import DatasetError
-from specdec_bench.records import Prompt
+from specdec_bench.records.request import Prompt
 
 _CHUNK_BYTES = 1 << 20
 _MAX_ITEM_CHARACTERS = 1 << 26

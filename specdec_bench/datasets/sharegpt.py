@@ -16,11 +16,11 @@ line ends), and a system prompt in the row's own field `system`. Speakers are to
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from specdec_bench.config.schema import DatasetConfig
+from specdec_bench.config.schema.dataset import DatasetConfig
 from specdec_bench.datasets.rows import HALF_A_PAIR, can_be_encoded, label, read_rows, required_path, shown
 from specdec_bench.errors import DatasetError
-from specdec_bench.records import Prompt
-from specdec_bench.unused import Unused
+from specdec_bench.records.request import Prompt
+from specdec_bench.records.unused import Unused
 
 HUMAN = frozenset({"human", "user", "prompter"})
 SYSTEM = frozenset({"system", "developer"})

@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from specdec_bench.config.schema import DatasetConfig, SpecBenchDataset
+from specdec_bench.config.schema.dataset import DatasetConfig, SpecBenchDataset
 from specdec_bench.datasets.rows import label, read_prompts, required_path, text_list
-from specdec_bench.records import Prompt
-from specdec_bench.unused import Unused
+from specdec_bench.records.request import Prompt
+from specdec_bench.records.unused import Unused
 
 MT_BENCH = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
 """The categories that are reported as the group mt_bench."""

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from specdec_bench.errors import ConfigError, EngineError
-from specdec_bench.records import Difference, EngineDescription, FinishReason, GenerationRequest, RequestSampling
+from specdec_bench.records.manifest import Difference, EngineDescription
+from specdec_bench.records.request import FinishReason, GenerationRequest, RequestSampling
 
 CHECKPOINTS = ("model.path", "model.tokenizer", "model.revision", "spec.draft.path", "spec.draft.revision")
 """Settings that are not compared: engines resolve them to folders, and the checkpoints' fingerprints tell."""

@@ -10,16 +10,11 @@ from typing import Any
 
 import msgspec
 
-from specdec_bench.config.schema import ExperimentConfig, SyntheticEngine, draft_length
+from specdec_bench.config.schema.engine import SyntheticEngine
+from specdec_bench.config.schema.experiment import ExperimentConfig, draft_length
 from specdec_bench.errors import EngineError
-from specdec_bench.records import (
-    AcceptanceCounters,
-    Chunk,
-    EngineDescription,
-    FinishReason,
-    GenerationRequest,
-    RequestSampling,
-)
+from specdec_bench.records.manifest import EngineDescription
+from specdec_bench.records.request import AcceptanceCounters, Chunk, FinishReason, GenerationRequest, RequestSampling
 
 STAMP = "synthetic engine: no model was run"
 

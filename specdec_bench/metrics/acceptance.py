@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from specdec_bench.records import AcceptanceCounters, Record, RequestRecord
+from specdec_bench.records.request import AcceptanceCounters, Record, RequestRecord
 
 
 class RequestAcceptance(Record, frozen=True, kw_only=True):

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from specdec_bench.errors import listed
-from specdec_bench.records import Manifest, RequestRecord
+from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.request import RequestRecord
 
 
 class DraftReach:

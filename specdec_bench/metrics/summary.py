@@ -28,8 +28,10 @@ from specdec_bench.metrics.checkpoint_warnings import DraftReach, checkpoint_war
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.distribution import describe
 from specdec_bench.metrics.timing import Timings
-from specdec_bench.records import SCHEMA_VERSION, Lateness, Manifest, RequestRecord, Summary
-from specdec_bench.unused import shorten
+from specdec_bench.records.manifest import Lateness, Manifest
+from specdec_bench.records.request import SCHEMA_VERSION, RequestRecord
+from specdec_bench.records.summary import Summary
+from specdec_bench.records.unused import shorten
 
 SATURATED_MS = 2.0
 """A loop that is later than this half of the time adds as much to most times that it takes."""

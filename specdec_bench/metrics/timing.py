@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from specdec_bench.metrics.distribution import describe
-from specdec_bench.records import RequestRecord
+from specdec_bench.records.request import RequestRecord
 
 NS_PER_MS = 1e6
 NS_PER_S = 1e9

@@ -11,10 +11,12 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from specdec_bench.archive.redact import redact_text
 from specdec_bench.report.text import literal
+
+pass
 
 PLAIN = "specdec_bench.plain"
 """Python's name for the way in which a stream spells what its encoding lacks."""
@@ -115,3 +117,9 @@ def print_error(message: str) -> None:
 def _print_traceback(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
     if sys.stderr is not None:
         GuardedStream(sys.stderr).write("".join(traceback.format_exception(kind, error, where)))
+
+
+def exit_with_error(status: int, message: str) -> NoReturn:
+    """Prints an error and ends the program."""
+    print_error(message)
+    raise SystemExit(status)

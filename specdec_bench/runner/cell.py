@@ -19,16 +19,17 @@ from specdec_bench.checkpoints.checks import check_checkpoints
 from specdec_bench.checkpoints.prompter import first_request
 from specdec_bench.config.compose import to_tree
 from specdec_bench.config.identity import engine_key
-from specdec_bench.config.schema import ExperimentConfig
-from specdec_bench.engines.base import check_support
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.support import check_support
 from specdec_bench.errors import ArchiveError, EngineError, RunInterrupted, SpecDecBenchError
-from specdec_bench.records import SCHEMA_VERSION, Manifest, Prompt, RunStatus
+from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.request import SCHEMA_VERSION, Prompt, RunStatus
+from specdec_bench.records.unused import describe
 from specdec_bench.runner import held_log
 from specdec_bench.runner.identify import Identity, identify
 from specdec_bench.runner.messages import Done, Progress, RunCell, Started
 from specdec_bench.runner.process import discard_process, process_for
-from specdec_bench.signals import StopSignals
-from specdec_bench.unused import describe
+from specdec_bench.runner.signals import StopSignals
 
 if TYPE_CHECKING:
     from specdec_bench.metrics.summary import Samples

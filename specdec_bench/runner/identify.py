@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from specdec_bench.archive.fingerprint import checkpoint_fingerprint, prompts_fingerprint
 from specdec_bench.archive.redact import redact, redact_text
+from specdec_bench.checkpoints.fingerprint import checkpoint_fingerprint
 from specdec_bench.config import identity
 from specdec_bench.config.checkpoints import checkpoint_roles, resolve
 from specdec_bench.config.compose import to_tree
-from specdec_bench.config.schema import ExperimentConfig
-from specdec_bench.records import Prompt
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.records.prompts_hash import prompts_fingerprint
+from specdec_bench.records.request import Prompt
 
 
 class Identity(NamedTuple):

@@ -20,12 +20,12 @@ from specdec_bench.archive.redact import redact_text
 from specdec_bench.archive.writer import RequestWriter
 from specdec_bench.checkpoints.prompter import Prompter, first_requests
 from specdec_bench.config.identity import request_seed
-from specdec_bench.config.schema import ClosedLoad, ExperimentConfig
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.engines.base import Engine
-from specdec_bench.engines.receive import LiveCounts, Received, receive
 from specdec_bench.errors import ConfigError
 from specdec_bench.load import closed
-from specdec_bench.records import (
+from specdec_bench.records.request import (
     AcceptanceSource,
     GenerationRequest,
     Phase,
@@ -34,7 +34,8 @@ from specdec_bench.records import (
     RequestRecord,
     RequestSampling,
 )
-from specdec_bench.runner.lateness import LoopLateness
+from specdec_bench.runner.loop_lag import LoopLateness
+from specdec_bench.runner.receive import LiveCounts, Received, receive
 
 
 @dataclass(frozen=True, slots=True)

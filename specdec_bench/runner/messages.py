@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from specdec_bench.archive.redact import Secrets
-from specdec_bench.config.schema import ExperimentConfig
-from specdec_bench.records import AcceptanceCounters, EngineDescription, Lateness, Prompt
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.records.manifest import EngineDescription, Lateness
+from specdec_bench.records.request import AcceptanceCounters, Prompt
 
 
 @dataclass(frozen=True, kw_only=True)

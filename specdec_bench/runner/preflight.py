@@ -6,20 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from specdec_bench.archive.fingerprint import checkpoint_fingerprint
 from specdec_bench.checkpoints import chat
 from specdec_bench.checkpoints.checks import check_facts, vocabulary_differences
 from specdec_bench.checkpoints.facts import CheckpointFacts, read_facts
+from specdec_bench.checkpoints.fingerprint import checkpoint_fingerprint
 from specdec_bench.checkpoints.folders import folder_of
 from specdec_bench.checkpoints.model_type import check_loadable, check_model_type
 from specdec_bench.checkpoints.prompter import Prompter, first_requests
 from specdec_bench.checkpoints.shapes import check_shapes
 from specdec_bench.checkpoints.weights import read_weights
 from specdec_bench.config.checkpoints import checkpoint_roles, draft_checkpoint, resolve
-from specdec_bench.config.schema import DraftModelSpec, ExperimentConfig
-from specdec_bench.engines.base import ENGINES
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.schema.spec import DraftModelSpec
+from specdec_bench.config.support import ENGINES
 from specdec_bench.errors import ConfigError
-from specdec_bench.records import Prompt
+from specdec_bench.records.request import Prompt
 
 LOADS_OTHERWISE = ("load_format", "gguf_file", "subfolder", "variant", "hf_overrides", "json_model_override_args")
 """Arguments of engines with which the weights need not be those that the folder's config.json describes."""

@@ -19,10 +19,10 @@ from specdec_bench import errors
 from specdec_bench.archive import files
 from specdec_bench.archive.redact import redact_text
 from specdec_bench.errors import EngineError, SpecDecBenchError
-from specdec_bench.runner.last_words import LastWords
 from specdec_bench.runner.messages import Done, Failed, Interrupt, Progress, RunCell, Shutdown, Started
+from specdec_bench.runner.process_log import LastWords
+from specdec_bench.runner.signals import StopSignals, held_back
 from specdec_bench.runner.stall import StallWatch
-from specdec_bench.signals import StopSignals, held_back
 
 STOP_TIMEOUT_S = 30.0
 """How long an engine may take to stop, and a measurement to end, before they are killed."""

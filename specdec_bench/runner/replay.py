@@ -8,15 +8,16 @@ from omegaconf import OmegaConf
 
 from specdec_bench import datasets
 from specdec_bench.archive import RunDirectory
-from specdec_bench.archive.fingerprint import prompts_fingerprint
 from specdec_bench.archive.hydra_files import learn_composed
 from specdec_bench.archive.secrets import REDACTED
 from specdec_bench.checkpoints.checks import check_checkpoints
 from specdec_bench.config.compose import archived_experiment
-from specdec_bench.config.identity import flat
-from specdec_bench.engines.base import check_support
+from specdec_bench.config.support import check_support
 from specdec_bench.errors import ArchiveInputError
-from specdec_bench.records import Manifest, RequestRecord
+from specdec_bench.records.flatten import flatten
+from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.prompts_hash import prompts_fingerprint
+from specdec_bench.records.request import RequestRecord
 from specdec_bench.runner.cell import Cell
 
 MAX_LISTED = 10
@@ -33,7 +34,7 @@ def archived_cell(run: RunDirectory, command: list[str]) -> Cell:
     manifest = run.manifest()
     text = run.config()
     if REDACTED in text:
-        names = [key for key, value in flat(_tree(run, text)).items() if REDACTED in str(value)]
+        names = [key for key, value in flatten(_tree(run, text)).items() if REDACTED in str(value)]
         raise ArchiveInputError(
             f"{run.config_path}: {', '.join(names)} was a secret, which a replay would need and no archive keeps; "
             "a run that is given it as ${oc.env:NAME} can be replayed"
@@ -141,7 +142,7 @@ def compare(
 
 def environment_changes(original: Manifest, replayed: Manifest) -> dict[str, list[Any]]:
     """Returns what differs between the two environments: name -> [then, now]."""
-    then, now = flat(original.environment), flat(replayed.environment)
+    then, now = flatten(original.environment), flatten(replayed.environment)
     keys = sorted(then.keys() | now.keys())
     return {key: [then.get(key), now.get(key)] for key in keys if then.get(key) != now.get(key)}
 

@@ -4,8 +4,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from specdec_bench.archive import RunDirectory
-from specdec_bench.config.identity import flat
 from specdec_bench.errors import listed
+from specdec_bench.records.flatten import flatten
 from specdec_bench.runner.cell import encoded_summary, samples_of
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def changes(before: bytes, after: dict[str, Any]) -> list[str]:
         for name, formula in changed.items()
     ]
     del old["definitions"]
-    then, now = flat(old), flat(after)
+    then, now = flatten(old), flatten(after)
     unexplained = [
         path
         for path, value in then.items()

@@ -19,7 +19,6 @@ from typing import Any
 
 import msgspec
 
-from specdec_bench import signals
 from specdec_bench.archive import provenance
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.redact import adopt, redact_text
@@ -27,8 +26,9 @@ from specdec_bench.archive.writer import RequestWriter
 from specdec_bench.engines import readback
 from specdec_bench.engines.base import Engine, create
 from specdec_bench.errors import ConfigError, SpecDecBenchError, named
-from specdec_bench.records import Difference, EngineDescription, RequestRecord
-from specdec_bench.runner import preflight
+from specdec_bench.records.manifest import Difference, EngineDescription
+from specdec_bench.records.request import RequestRecord
+from specdec_bench.runner import preflight, signals
 from specdec_bench.runner.measure import Measurement, request_sampling
 from specdec_bench.runner.messages import Done, Failed, Interrupt, Progress, RunCell, Started
 

@@ -22,7 +22,7 @@ from specdec_bench.archive.sweep_plan import (
     run_folders,
 )
 from specdec_bench.errors import ArchiveError, ArchiveInputError, ConfigError
-from specdec_bench.records import SCHEMA_VERSION
+from specdec_bench.records.request import SCHEMA_VERSION
 from specdec_bench.sweep import landing
 from specdec_bench.sweep.plan import PlannedCell
 

@@ -1,73 +1,191 @@
-"""How large a sweep is, known before any of its values is made or its cells composed."""
+"""Runs a planned grid: what is not done yet of it."""
 
-import math
-from collections.abc import Sequence
+import functools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hydra.conf import HydraConf
-from hydra.core.override_parser.types import Override, RangeSweep
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 
-from specdec_bench.config.schema.ranges import Range, shortened
-from specdec_bench.errors import ConfigError
+from specdec_bench.archive import files
+from specdec_bench.archive.hydra_files import redacted_yaml
+from specdec_bench.archive.layout import MULTIRUN, RunDirectory
+from specdec_bench.config.schema.experiment import NO_BASELINE, Order
+from specdec_bench.errors import (
+    ArchiveError,
+    ConfigError,
+    JobFailed,
+    LauncherError,
+    RunInterrupted,
+    SpecDecBenchError,
+)
+from specdec_bench.report.progress import Cells
+from specdec_bench.report.streams import print_error
+from specdec_bench.runner import signals
+from specdec_bench.sweep import directory, landing, latest, launch
+from specdec_bench.sweep.baselines import archived_baselines
+from specdec_bench.sweep.claims import claim
+from specdec_bench.sweep.compose_cell import compose_cell
+from specdec_bench.sweep.grid_size import check_plugin_numbers
+from specdec_bench.sweep.job import Job, failure_of, raise_first_failure
+from specdec_bench.sweep.launchers import patiently
+from specdec_bench.sweep.objective import check_objective
+from specdec_bench.sweep.plan import PlannedCell, Planner
+from specdec_bench.sweep.run_cell import run_into_output
+from specdec_bench.sweep.search import largest_concurrency, run_search
+from specdec_bench.sweep.show import close_abandoned, show_line, show_plan, show_sweep
 
-MOST_CELLS = 10_000
-"""Of a sweep: composing a cell takes a tenth of a second."""
-
-
-_AT_A_TIME = Range(1, 1024, "no machine runs as many at once")
-_OF_PLUGINS = {
-    "sweeper.n_trials": Range(1, MOST_CELLS, "a sweep has at most as many cells"),
-    "sweeper.n_jobs": _AT_A_TIME,
-    "launcher.n_jobs": _AT_A_TIME,
-    "launcher.array_parallelism": Range(1, MOST_CELLS, "a sweep has at most as many cells"),
-    "launcher.timeout_min": Range(1, 525_600, "a year"),
-}
-"""Numbers of Hydra's sweepers and launchers that these take as they are, and then do nothing or fail."""
-
-
-def check_plugin_numbers(hydra: HydraConf) -> None:
-    """Refuses numbers with which a sweeper or launcher would do nothing.
-
-    Raises:
-        ConfigError: naming the first of them.
-    """
-    for key, bound in _OF_PLUGINS.items():
-        value = OmegaConf.select(hydra, key)  # type: ignore[arg-type]
-        is_all_cores = key == "launcher.n_jobs" and value == -1
-        if isinstance(value, int) and not is_all_cores:
-            bound.check(f"hydra.{key}", value)
-
-
-def check_size(overrides: Sequence[Override]) -> None:
-    """Refuses a grid without cells, or with more than can be planned.
-
-    Raises:
-        ConfigError: naming what is swept.
-    """
-    for override in overrides:
-        if override.is_interval_sweep():
-            raise ConfigError(f"{override.input_line}: only hydra/sweeper=optuna_tpe chooses from it; list the values")
-    # Of two for the same key the later holds.
-    swept = {override.get_key_element(): override for override in overrides if override.is_discrete_sweep()}
-    number = math.prod(_num_values(override) for override in swept.values())
-    if number > MOST_CELLS:
-        lines = shortened(" ".join(str(override.input_line) for override in swept.values()))
-        raise ConfigError(f"{lines}: {number:,} cells; a sweep has at most {MOST_CELLS:,}, so sweep fewer values")
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+    from hydra.core.utils import JobReturn
 
 
-def _num_values(override: Override) -> int:
-    """Returns how many values an override sweeps.
+def run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_resumed: bool, is_dry_run: bool) -> None:
+    """Runs the cells of a grid, or those that another sweeper chooses."""
+    check_plugin_numbers(composed.hydra)
+    swept = launch.sweep_overrides(app.config_loader, composed)
+    runs_here, is_grid = launch.runs_here(composed), launch.is_grid(composed)
 
-    Raises:
-        ConfigError: it has none, or no end.
-    """
-    sweep = override.value()
-    if not isinstance(sweep, RangeSweep):
-        number = sum(1 for _ in override.sweep_iterator())
-    elif sweep.step == 0 or not all(map(math.isfinite, (sweep.start or 0, sweep.stop or 0, sweep.step))):
-        raise ConfigError(f"{override.input_line}: has no end; give finite numbers, and a step other than 0")
+    def job(largest_concurrency: int) -> Job:
+        return Job(
+            largest_concurrency=largest_concurrency,
+            command=tuple(sys.argv),
+            working_dir=str(Path.cwd()),
+            runs_here=runs_here,
+            returns_objective=not is_grid,
+            cells=Cells(total=None, is_verbose=composed.verbose) if runs_here and not is_grid else None,
+        )
+
+    chosen, by_replicates = composed.hydra.runtime.choices, composed.order == Order.replicates
+    folder = landing.find_sweep_folder(composed)
+    launch.check_plugins(app.config_loader, composed)
+    if is_grid:
+        if by_replicates and not runs_here:
+            raise ConfigError(
+                f"order={Order.replicates.name}: hydra/launcher={chosen['hydra/launcher']} runs cells in an order "
+                "of its own; leave out one of them"
+            )
+        prepare = functools.partial(compose_cell, command=sys.argv, prompts={})
+        planner = Planner(app.config_loader, composed, prepare)
+        cells = planner.plan(swept)
+        sized = job(planner.largest_concurrency)
+        try:
+            _run_grid(app, composed, folder, cells, sized, is_resumed=is_resumed, is_dry_run=is_dry_run)
+        except (KeyboardInterrupt, LauncherError):
+            # A launcher's processes that got the signal too are what it tells of.
+            if not signals.times_stopped() or not directory.SweepDirectory(folder).plan_path.is_file():
+                raise
+            raise RunInterrupted(f"interrupted; resume={folder} runs what is not finished") from None
+    elif is_resumed or is_dry_run or composed.baseline != NO_BASELINE or composed.control or by_replicates:
+        raise ConfigError(
+            f"hydra/sweeper={chosen['hydra/sweeper']}: chooses its cells as it goes; resume, --dry-run, "
+            "baseline, control and order need Hydra's basic sweeper"
+        )
     else:
-        number = max(0, math.ceil(((sweep.stop or 0) - (sweep.start or 0)) / sweep.step))
-    if number == 0:
-        raise ConfigError(f"{override.input_line}: has no values; give at least one")
-    return number
+        check_objective(composed.objective, composed.hydra.sweeper.get("direction"))
+        try:
+            run_search(app, composed, folder, job(largest_concurrency(swept)), overrides)
+        except KeyboardInterrupt:
+            if not directory.SweepDirectory(folder).runs():
+                raise
+            raise RunInterrupted(f"interrupted; what was measured is in {folder}") from None
+
+
+def _run_grid(
+    app: "Hydra",
+    composed: DictConfig,
+    folder: Path,
+    cells: list[PlannedCell],
+    job: Job,
+    *,
+    is_resumed: bool,
+    is_dry_run: bool,
+) -> None:
+    """Runs what is not done yet of a planned sweep, and shows what came out of all of it.
+
+    Raises:
+        JobFailed: the first job that failed; its error has been printed.
+    """
+    sweep = directory.SweepDirectory(folder)
+    archived = archived_baselines(str(composed.baseline), cells)
+    folders = {} if is_resumed else landing.find_cell_folders([(cell.number, cell.composed) for cell in cells], folder)
+    is_new = landing.is_named_by_clock(composed, landing.SWEEP_DIR)
+    done = set() if is_new else _done(sweep, cells, folders)
+    if is_dry_run:
+        show_plan(cells, done, composed.order, shares_engines=job.runs_here)
+        return
+    asked, hydra_overrides = launch.task_overrides(composed.hydra), launch.hydra_overrides(composed.hydra)
+    # Jobs elsewhere need a name that is the same in every process, whatever folder it works in.
+    folder = folder if job.runs_here else folder.absolute()
+    with claim(folder, landing.SWEEP_DIR, is_new=is_new) as claimed, directory.SweepDirectory(claimed) as sweep:
+        landing.settle_sweep(composed, claimed)
+        done = _done(sweep, cells, folders)  # once more, by the one that holds the folder
+        if sweep.plan() is None:
+            sweep.write_plan(directory.as_plan(cells, asked, hydra_overrides, str(composed.baseline)))
+        latest.record(sweep.path, latest.OUTPUTS)
+        # Not Hydra's own way, which would put secrets on the disk for a job to take out again.
+        files.write_atomically(sweep.path / MULTIRUN, [redacted_yaml(composed)])
+        to_run = [planned for planned in cells if planned.number not in done]
+        results: list[JobReturn] = []
+        unwritten: ArchiveError | None = None
+        try:
+            for planned in to_run:
+                if moved := sweep.set_aside(planned):
+                    show_line(moved)
+            with patiently(lambda _: None):
+                progress = Cells(total=len(cells), done=len(done), is_verbose=composed.verbose)
+                run_planned = functools.partial(_run_planned, progress)
+                for planned, result in launch.launch(to_run, app.config_loader, composed, run_planned, job):
+                    results.append(result)
+                    if not job.runs_here and (failure := failure_of(result)) is not None:
+                        print_error(f"job {planned.number}: {failure}")
+        finally:
+            if not job.runs_here:
+                close_abandoned([planned.run_dir for planned in to_run])
+            try:
+                show_sweep(sweep, archived)
+            except ArchiveError as error:  # beside whatever else has gone wrong on that disk
+                unwritten = error
+                print_error(str(error))
+            unbegun = [str(planned.number) for planned in cells if not RunDirectory.is_run(planned.run_dir)]
+            if not job.runs_here and unbegun:
+                print_error(f"never begun: job {', '.join(unbegun)}; resume={sweep.path} runs what is not finished")
+    raise_first_failure(results)
+    if unwritten is not None:
+        raise JobFailed(str(unwritten), unwritten.exit_status)
+
+
+def _done(sweep: directory.SweepDirectory, cells: list[PlannedCell], folders: dict[int, str]) -> set[int]:
+    """Settles where the cells land and returns the job numbers of those that need not run.
+
+    Args:
+        sweep: where they land.
+        cells: all of them.
+        folders: of a new sweep, by job number; empty for one that goes on, whose plan says so.
+
+    Raises:
+        ConfigError: the folder holds a sweep that was not asked to go on, one of other cells, or other things.
+    """
+    plan = sweep.plan()
+    if plan is None or folders:
+        if plan is not None:
+            raise ConfigError(f"hydra.sweep.dir={sweep.path}: already holds a sweep; pass resume={sweep.path}")
+        directory.place_new(cells, folders, sweep)
+        return set()
+    directory.place(cells, plan, sweep)
+    return {planned.number for planned in cells if sweep.is_finished(planned)}
+
+
+def _run_planned(cells: Cells, planned: PlannedCell) -> None:
+    """Runs a planned cell as the job that Hydra has set up.
+
+    Raises:
+        JobFailed: the error has been printed.
+    """
+    try:
+        run_into_output(planned.cell, cells)
+    except RunInterrupted:
+        raise KeyboardInterrupt from None  # ends the whole sweep, which tells how it goes on
+    except SpecDecBenchError as error:
+        print_error(f"job {planned.number}: {error}")
+        raise JobFailed(str(error), error.exit_status) from error

@@ -9,6 +9,8 @@ from specdec_bench.archive.sweep_plan import PLAN, find_sweeps, read_plan
 from specdec_bench.errors import ArchiveError, ConfigError
 
 LATEST = "latest"
+OUTPUTS = Path("outputs")
+"""Where conf/config.yaml puts runs and sweeps."""
 ELSEWHERE = ".sweeps"
 """In outputs/: the sweeps that were started from its folder and lie elsewhere, a line each."""
 MAX_RECORDED = 100

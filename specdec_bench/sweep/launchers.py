@@ -19,9 +19,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from specdec_bench import signals
 from specdec_bench.archive.redact import redact_log
 from specdec_bench.errors import LauncherError, SpecDecBenchError
+from specdec_bench.runner import signals
 
 OnReturns = Callable[[Sequence[JobReturn]], None]
 BeforeLaunch = Callable[[Sequence[Sequence[str]], int], None]

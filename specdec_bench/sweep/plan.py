@@ -15,9 +15,10 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, flag_override
 
 from specdec_bench.config.identity import engine_key
-from specdec_bench.config.schema import AUTO, NoSpec, Order
+from specdec_bench.config.schema.experiment import AUTO, Order
+from specdec_bench.config.schema.spec import NoSpec
 from specdec_bench.errors import SpecDecBenchError
-from specdec_bench.sweep.grid import check_size
+from specdec_bench.sweep.grid_size import check_size
 from specdec_bench.sweep.settings import check_cell_settings
 
 if TYPE_CHECKING:

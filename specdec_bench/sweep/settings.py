@@ -9,8 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from specdec_bench.archive.layout import HYDRA, LOG
 from specdec_bench.config import own_files
-from specdec_bench.config.identity import flat
 from specdec_bench.errors import ConfigError
+from specdec_bench.records.flatten import flatten
 
 IGNORED = {
     "env": "it chooses nothing here",
@@ -61,7 +61,7 @@ def check_settings(composed: DictConfig, *, is_sweep: bool) -> None:
 def _check_kept(composed: DictConfig) -> None:
     """Refuses what YAML of the user's own sets without effect, and other values of what keeps its own."""
     for path, content in own_files.loaded().values():
-        for key in flat({"hydra": _plain(content.get("hydra")) or {}}):
+        for key in flatten({"hydra": _plain(content.get("hydra")) or {}}):
             _check_ignored(f"{path}: {key}", key)
     for name, (values, instead) in FIXED.items():
         value = _plain(OmegaConf.select(composed.hydra, name))

@@ -1,12 +1,8 @@
 """The tests of real engines: `reference`, and torch kept to one thread (the tiny models gain nothing from more)."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 @pytest.fixture(autouse=True, scope="module")

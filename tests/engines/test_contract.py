@@ -10,14 +10,15 @@ from contextlib import aclosing
 
 import msgspec
 import pytest
-from contract_engines import CASES, K, LiveEngine, steps
 
-from specdec_bench.config.schema import SamplingConfig
-from specdec_bench.engines.base import ENGINES, check_support
+from specdec_bench.config.schema.load import SamplingConfig
+from specdec_bench.config.support import ENGINES, check_support
 from specdec_bench.engines.readback import check_sampling
-from specdec_bench.engines.receive import LiveCounts, Received, receive
 from specdec_bench.errors import ConfigError
-from specdec_bench.records import Difference, GenerationRequest, RequestMade, RequestSampling
+from specdec_bench.records.manifest import Difference
+from specdec_bench.records.request import GenerationRequest, RequestMade, RequestSampling
+from specdec_bench.runner.receive import LiveCounts, Received, receive
+from tests.helpers.contract_engines import CASES, K, LiveEngine, steps
 
 pytestmark = [
     pytest.mark.timeout(600),

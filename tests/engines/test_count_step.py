@@ -2,7 +2,7 @@
 
 import pytest
 
-from specdec_bench.engines.transformers_steps import count_step
+from specdec_bench.engines.transformers.steps import count_step
 
 A, B, C, D, X, EOS, END = 10, 11, 12, 13, 20, 2, 3
 STOPS = frozenset({EOS, END})

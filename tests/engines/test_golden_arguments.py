@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from golden import arguments
+
+from tests.golden import arguments
 
 CASES = arguments.cases()
 

@@ -8,7 +8,9 @@ One sweep: 4 methods x 2 concurrencies. A machine without it fails here; that is
 from pathlib import Path
 
 import pytest
-from command_line_runs import (
+
+from specdec_bench.archive import RunDirectory
+from tests.helpers.engine_sweeps import (
     COMMON,
     ROOT,
     assert_a_killed_engine_ends_its_cell_alone,
@@ -20,9 +22,7 @@ from command_line_runs import (
     requests,
     same_output,
 )
-from command_line_runs import sweep as run_sweep
-
-from specdec_bench.archive import RunDirectory
+from tests.helpers.engine_sweeps import sweep as run_sweep
 
 METHODS = ("none", "ngram", "draft_model", "eagle3")
 CONCURRENCIES = (1, 16)

@@ -11,11 +11,11 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 
 import pytest
-from engine_runs import DRAFT, TARGET, demo_prompts
 from reference.acceptance_truth import StepTruth, z_score
-from sampled_steps import SampledRun, sample
 
 from specdec_bench.config import checkpoints
+from tests.helpers.engine_runs import DRAFT, TARGET, demo_prompts
+from tests.helpers.sampled_steps import SampledRun, sample
 
 CRITICAL = 2.58
 Futures = dict[str, list[Future[list[StepTruth]]]]

@@ -16,19 +16,6 @@ from typing import Any
 
 import pytest
 import torch
-from engine_runs import (
-    DRAFT,
-    NGRAM_MAX,
-    TARGET,
-    EnginePool,
-    Result,
-    ask,
-    demo_prompts,
-    experiment,
-    raw_model,
-    spec_of,
-    started,
-)
 from reference.draft_and_verify import (
     Context,
     Ending,
@@ -48,10 +35,23 @@ from transformers import (
 from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
 
 from specdec_bench.config import checkpoints
-from specdec_bench.config.schema import ExperimentConfig
+from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.engines.base import create
 from specdec_bench.errors import ConfigError, EngineError, SpecDecBenchError
-from specdec_bench.records import GenerationRequest, RequestSampling
+from specdec_bench.records.request import GenerationRequest, RequestSampling
+from tests.helpers.engine_runs import (
+    DRAFT,
+    NGRAM_MAX,
+    TARGET,
+    EnginePool,
+    Result,
+    ask,
+    demo_prompts,
+    experiment,
+    raw_model,
+    spec_of,
+    started,
+)
 
 CELLS = [(method, k) for method in ("ngram", "draft_model") for k in (1, 3, 5)]
 METHODS = [("none", 0), ("ngram", 3), ("draft_model", 3)]

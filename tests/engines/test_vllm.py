@@ -8,7 +8,10 @@ import itertools
 from collections.abc import Iterable
 
 import pytest
-from command_line_runs import (
+
+from specdec_bench.archive import RunDirectory
+from specdec_bench.records.request import RequestRecord
+from tests.helpers.engine_sweeps import (
     COMMON,
     assert_every_chunk_is_one_step,
     assert_outputs_agree,
@@ -16,10 +19,7 @@ from command_line_runs import (
     requests,
     same_output,
 )
-from command_line_runs import sweep as run_sweep
-
-from specdec_bench.archive import RunDirectory
-from specdec_bench.records import RequestRecord
+from tests.helpers.engine_sweeps import sweep as run_sweep
 
 METHODS = ("none", "ngram", "draft_model", "eagle3")
 CONCURRENCIES = (1, 16)

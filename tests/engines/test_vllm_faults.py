@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from command_line_runs import assert_a_killed_engine_ends_its_cell_alone, command_line, error_line, requests
-from engine_runs import DRAFT
 
 from specdec_bench.archive import RunDirectory
 from specdec_bench.config.checkpoints import resolve
+from tests.helpers.engine_runs import DRAFT
+from tests.helpers.engine_sweeps import assert_a_killed_engine_ends_its_cell_alone, command_line, error_line, requests
 
 VLLM = ["engine=vllm", "engine.enforce_eager=true"]
 

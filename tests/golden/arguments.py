@@ -7,7 +7,6 @@ vLLM's are for the installed release, SGLang's and TensorRT-LLM's for those whos
 
 import dataclasses
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,17 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 
+from specdec_bench.config import compose
+from specdec_bench.config.checkpoints import ASSETS, BUNDLED
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.support import ENGINES, check_support
+from specdec_bench.engines.sglang import arguments as sglang_arguments
+from specdec_bench.engines.tensorrt_llm import arguments as tensorrt_llm_arguments
+from specdec_bench.engines.vllm import arguments as vllm_arguments
+from specdec_bench.errors import SpecDecBenchError
+from tests.stand_ins import signatures
+
 TESTS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TESTS))
-
-from stand_ins import signatures  # noqa: E402
-
-from specdec_bench.config import compose  # noqa: E402
-from specdec_bench.config.checkpoints import ASSETS, BUNDLED  # noqa: E402
-from specdec_bench.config.schema import ExperimentConfig  # noqa: E402
-from specdec_bench.engines import sglang_arguments, tensorrt_llm_arguments, vllm_arguments  # noqa: E402
-from specdec_bench.engines.base import ENGINES, check_support  # noqa: E402
-from specdec_bench.errors import SpecDecBenchError  # noqa: E402
-
 FILES = TESTS / "golden"
 COMMON = ("load.concurrency=16", "load.num_warmup=0")
 NO_BUNDLED_DRAFT = ("eagle", "medusa", "dflash")
@@ -38,7 +36,7 @@ def vllm(config: ExperimentConfig) -> dict[str, Any]:
     from vllm.config import SpeculativeConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
 
-    from specdec_bench.engines.vllm import _methods
+    from specdec_bench.engines.vllm.adapter import _methods
 
     arguments = vllm_arguments.engine_arguments(config)
     if (speculative := arguments.get("speculative_config")) is not None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .command_line import CommandLine
+from tests.helpers.command_line import CommandLine
 
 PROMPTS = """\
 {"prompt_id": "one", "category": "a", "prompt": "hi"}

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from . import in_process
-from .bad_input_files import LISTS, placeholders, write_files
+from tests.helpers import in_process
+from tests.helpers.bad_input_files import LISTS, placeholders, write_files
 
 
 @dataclass(frozen=True)

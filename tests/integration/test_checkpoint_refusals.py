@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from specdec_bench.config.checkpoints import ASSETS
-
-from .command_line import CommandLine, Outcome, measured, read_json, requests
+from tests.helpers.command_line import CommandLine, Outcome, measured, read_json, requests
 
 TEMPLATE = json.loads((ASSETS / "tiny/target/tokenizer_config.json").read_text(encoding="utf-8"))["chat_template"]
 ONLY_ONE_TURN = "{% if messages|length > 1 %}{{ raise_exception('Only one turn') }}{% endif %}"

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from specdec_bench.cli import main
+from specdec_bench.cli.main import main
 from specdec_bench.errors import ArchiveError, ArchiveInputError
-from specdec_bench.records import SCHEMA_VERSION
+from specdec_bench.records.request import SCHEMA_VERSION
 
 ON_RUNS = ("replay", "summarize", "check")
 

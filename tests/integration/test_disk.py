@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from specdec_bench.archive import RunDirectory
-
-from .command_line import CommandLine, measured, read_json, wait_until
+from tests.helpers.command_line import CommandLine, measured, read_json, wait_until
 
 ENDLESS = ("sampling.max_new_tokens=200", "engine.step_time_ms=0", "load.repeats=100000")
 NO_SPACE = "No space left on device"

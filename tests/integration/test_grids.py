@@ -11,8 +11,7 @@ import pandas as pd
 import pytest
 
 from specdec_bench import archive
-
-from .command_line import CommandLine, Running, children, command, measured, read_json, wait_until
+from tests.helpers.command_line import CommandLine, Running, children, command, measured, read_json, wait_until
 
 GRID = ("sampling.max_new_tokens=9", "engine.acceptance_rates=[1.0]", "hydra.sweep.dir=sweep")
 

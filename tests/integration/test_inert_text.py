@@ -9,9 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from specdec_bench.cli import main
-
-from .command_line import ROOT, CommandLine, Outcome, read_json
+from specdec_bench.cli.main import main
+from tests.helpers.command_line import ROOT, CommandLine, Outcome, read_json
 
 EVIL = "a\x1b[31mred\x1b[0m\u202eevil\u2066[bold]m[/bold]\x07\x9b31m"
 SPELT = r"a\x1b[31mred\x1b[0m\u202eevil\u2066[bold]m[/bold]\x07\x9b31m"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .command_line import ROOT, CommandLine, Outcome, read_json
+from tests.helpers.command_line import ROOT, CommandLine, Outcome, read_json
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from specdec_bench.archive import RunDirectory
-
-from .command_line import CommandLine, Running, is_alive, measured, read_json, wait_until
+from tests.helpers.command_line import CommandLine, Running, is_alive, measured, read_json, wait_until
 
 LONG = ["sampling.max_new_tokens=4", "load.repeats=1000000"]
 """Millions of short requests: it ends only because it is ended."""

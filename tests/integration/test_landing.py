@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 from specdec_bench import archive
-
-from .command_line import ROOT, TIMEOUT_S, CommandLine, Outcome, measured, read_json
+from tests.helpers.command_line import ROOT, TIMEOUT_S, CommandLine, Outcome, measured, read_json
 
 SHORT = ("sampling.max_new_tokens=5", "load.num_warmup=0")
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from .command_line import CommandLine, Outcome, command, measured, read_json, wait_until
+from tests.helpers.command_line import CommandLine, Outcome, command, measured, read_json, wait_until
 
 TOKEN = "hf_abcdefghijklmnop"
 GRID = (

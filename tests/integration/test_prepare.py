@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from .command_line import CommandLine, read_json
+from tests.helpers.command_line import CommandLine, read_json
 
 QUESTIONS = [
     {"question_id": 1, "category": "writing", "turns": ["Write.", "Again."]},

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .command_line import CommandLine
+from tests.helpers.command_line import CommandLine
 
 REFUSALS = {
     "a misspelt field": (["load.concurency=4"], ["load.concurency=4", "no such field", "did you mean concurrency?"]),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .command_line import CommandLine, read_json
+from tests.helpers.command_line import CommandLine, read_json
 
 
 @pytest.fixture

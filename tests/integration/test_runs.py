@@ -7,8 +7,7 @@ import pytest
 import yaml
 
 from specdec_bench.archive import load
-
-from .command_line import CommandLine, measured, read_json, requests
+from tests.helpers.command_line import CommandLine, measured, read_json, requests
 
 
 def test_a_finished_run_is_complete(finished_run: Path) -> None:

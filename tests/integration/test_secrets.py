@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from .command_line import CommandLine, Outcome, read_json
+from tests.helpers.command_line import CommandLine, Outcome, read_json
 
 ENVIRONMENT = {
     "MY_API_KEY": "CANARY-variable",

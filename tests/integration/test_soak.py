@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from .command_line import CommandLine
-from .kills import Kill, Undisturbed
+from tests.helpers.command_line import CommandLine
+from tests.helpers.kills import Kill, Undisturbed
 
 SYNTHETIC = (
     "-m",

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from .command_line import CommandLine, measured, read_json
+from tests.helpers.command_line import CommandLine, measured, read_json
 
 TOKEN, HEADER = "hf_abcdefghijklmnop", "sk-0123456789abcdef"
 

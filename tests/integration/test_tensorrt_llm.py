@@ -5,7 +5,7 @@ The stand-in gives 1 token from the prefill; then 1 a step in plain decoding, an
 
 from pathlib import Path
 
-from .command_line import ROOT, CommandLine, measured, read_json
+from tests.helpers.command_line import ROOT, CommandLine, measured, read_json
 
 STAND_INS = str(ROOT / "tests" / "stand_ins")
 RUN = ["engine=tensorrt_llm", "sampling.max_new_tokens=16", "load.concurrency=2", "hydra.run.dir=run"]

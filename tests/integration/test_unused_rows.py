@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .command_line import CommandLine, read_json
+from tests.helpers.command_line import CommandLine, read_json
 
 TALKS: list[dict[str, Any]] = [
     {"id": "a", "conversations": []},

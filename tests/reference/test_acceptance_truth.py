@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-from .acceptance_truth import StepTruth, verify_step_truths, warper, z_score
+from tests.helpers.acceptance_truth import StepTruth, verify_step_truths, warper, z_score
 
 
 class Fixed:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from .draft_and_verify import Context, Ending, GreedyModel, decode, draft_model, prompt_lookup
+from tests.helpers.draft_and_verify import Context, Ending, GreedyModel, decode, draft_model, prompt_lookup
 
 
 class Scripted:

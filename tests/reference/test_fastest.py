@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from specdec_bench.metrics.speedup import RunTimes, recommend
+from specdec_bench.compare.speedup import RunTimes, recommend
 from specdec_bench.metrics.timing import RequestTimes
 
 NUM_CONVERSATIONS = 30

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from specdec_bench.metrics.intervals import MIN_REPEATS, median, rate, ratio_of_means, ratio_of_rates
-from specdec_bench.metrics.speedup import RunTimes, paired_ratio, pooled
+from specdec_bench.compare.intervals import MIN_REPEATS, median, rate, ratio_of_means, ratio_of_rates
+from specdec_bench.compare.speedup import RunTimes, paired_ratio, pooled
 from specdec_bench.metrics.timing import RequestTimes
 
 NUM_SIMULATIONS = 2000

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from specdec_bench.config.compose import CONF, known_fields
-from specdec_bench.config.schema import OPTIONS
+from specdec_bench.config.schema.experiment import OPTIONS
 
 MIGRATING = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text(encoding="utf-8")
 CODE = " ".join(re.findall(r"`([^`\n]+)`", MIGRATING))

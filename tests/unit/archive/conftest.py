@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from specdec_bench.archive import RunDirectory
-
-from .samples import CONFIG_YAML, make_manifest, make_prompt
+from tests.helpers.archive_samples import CONFIG_YAML, make_manifest, make_prompt
 
 
 @pytest.fixture

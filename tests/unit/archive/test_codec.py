@@ -7,9 +7,8 @@ import pytest
 
 from specdec_bench.archive import codec
 from specdec_bench.errors import ArchiveError
-from specdec_bench.records import Prompt
-
-from .samples import HOSTILE, make_prompt, make_request
+from specdec_bench.records.request import Prompt
+from tests.helpers.archive_samples import HOSTILE, make_prompt, make_request
 
 DECODER = msgspec.json.Decoder(Prompt)
 

@@ -10,9 +10,8 @@ import pytest
 from specdec_bench.archive import RequestWriter, RunDirectory, load
 from specdec_bench.archive.frame import COLUMNS
 from specdec_bench.errors import ArchiveError
-from specdec_bench.records import AcceptanceCounters, RequestError, RequestRecord, Step
-
-from .samples import HOSTILE, make_manifest, make_request
+from specdec_bench.records.request import AcceptanceCounters, RequestError, RequestRecord, Step
+from tests.helpers.archive_samples import HOSTILE, make_manifest, make_request
 
 NewRun = Callable[..., RunDirectory]
 

@@ -12,9 +12,8 @@ import pytest
 
 from specdec_bench.archive import RequestWriter, Response, RunDirectory, files
 from specdec_bench.errors import ArchiveError
-from specdec_bench.records import SCHEMA_VERSION
-
-from .samples import CONFIG_YAML, HOSTILE, make_manifest, make_prompt, make_request, start_python
+from specdec_bench.records.request import SCHEMA_VERSION
+from tests.helpers.archive_samples import CONFIG_YAML, HOSTILE, make_manifest, make_prompt, make_request, start_python
 
 NewRun = Callable[..., RunDirectory]
 
@@ -70,7 +69,7 @@ def test_a_folder_holds_one_run(new_run: NewRun) -> None:
 _CLAIM = """
 import sys, time
 from pathlib import Path
-from archive.samples import CONFIG_YAML, make_manifest, make_prompt
+from tests.helpers.archive_samples import CONFIG_YAML, make_manifest, make_prompt
 from specdec_bench.archive import RunDirectory
 from specdec_bench.errors import ArchiveError
 folder, name, start = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])

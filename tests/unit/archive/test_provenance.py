@@ -13,8 +13,7 @@ import pytest
 
 import specdec_bench
 from specdec_bench.archive import provenance
-
-from .samples import start_python
+from tests.helpers.archive_samples import start_python
 
 ROOT = Path(specdec_bench.__file__).resolve().parent.parent
 

@@ -10,9 +10,8 @@ import pytest
 
 from specdec_bench.archive import RequestWriter, codec
 from specdec_bench.errors import ArchiveError, RunInterrupted
-from specdec_bench.records import RequestRecord
-
-from .samples import HOSTILE, make_request, start_python
+from specdec_bench.records.request import RequestRecord
+from tests.helpers.archive_samples import HOSTILE, make_request, start_python
 
 
 def read(path: Path) -> list[RequestRecord]:
@@ -149,7 +148,7 @@ _FILE_LIMIT = """
 import resource, sys
 from specdec_bench.archive import RequestWriter
 from specdec_bench.errors import ArchiveError
-from archive.samples import make_request
+from tests.helpers.archive_samples import make_request
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 writer = RequestWriter(sys.argv[1])
 try:
@@ -197,7 +196,7 @@ def test_a_file_that_is_removed_while_it_is_written_is_an_error(tmp_path: Path) 
 _KILLED = """
 import os, signal, sys, time
 from specdec_bench.archive import RequestWriter
-from archive.samples import make_request
+from tests.helpers.archive_samples import make_request
 writer = RequestWriter(sys.argv[1])
 for number in range(100):
     writer.append(make_request(number))

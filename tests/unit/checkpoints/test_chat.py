@@ -16,19 +16,14 @@ from specdec_bench.checkpoints.chat import ChatPrompter
 from specdec_bench.checkpoints.prompter import BytePrompter, first_request
 from specdec_bench.checkpoints.replies import harmony_final, without_thinking
 from specdec_bench.config.checkpoints import resolve
-from specdec_bench.config.schema import (
-    ClosedLoad,
-    DemoDataset,
-    EngineConfig,
-    ExperimentConfig,
-    ModelConfig,
-    NoSpec,
-    SamplingConfig,
-    SyntheticEngine,
-    TransformersEngine,
-)
+from specdec_bench.config.schema.dataset import DemoDataset
+from specdec_bench.config.schema.engine import EngineConfig, SyntheticEngine, TransformersEngine
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.model import ModelConfig
+from specdec_bench.config.schema.spec import NoSpec
 from specdec_bench.errors import ConfigError
-from specdec_bench.records import Prompt
+from specdec_bench.records.request import Prompt
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<sys>", "<user>", "<bot>", "<end>"]
 WORDS = ["be", "brief", "hello", "there", "how", "are", "you", "fine", "good", "bye"]

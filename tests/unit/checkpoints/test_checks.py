@@ -8,26 +8,21 @@ import pytest
 
 from specdec_bench.checkpoints.checks import check_checkpoints
 from specdec_bench.config.checkpoints import ASSETS
-from specdec_bench.config.schema import (
-    ClosedLoad,
-    DemoDataset,
-    DraftCheckpoint,
-    DraftModelSpec,
+from specdec_bench.config.schema.dataset import DemoDataset
+from specdec_bench.config.schema.engine import (
     EngineConfig,
-    ExperimentConfig,
-    ModelConfig,
-    NgramSpec,
-    SamplingConfig,
     SGLangEngine,
-    SpecConfig,
     SyntheticEngine,
     TensorRTLLMEngine,
     TransformersEngine,
     VLLMEngine,
 )
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
+from specdec_bench.config.schema.spec import DraftModelSpec, NgramSpec, SpecConfig
 from specdec_bench.errors import ConfigError
-
-from .folders import write_json
+from tests.helpers.checkpoint_folders import write_json
 
 ENGINES = [TransformersEngine(), VLLMEngine(), SGLangEngine(), TensorRTLLMEngine()]
 

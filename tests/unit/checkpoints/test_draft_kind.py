@@ -8,16 +8,11 @@ import pytest
 
 from specdec_bench.checkpoints.checks import check_checkpoints
 from specdec_bench.config.checkpoints import ASSETS
-from specdec_bench.config.schema import (
-    OPTIONS,
-    ClosedLoad,
-    DemoDataset,
-    DraftCheckpoint,
-    ExperimentConfig,
-    ModelConfig,
-    SamplingConfig,
-    VLLMEngine,
-)
+from specdec_bench.config.schema.dataset import DemoDataset
+from specdec_bench.config.schema.engine import VLLMEngine
+from specdec_bench.config.schema.experiment import OPTIONS, ExperimentConfig
+from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
 from specdec_bench.errors import ConfigError
 
 LLAMA: dict[str, Any] = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": 1}

@@ -8,8 +8,7 @@ import pytest
 from specdec_bench.checkpoints.facts import CheckpointFacts, context_length, read_facts
 from specdec_bench.config.checkpoints import ASSETS
 from specdec_bench.errors import ConfigError
-
-from .folders import write_json
+from tests.helpers.checkpoint_folders import write_json
 
 VOCABULARY = {"model": {"type": "BPE", "vocab": {"a": 0, "</s>": 7}}, "added_tokens": [{"id": 9, "content": "<end>"}]}
 

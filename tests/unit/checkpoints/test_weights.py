@@ -11,8 +11,7 @@ from specdec_bench.checkpoints.shapes import check_shapes
 from specdec_bench.checkpoints.weights import Tensor, read_weights
 from specdec_bench.config.checkpoints import ASSETS
 from specdec_bench.errors import ConfigError
-
-from .folders import safetensors, with_header, write_json
+from tests.helpers.checkpoint_folders import safetensors, with_header, write_json
 
 ONE = {"a": ("F32", [2, 3]), "b": ("BF16", [4])}
 

@@ -9,25 +9,18 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 
 from specdec_bench.checkpoints.checks import check_checkpoints
-from specdec_bench.cli import CONF
+from specdec_bench.cli.hydra_errors import explain
 from specdec_bench.config import compose
+from specdec_bench.config.compose import CONF
 from specdec_bench.config.identity import engine_key, request_seed
-from specdec_bench.config.schema import (
-    OPTIONS,
-    ClosedLoad,
-    DraftModelSpec,
-    Expected,
-    ExperimentConfig,
-    NgramSpec,
-    RandomDataset,
-    SamplingConfig,
-    SyntheticEngine,
-)
-from specdec_bench.engines.base import ENGINES, check_support
+from specdec_bench.config.schema.dataset import RandomDataset
+from specdec_bench.config.schema.engine import SyntheticEngine
+from specdec_bench.config.schema.experiment import OPTIONS, Expected, ExperimentConfig
+from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.spec import DraftModelSpec, NgramSpec
+from specdec_bench.config.support import ENGINES, check_support
 from specdec_bench.errors import ConfigError
-from specdec_bench.explain import explain
-
-from .composing import experiment
+from tests.helpers.composing import experiment
 
 YAML_OPTIONS = [(group, path.stem) for group in OPTIONS for path in sorted((CONF / group).glob("*.yaml"))]
 

@@ -8,12 +8,12 @@ import yaml
 
 from specdec_bench.config import compose
 from specdec_bench.config.compose import CONF
-from specdec_bench.config.schema import draft_length
-from specdec_bench.engines import sglang_arguments, vllm_arguments
-from specdec_bench.engines.base import ENGINES, check_support
+from specdec_bench.config.schema.experiment import draft_length
+from specdec_bench.config.support import ENGINES, check_support
+from specdec_bench.engines.sglang import arguments as sglang_arguments
+from specdec_bench.engines.vllm import arguments as vllm_arguments
 from specdec_bench.errors import ConfigError
-
-from .composing import experiment
+from tests.helpers.composing import experiment
 
 PATHS = sorted((CONF / "experiment").glob("*.yaml"))
 NEUTRAL = [path.stem for path in PATHS if "override /engine" not in path.read_text(encoding="utf-8")]

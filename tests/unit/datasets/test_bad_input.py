@@ -9,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from specdec_bench import datasets
-from specdec_bench.config.schema import (
+from specdec_bench.config.schema.dataset import (
     DatasetConfig,
     HFDataset,
     JsonlDataset,

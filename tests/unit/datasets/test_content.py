@@ -15,7 +15,7 @@ import pytest
 from pyarrow import parquet
 
 from specdec_bench import datasets
-from specdec_bench.config.schema import (
+from specdec_bench.config.schema.dataset import (
     DatasetConfig,
     HFDataset,
     JsonlDataset,
@@ -27,7 +27,7 @@ from specdec_bench.config.schema import (
 )
 from specdec_bench.datasets import rows
 from specdec_bench.errors import DatasetError
-from specdec_bench.records import Prompt
+from specdec_bench.records.request import Prompt
 
 ROWS = [{"prompt_id": "a", "prompt": "x = 1"}, {"prompt_id": "b", "prompt": "y = 2"}]
 PROMPTS = [

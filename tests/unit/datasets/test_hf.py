@@ -9,13 +9,12 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from specdec_bench import datasets
-from specdec_bench.config.schema import HFDataset
-from specdec_bench.datasets import hub
+from specdec_bench import datasets, hub
+from specdec_bench.config.schema.dataset import HFDataset
 from specdec_bench.datasets.rows import HALF_A_PAIR
 from specdec_bench.datasets.sharegpt import BEGINS_WITH_REPLY, NO_HUMAN, NO_MESSAGE
 from specdec_bench.errors import ConfigError, DatasetError
-from specdec_bench.records import Prompt
+from specdec_bench.records.request import Prompt
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from specdec_bench import datasets
-from specdec_bench.archive.fingerprint import prompts_fingerprint
-from specdec_bench.config.schema import (
+from specdec_bench import datasets, hub
+from specdec_bench.config.schema.dataset import (
     DemoDataset,
     HFDataset,
     JsonlDataset,
@@ -19,10 +18,10 @@ from specdec_bench.config.schema import (
     SpecBenchDataset,
     SpeedBenchDataset,
 )
-from specdec_bench.datasets import hub
-from specdec_bench.datasets.placeholders import PLACEHOLDER
 from specdec_bench.datasets.prepare import dataset_config, prepare, read_metadata
+from specdec_bench.datasets.speed_bench.resolver import PLACEHOLDER
 from specdec_bench.errors import ConfigError, DatasetError
+from specdec_bench.records.prompts_hash import prompts_fingerprint
 
 QUESTIONS = [
     {"question_id": 81, "category": "writing", "turns": ["Write é.", "Rewrite."]},

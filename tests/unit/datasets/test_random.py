@@ -12,9 +12,10 @@ from transformers import PreTrainedTokenizerFast
 from specdec_bench import datasets
 from specdec_bench.checkpoints.chat import ChatPrompter
 from specdec_bench.checkpoints.prompter import BytePrompter, first_request, first_requests
-from specdec_bench.config.schema import ModelConfig, RandomDataset
+from specdec_bench.config.schema.dataset import RandomDataset
+from specdec_bench.config.schema.model import ModelConfig
 from specdec_bench.errors import ConfigError
-from specdec_bench.records import Prompt, RandomTokens
+from specdec_bench.records.request import Prompt, RandomTokens
 
 
 def lengths(config: RandomDataset) -> list[int]:

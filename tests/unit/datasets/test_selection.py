@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from specdec_bench import datasets
-from specdec_bench.config.schema import DatasetConfig, JsonlDataset
+from specdec_bench.config.schema.dataset import DatasetConfig, JsonlDataset
 from specdec_bench.datasets import jsonl
 from specdec_bench.errors import ConfigError, DatasetError
-from specdec_bench.records import Prompt
+from specdec_bench.records.request import Prompt
 
 
 @pytest.fixture

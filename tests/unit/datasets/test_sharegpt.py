@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from specdec_bench import datasets
-from specdec_bench.config.schema import ShareGPTDataset
+from specdec_bench.config.schema.dataset import ShareGPTDataset
 from specdec_bench.datasets import REPEATED_ID, Selection
 from specdec_bench.datasets.rows import HALF_A_PAIR
 from specdec_bench.datasets.sharegpt import (
@@ -21,7 +21,7 @@ from specdec_bench.datasets.sharegpt import (
     UNKNOWN_SPEAKER,
 )
 from specdec_bench.errors import DatasetError
-from specdec_bench.records import Prompt
+from specdec_bench.records.request import Prompt
 
 TALK = {
     "id": "QWJhYvA_0",

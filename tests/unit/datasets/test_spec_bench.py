@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from specdec_bench import datasets
-from specdec_bench.config.schema import SpecBenchDataset
+from specdec_bench.config.schema.dataset import SpecBenchDataset
 from specdec_bench.errors import DatasetError
-from specdec_bench.records import Prompt
+from specdec_bench.records.request import Prompt
 
 CATEGORIES = ["writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities"]
 TASKS = ["translation", "summarization", "qa", "math_reasoning", "rag"]

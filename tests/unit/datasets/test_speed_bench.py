@@ -9,10 +9,10 @@ import pytest
 from pyarrow import parquet
 
 from specdec_bench import datasets
-from specdec_bench.config.schema import SpeedBenchDataset
-from specdec_bench.datasets.placeholders import PLACEHOLDER
+from specdec_bench.config.schema.dataset import SpeedBenchDataset
+from specdec_bench.datasets.speed_bench.resolver import PLACEHOLDER
 from specdec_bench.errors import ConfigError, DatasetError
-from specdec_bench.records import Prompt
+from specdec_bench.records.request import Prompt
 
 ROW = {
     "question_id": "0a1b",

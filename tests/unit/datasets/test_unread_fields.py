@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from specdec_bench import datasets
-from specdec_bench.config.schema import (
+from specdec_bench.config.schema.dataset import (
     DatasetConfig,
     HFDataset,
     JsonlDataset,

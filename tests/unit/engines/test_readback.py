@@ -8,21 +8,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from specdec_bench.engines import sglang_arguments, tensorrt_llm_arguments, vllm_arguments
 from specdec_bench.engines.readback import check_sampling, differences, fault, refuse_another_method
-from specdec_bench.engines.receive import LiveCounts, Received, receive
-from specdec_bench.engines.vllm import _made as made_by_vllm
+from specdec_bench.engines.sglang import arguments as sglang_arguments
+from specdec_bench.engines.tensorrt_llm import arguments as tensorrt_llm_arguments
+from specdec_bench.engines.vllm import arguments as vllm_arguments
+from specdec_bench.engines.vllm.adapter import _made as made_by_vllm
 from specdec_bench.errors import ConfigError, EngineError
-from specdec_bench.records import (
+from specdec_bench.records.manifest import Difference, EngineDescription
+from specdec_bench.records.request import (
     Chunk,
-    Difference,
-    EngineDescription,
     FinishReason,
     GenerationRequest,
     RequestMade,
     RequestSampling,
     StepBatch,
 )
+from specdec_bench.runner.receive import LiveCounts, Received, receive
 
 SAMPLED = RequestSampling(max_new_tokens=8, temperature=0.7, top_p=0.9, top_k=20, seed=3, stop_token_ids=(2, 1))
 

@@ -8,22 +8,16 @@ from typing import Any
 
 import pytest
 
-from specdec_bench.config.schema import (
-    ClosedLoad,
-    DemoDataset,
-    DraftCheckpoint,
-    DraftModelSpec,
-    ExperimentConfig,
-    ModelConfig,
-    NoSpec,
-    SamplingConfig,
-    SGLangEngine,
-    SpecConfig,
-)
-from specdec_bench.engines.receive import LiveCounts, Received, receive
-from specdec_bench.engines.sglang import SGLangAdapter
+from specdec_bench.config.schema.dataset import DemoDataset
+from specdec_bench.config.schema.engine import SGLangEngine
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
+from specdec_bench.config.schema.spec import DraftModelSpec, NoSpec, SpecConfig
+from specdec_bench.engines.sglang.adapter import SGLangAdapter
 from specdec_bench.errors import EngineError
-from specdec_bench.records import AcceptanceCounters, GenerationRequest, RequestSampling
+from specdec_bench.records.request import AcceptanceCounters, GenerationRequest, RequestSampling
+from specdec_bench.runner.receive import LiveCounts, Received, receive
 
 LENGTH = {"type": "length", "length": 4}
 

@@ -6,24 +6,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from specdec_bench.config.schema import (
-    ClosedLoad,
-    DemoDataset,
+from specdec_bench.config.schema.dataset import DemoDataset
+from specdec_bench.config.schema.engine import SGLangEngine
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
+from specdec_bench.config.schema.spec import (
     DFlashSpec,
-    DraftCheckpoint,
     DraftModelSpec,
     Eagle3Spec,
     EagleSpec,
-    ExperimentConfig,
-    ModelConfig,
     MTPSpec,
     NgramSpec,
     NoSpec,
-    SamplingConfig,
-    SGLangEngine,
     SpecConfig,
 )
-from specdec_bench.engines import sglang_arguments as arguments
+from specdec_bench.engines.sglang import arguments
 from specdec_bench.errors import ConfigError, EngineUnavailableError
 
 DRAFT = DraftCheckpoint(path="org/draft", revision="abc")

@@ -9,19 +9,15 @@ from typing import Any
 
 import pytest
 
-from specdec_bench.config.schema import (
-    ClosedLoad,
-    DemoDataset,
-    ExperimentConfig,
-    ModelConfig,
-    NgramSpec,
-    NoSpec,
-    SamplingConfig,
-    SyntheticEngine,
-)
+from specdec_bench.config.schema.dataset import DemoDataset
+from specdec_bench.config.schema.engine import SyntheticEngine
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.model import ModelConfig
+from specdec_bench.config.schema.spec import NgramSpec, NoSpec
 from specdec_bench.engines.base import Engine, create
-from specdec_bench.engines.receive import LiveCounts, Received, receive
-from specdec_bench.records import GenerationRequest, RequestSampling
+from specdec_bench.records.request import GenerationRequest, RequestSampling
+from specdec_bench.runner.receive import LiveCounts, Received, receive
 
 
 def engine(k: int | None = 3, max_seq_len: int | None = None, **settings: Any) -> Engine:

@@ -7,29 +7,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from stand_ins import importing
 
-from specdec_bench.config.schema import (
-    AutoDeployEngine,
-    ClosedLoad,
-    DemoDataset,
-    DraftCheckpoint,
-    DraftModelSpec,
-    ExperimentConfig,
-    LLMAPIEngine,
-    ModelConfig,
-    MTPSpec,
-    NgramSpec,
-    NoSpec,
-    SamplingConfig,
-    SpecConfig,
-    TensorRTLLMEngine,
-)
+from specdec_bench.config.schema.dataset import DemoDataset
+from specdec_bench.config.schema.engine import AutoDeployEngine, LLMAPIEngine, TensorRTLLMEngine
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
+from specdec_bench.config.schema.spec import DraftModelSpec, MTPSpec, NgramSpec, NoSpec, SpecConfig
 from specdec_bench.engines.base import create
-from specdec_bench.engines.receive import LiveCounts, Received, receive
-from specdec_bench.engines.tensorrt_llm import TensorRTLLMAdapter
+from specdec_bench.engines.tensorrt_llm.adapter import TensorRTLLMAdapter
 from specdec_bench.errors import ConfigError, EngineDiedError, EngineError, EngineUnavailableError
-from specdec_bench.records import AcceptanceCounters, GenerationRequest, RequestSampling
+from specdec_bench.records.request import AcceptanceCounters, GenerationRequest, RequestSampling
+from specdec_bench.runner.receive import LiveCounts, Received, receive
+from tests.stand_ins import importing
 
 EOS = 2
 

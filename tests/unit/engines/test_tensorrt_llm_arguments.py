@@ -3,29 +3,18 @@
 from typing import Any
 
 import pytest
-from stand_ins.signatures import field_names, load
 
-from specdec_bench.config.schema import (
-    AutoDeployEngine,
-    ClosedLoad,
-    DemoDataset,
-    DraftCheckpoint,
-    DraftModelSpec,
-    Eagle3Spec,
-    ExperimentConfig,
-    LLMAPIEngine,
-    ModelConfig,
-    MTPSpec,
-    NgramSpec,
-    NoSpec,
-    SamplingConfig,
-    SpecConfig,
-    TensorRTLLMEngine,
-)
-from specdec_bench.engines import tensorrt_llm_arguments as arguments
-from specdec_bench.engines.base import check_support
-from specdec_bench.engines.tensorrt_llm_arguments import Release
+from specdec_bench.config.schema.dataset import DemoDataset
+from specdec_bench.config.schema.engine import AutoDeployEngine, LLMAPIEngine, TensorRTLLMEngine
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
+from specdec_bench.config.schema.spec import DraftModelSpec, Eagle3Spec, MTPSpec, NgramSpec, NoSpec, SpecConfig
+from specdec_bench.config.support import check_support
+from specdec_bench.engines.tensorrt_llm import arguments
+from specdec_bench.engines.tensorrt_llm.arguments import Release
 from specdec_bench.errors import ConfigError, EngineUnavailableError
+from tests.stand_ins.signatures import field_names, load
 
 DRAFT = DraftCheckpoint(path="org/draft")
 

@@ -4,27 +4,25 @@ from typing import Any
 
 import pytest
 
-from specdec_bench.config.schema import (
+from specdec_bench.config.schema.dataset import DemoDataset
+from specdec_bench.config.schema.engine import VLLMEngine
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
+from specdec_bench.config.schema.spec import (
     CheckpointSpec,
-    ClosedLoad,
-    DemoDataset,
     DFlashSpec,
-    DraftCheckpoint,
     DraftModelSpec,
     Eagle3Spec,
     EagleSpec,
-    ExperimentConfig,
     MedusaSpec,
-    ModelConfig,
     MTPSpec,
     NgramSpec,
     NoSpec,
-    SamplingConfig,
     SpecConfig,
     SuffixSpec,
-    VLLMEngine,
 )
-from specdec_bench.engines import vllm_arguments as arguments
+from specdec_bench.engines.vllm import arguments
 from specdec_bench.errors import ConfigError, EngineError, EngineUnavailableError
 
 DRAFT = DraftCheckpoint(path="org/draft", revision="abc")

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from specdec_bench.metrics.acceptance import figures, from_counters, macro, request_acceptance
-from specdec_bench.records import AcceptanceCounters, AcceptanceSource, RequestRecord, Step
+from specdec_bench.records.request import AcceptanceCounters, AcceptanceSource, RequestRecord, Step
 
 Counts = tuple[int, int | None, int | None]
 """Of one chunk: tokens, proposed, accepted."""

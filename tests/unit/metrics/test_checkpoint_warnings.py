@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from made_runs import failure, manifest, request
 
 from specdec_bench.metrics.summary import summarize
+from tests.helpers.made_runs import failure, manifest, request
 
 
 def draft(positions: int | None, **more: Any) -> dict[str, Any]:

@@ -6,23 +6,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-import made_runs
 import msgspec
 import pytest
-from made_runs import S, failure, request
 
 from specdec_bench.archive import RunDirectory
 from specdec_bench.metrics import summary as summary_module
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.summary import encode, summarize
-from specdec_bench.records import (
-    AcceptanceCounters,
-    Lateness,
-    Manifest,
-    RequestError,
-    RequestRecord,
-    Step,
-)
+from specdec_bench.records.manifest import Lateness, Manifest
+from specdec_bench.records.request import AcceptanceCounters, RequestError, RequestRecord, Step
+from tests.helpers import made_runs
+from tests.helpers.made_runs import S, failure, request
 
 
 def manifest(**changes: Any) -> Manifest:

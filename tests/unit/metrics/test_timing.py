@@ -7,7 +7,7 @@ import pytest
 
 from specdec_bench.metrics.distribution import describe
 from specdec_bench.metrics.timing import Timings
-from specdec_bench.records import AcceptanceSource, RequestRecord, Step
+from specdec_bench.records.request import AcceptanceSource, RequestRecord, Step
 
 MS = 1_000_000
 S = 1_000_000_000

@@ -7,16 +7,16 @@ from typing import Any
 
 import matplotlib.pyplot
 import pytest
-from made_runs import manifest, request
 from matplotlib.figure import Figure
 
+from specdec_bench.compare.cell import SweepResult
 from specdec_bench.metrics.summary import Samples, summarize
 from specdec_bench.report.console import console
-from specdec_bench.report.plots import plain, write_plots
+from specdec_bench.report.run_plots import plain, write_plots
 from specdec_bench.report.streams import GuardedStream, guard_streams, print_error
-from specdec_bench.report.sweep import write_sweep_plots
+from specdec_bench.report.sweep_plots import write_sweep_plots
 from specdec_bench.report.text import defused, literal
-from specdec_bench.sweep.results import SweepResult
+from tests.helpers.made_runs import manifest, request
 
 
 @pytest.mark.parametrize(

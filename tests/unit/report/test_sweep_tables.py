@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from specdec_bench.report.sweep import write_tables
-from specdec_bench.sweep.results import SweepResult
+from specdec_bench.compare.cell import SweepResult
+from specdec_bench.report.sweep_table import write_tables
 
 
 def written(folder: Path, rows: list[dict[str, Any]], replicates: list[dict[str, Any]]) -> pd.DataFrame:

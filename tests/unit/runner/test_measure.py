@@ -13,24 +13,19 @@ import pytest
 from specdec_bench.archive import RequestWriter, codec
 from specdec_bench.checkpoints.prompter import BytePrompter
 from specdec_bench.config.identity import request_seed
-from specdec_bench.config.schema import (
-    ClosedLoad,
-    DemoDataset,
-    ExperimentConfig,
-    ModelConfig,
-    NgramSpec,
-    NoSpec,
-    SamplingConfig,
-    SpecConfig,
-    SyntheticEngine,
-)
+from specdec_bench.config.schema.dataset import DemoDataset
+from specdec_bench.config.schema.engine import SyntheticEngine
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.model import ModelConfig
+from specdec_bench.config.schema.spec import NgramSpec, NoSpec, SpecConfig
 from specdec_bench.engines.base import Engine, create
 from specdec_bench.errors import ConfigError
-from specdec_bench.records import (
+from specdec_bench.records.manifest import EngineDescription
+from specdec_bench.records.request import (
     AcceptanceCounters,
     AcceptanceSource,
     Chunk,
-    EngineDescription,
     GenerationRequest,
     Prompt,
     RequestMade,

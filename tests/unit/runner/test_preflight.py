@@ -8,22 +8,15 @@ from typing import Any
 import pytest
 
 from specdec_bench.config.checkpoints import ASSETS
-from specdec_bench.config.schema import (
-    OPTIONS,
-    ClosedLoad,
-    DemoDataset,
-    DraftCheckpoint,
-    DraftModelSpec,
-    ExperimentConfig,
-    ModelConfig,
-    NoSpec,
-    SamplingConfig,
-    SpecConfig,
-    SyntheticEngine,
-)
-from specdec_bench.engines.base import ENGINES
+from specdec_bench.config.schema.dataset import DemoDataset
+from specdec_bench.config.schema.engine import SyntheticEngine
+from specdec_bench.config.schema.experiment import OPTIONS, ExperimentConfig
+from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
+from specdec_bench.config.schema.spec import DraftModelSpec, NoSpec, SpecConfig
+from specdec_bench.config.support import ENGINES
 from specdec_bench.errors import ConfigError
-from specdec_bench.records import Prompt
+from specdec_bench.records.request import Prompt
 from specdec_bench.runner.preflight import Prepared, fingerprints, prepare
 
 Variant = Callable[..., Path]

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from specdec_bench.records import Manifest, RequestError, RequestRecord, Step
+from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.request import RequestError, RequestRecord, Step
 from specdec_bench.runner.replay import MAX_LISTED, compare, environment_changes, must_be_identical
 
 Steps = tuple[tuple[int, int | None, int | None], ...]

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_ins import signatures
+
+from tests.stand_ins import signatures
 
 STAND_INS = Path(__file__).resolve().parents[2] / "stand_ins"
 

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from made_runs import manifest
 
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.errors import ConfigError
-from specdec_bench.sweep.archived import check_archived
+from specdec_bench.sweep.baselines import check_archived
+from tests.helpers.made_runs import manifest
 
 
 def plain(folder: Path, cell_id: str) -> RunDirectory:

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from made_runs import manifest
 
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.sweep_plan import Plan, PlannedRun, find_runs
 from specdec_bench.errors import ArchiveInputError, ConfigError
 from specdec_bench.sweep.directory import SweepDirectory
 from specdec_bench.sweep.latest import find, record
+from tests.helpers.made_runs import manifest
 
 
 def test_a_second_sweep_is_kept_out_until_the_first_has_left(tmp_path: Path) -> None:

@@ -95,9 +95,9 @@ def test_a_secret_does_not_become_the_name_of_a_folder(key: str) -> None:
     find = landing.find_run_folder if key == landing.RUN_DIR else landing.find_sweep_folder
     for field in ("+engine.extra_args.token=abcdefgh", "model.path=https://bob:abcdefgh@host.invalid/x"):
         value = "${engine.extra_args.token}" if "token" in field else "${model.path}"
+        tree = composed(field, f"{key}=runs/{value}")
+        learn_composed(tree)
         with pytest.raises(ConfigError, match="a secret") as refusal:
-            tree = composed(field, f"{key}=runs/{value}")
-            learn_composed(tree)
             find(tree)
         assert "abcdefgh" not in str(refusal.value)
 

@@ -11,8 +11,8 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 
 from specdec_bench.errors import LauncherError
-from specdec_bench.job import Job, JobFailed
 from specdec_bench.sweep import launchers
+from specdec_bench.sweep.job import Job, JobFailed
 from specdec_bench.sweep.launchers import PatientLauncher
 
 

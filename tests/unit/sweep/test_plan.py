@@ -10,9 +10,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from specdec_bench.config import compose
-from specdec_bench.job import cell_of
 from specdec_bench.runner.cell import Cell
-from specdec_bench.sweep import jobs
+from specdec_bench.sweep import launch
+from specdec_bench.sweep.compose_cell import compose_cell
 from specdec_bench.sweep.plan import PlannedCell, Planner
 
 
@@ -55,7 +55,7 @@ def planned(overrides: list[str], told: list[int] | None = None) -> tuple[Planne
     def prepare(composed: DictConfig, overrides: Sequence[str], largest_concurrency: int) -> Cell:
         if told is not None:
             told.append(largest_concurrency)
-        return cell_of(composed, overrides, largest_concurrency, command=())
+        return compose_cell(composed, overrides, largest_concurrency, command=())
 
     compose.register_schemas()
     with initialize_config_dir(str(compose.CONF), version_base="1.3"):
@@ -63,4 +63,4 @@ def planned(overrides: list[str], told: list[int] | None = None) -> tuple[Planne
         assert app is not None
         composed = app.compose_config("config", overrides, RunMode.MULTIRUN)
         planner = Planner(app.config_loader, composed, prepare)
-        return planner, planner.plan(jobs.sweep_overrides(app.config_loader, composed))
+        return planner, planner.plan(launch.sweep_overrides(app.config_loader, composed))

@@ -1,0 +1,101 @@
+"""From the command line's overrides, and those that a sweep began with, to Hydra's tree."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.errors import ConfigCompositionException, HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from specdec_bench.archive.secrets import REDACTED
+from specdec_bench.cli.hydra_errors import first_line, is_hydras_own
+from specdec_bench.config.compose import CONFIG
+from specdec_bench.errors import ConfigError, SpecDecBenchError
+from specdec_bench.sweep import landing, launch
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+
+MULTIRUN_MODE = "hydra.mode=MULTIRUN"
+
+
+def compose_all(app: "Hydra", overrides: list[str]) -> DictConfig:
+    """Returns the composed experiment or sweep, with Hydra's own settings.
+
+    Raises:
+        HydraException, OmegaConfBaseException: an override or a file is wrong.
+        ConfigError: as they do, where theirs would not say it.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".* is not available")  # of a search path
+            return _compose(app, overrides)
+    except (SpecDecBenchError, HydraException, OmegaConfBaseException):
+        raise
+    except RecursionError:
+        raise ConfigError(
+            "defaults: a file chooses itself, directly or through others; leave one of them out"
+        ) from None
+    except UserWarning as warning:
+        raise ConfigError(f"hydra.searchpath: {warning}; give folders that are there, as file:///FOLDER") from None
+    # Hydra and OmegaConf trip over some values instead of refusing them.
+    except (AttributeError, AssertionError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, ValueError) and is_hydras_own(error):
+            raise  # which says it well enough
+        reason = first_line(error)
+        raise ConfigError(f"{_first_failing(app, overrides)}: cannot be composed: {reason}; correct it") from None
+
+
+def _compose(app: "Hydra", overrides: list[str]) -> DictConfig:
+    try:
+        return app.compose_config(CONFIG, overrides, RunMode.RUN)
+    except ConfigCompositionException as error:
+        if "--multirun" not in str(error):
+            raise
+        # Several values for one key: a sweep if -m was given, or if a chosen YAML sets hydra.mode.
+        composed = app.compose_config(CONFIG, overrides, RunMode.MULTIRUN)
+        if composed.hydra.mode != RunMode.MULTIRUN:
+            raise
+        return composed
+
+
+def _first_failing(app: "Hydra", overrides: Sequence[str]) -> str:
+    """Returns the first override with which those before it no longer compose."""
+    for number in range(1, len(overrides)):
+        try:
+            _compose(app, list(overrides[:number]))
+        except Exception:  # noqa: BLE001  (whatever it is, the caller has it)
+            return overrides[number - 1]
+    return overrides[-1] if overrides else CONFIG
+
+
+def resumed(overrides: list[str], resume: str) -> list[str]:
+    """Returns the overrides of a sweep that is to go on: those given, and for the rest those that it began with.
+
+    Where only Hydra's own settings are given, paths are relative to the folder in which the sweep was started.
+    """
+    from specdec_bench.sweep import directory, latest
+
+    folder = latest.find(resume, latest.OUTPUTS)
+    for key in (landing.SWEEP_DIR, landing.SUBDIR):
+        if given := [override for override in overrides if override.lstrip("+").startswith(f"{key}=")]:
+            raise ConfigError(f"{given[0]}: resume={resume} goes on in {folder} as it began; leave one of them out")
+    plan = directory.SweepDirectory(folder).plan()
+    assert plan is not None
+    began_with = launch.not_given_again(plan.hydra_overrides, overrides)
+    given = [override for override in overrides if override != MULTIRUN_MODE]
+    if all(override.startswith(("hydra.", "hydra/")) for override in given):
+        began_with = [*plan.overrides, *began_with]
+        if plan.working_dir and Path(plan.working_dir).is_dir() and Path.cwd() != Path(plan.working_dir):
+            folder = folder.absolute()
+            os.chdir(plan.working_dir)
+    if secret := [override for override in began_with if REDACTED in override]:
+        raise ConfigError(
+            f"resume={resume}: began with {', '.join(secret)}, and no archive keeps secrets; give all of its "
+            "overrides again, with the secret or as ${oc.env:NAME}"
+        )
+    return [*began_with, *overrides, f"{landing.SWEEP_DIR}={landing.quoted(folder)}"]

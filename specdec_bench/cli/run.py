@@ -1,0 +1,119 @@
+"""`run`: composes an experiment or a sweep, refuses what cannot run, and runs the rest."""
+
+import contextlib
+import gc
+import io
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from specdec_bench import __version__
+from specdec_bench.archive import files, redact
+from specdec_bench.archive.hydra_files import learn_composed
+from specdec_bench.archive.layout import RunDirectory
+from specdec_bench.cli import composing, flags
+from specdec_bench.cli.composing import MULTIRUN_MODE
+from specdec_bench.cli.help import help_text
+from specdec_bench.config import compose, own_files
+from specdec_bench.config.compose import CONF, CONFIG
+from specdec_bench.config.schema.experiment import NO_BASELINE, Order
+from specdec_bench.errors import ConfigError, RunInterrupted, SpecDecBenchError
+from specdec_bench.report.streams import exit_with_error
+from specdec_bench.sweep import landing, launch
+from specdec_bench.sweep.claims import claim
+from specdec_bench.sweep.compose_cell import compose_cell
+from specdec_bench.sweep.objective import check_objective
+from specdec_bench.sweep.plan import without_hydra
+from specdec_bench.sweep.settings import check_settings
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+
+
+def compose_and_run(arguments: list[str]) -> None:
+    """Runs an experiment or a sweep.
+
+    hydra.main would compose it twice, first only to learn hydra.mode (a fifth of a second), and would write into
+    the run directory before the experiment can be refused. So it serves only the flags that run nothing.
+    """
+    if "--version" in arguments:
+        sys.stdout.write(f"specdec-bench {__version__}\n")
+        return
+    own_files.register()
+    sys.argv = [sys.argv[0], *arguments]
+    # Hydra then raises its errors instead of printing them over several lines.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    asked = flags.parse(arguments)
+    if asked.shows_help:
+        sys.stdout.write(help_text([Path(asked.config_dir)] if asked.config_dir else []))
+        return
+    compose.register_schemas()
+    if asked.runs_nothing:
+        shown = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(shown):
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=CONFIG)(lambda _: None)()
+        finally:
+            sys.stdout.write(redact.redact_yaml_text(shown.getvalue()))
+        return
+    overrides = asked.overrides
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        app = GlobalHydra.instance().hydra
+        assert app is not None
+        if asked.is_sweep:
+            overrides = [*overrides, MULTIRUN_MODE]
+        if asked.resume is not None:
+            overrides = composing.resumed(overrides, asked.resume)
+        composed = composing.compose_all(app, overrides)
+        learn_composed(composed)
+        gc.enable()
+        app.compose_config = lambda **_: composed  # type: ignore[method-assign]
+        check_settings(composed, is_sweep=composed.hydra.mode == RunMode.MULTIRUN)
+        check_objective(composed.objective)
+        if composed.hydra.mode == RunMode.MULTIRUN:
+            from specdec_bench.sweep.grid import run_sweep
+
+            run_sweep(app, composed, overrides, is_resumed=asked.resume is not None, is_dry_run=asked.is_dry_run)
+        else:
+            for name in ("baseline", "control", "order"):
+                if composed[name] not in (NO_BASELINE, False, Order.engines):
+                    raise ConfigError(f"{name}={composed[name]}: is of a sweep; pass -m")
+            _run_single(app, composed, overrides, is_dry_run=asked.is_dry_run)
+
+
+def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_dry_run: bool) -> None:
+    """Runs one experiment, once all that can be checked beforehand is."""
+    composed.hydra.mode = RunMode.RUN
+    folder = landing.find_run_folder(composed)
+    launch.check_plugins(app.config_loader, composed)
+    HydraConfig.instance().set_config(composed)
+    cell = compose_cell(without_hydra(composed), launch.task_overrides(composed.hydra), command=sys.argv)
+    from specdec_bench.sweep.run_cell import run_into_output, show_cell  # tables, progress, the measuring process
+
+    if is_dry_run:
+        show_cell(cell)
+        return
+
+    def run(_: DictConfig) -> None:
+        try:
+            run_into_output(cell)
+        except SpecDecBenchError as error:
+            # Not raised, for Hydra would print its own words about it.
+            exit_with_error(error.exit_status, str(error))
+        except KeyboardInterrupt:
+            if not RunDirectory.is_run(claimed):
+                raise
+            exit_with_error(RunInterrupted.exit_status, f"interrupted; what was measured is in {claimed}")
+
+    is_new = landing.is_named_by_clock(composed, landing.RUN_DIR)
+    with claim(folder, landing.RUN_DIR, is_new=is_new) as claimed, files.naming(claimed):
+        landing.settle_run(composed, claimed)
+        app.run(CONFIG, run, overrides)

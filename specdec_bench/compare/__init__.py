@@ -1,0 +1,1 @@
+"""Many runs: rows, intervals, speedups, what may be claimed."""

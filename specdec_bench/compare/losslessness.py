@@ -1,0 +1,89 @@
+"""Whether a method changed the output, at temperature 0."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from specdec_bench.records.request import RequestRecord
+
+NUM_EXAMPLES = 10
+CONTEXT_TOKENS = 8
+"""Tokens shown on either side of a divergence."""
+SIGNIFICANCE = 0.05
+
+Outputs = Mapping[tuple[str, int, int], tuple[tuple[int, ...], tuple[int, ...]]]
+"""Prompt and output token ids, by prompt, turn and repeat."""
+
+
+def outputs(records: Iterable[RequestRecord]) -> Outputs:
+    """Returns what a run's finished requests gave."""
+    return {
+        (record.prompt_id, record.turn, record.repeat): (record.prompt_token_ids, record.output_token_ids)
+        for record in records
+        if record.phase == "measure" and record.error is None
+    }
+
+
+def compare(baseline: Outputs, other: Outputs) -> dict[str, Any]:
+    """Returns how many outputs are the same tokens, and where the first of the others part.
+
+    A turn whose prompt differs, because an earlier reply did, is no comparison; `num_prompts_differ` counts those.
+    A `divergence` has the position in the output and both tokens, null where one output ended there, and the tokens
+    around it, `CONTEXT_TOKENS` on either side.
+    """
+    common = sorted(baseline.keys() & other.keys())
+    comparable = [key for key in common if baseline[key][0] == other[key][0]]
+    different = [key for key in comparable if baseline[key][1] != other[key][1]]
+    num_identical = len(comparable) - len(different)
+    return {
+        "num_compared": len(comparable),
+        "num_identical": num_identical,
+        "share_identical": num_identical / len(comparable) if comparable else None,
+        "num_prompts_differ": len(common) - len(comparable),
+        "divergences": [_divergence(key, baseline[key][1], other[key][1]) for key in different[:NUM_EXAMPLES]],
+    }
+
+
+def verdict(measured: Mapping[str, Any], control: Mapping[str, Any] | None) -> str:
+    """Returns what the shares of identical outputs allow to say.
+
+    - `identical`: every output is.
+    - `as control`: some are not, and of plain decoding run twice no fewer are (Fisher's exact test, one-sided, 5%).
+    - `fewer than control`: floating-point noise does not explain it.
+    - `no control`: some are not, and nothing is known of the noise.
+    - `nothing compared`.
+    """
+    compared, identical = measured["num_compared"], measured["num_identical"]
+    if not compared:
+        return "nothing compared"
+    if identical == compared:
+        return "identical"
+    if control is None or not control["num_compared"]:
+        return "no control"
+    table = np.array(
+        [
+            [identical, compared - identical],
+            [control["num_identical"], control["num_compared"] - control["num_identical"]],
+        ]
+    )
+    # Unpaired: with both runs on the same prompts it errs towards not finding a difference that pairing might.
+    probability = stats.fisher_exact(table, alternative="less").pvalue
+    return "fewer than control" if probability < SIGNIFICANCE else "as control"
+
+
+def _divergence(key: tuple[str, int, int], baseline: tuple[int, ...], other: tuple[int, ...]) -> dict[str, Any]:
+    shorter = min(len(baseline), len(other))
+    position = next((i for i in range(shorter) if baseline[i] != other[i]), shorter)
+    around = slice(max(position - CONTEXT_TOKENS, 0), position + CONTEXT_TOKENS + 1)
+    return {
+        "prompt_id": key[0],
+        "turn": key[1],
+        "repeat": key[2],
+        "position": position,
+        "baseline_token": baseline[position] if position < len(baseline) else None,
+        "token": other[position] if position < len(other) else None,
+        "baseline_around": list(baseline[around]),
+        "around": list(other[around]),
+    }

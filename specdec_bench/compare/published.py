@@ -1,0 +1,81 @@
+"""A finished run against what was published for it."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from specdec_bench.errors import NotComparableError
+from specdec_bench.records.summary import Summary
+
+
+class Verdict(NamedTuple):
+    """One figure beside its expected value."""
+
+    figure: str
+    expected: float
+    measured: float | None
+    deviation: float | None
+    """(measured - expected) / expected."""
+    passed: bool
+
+
+def expects(config: Mapping[str, Any]) -> bool:
+    """Whether an archived experiment says what its run is known to give elsewhere."""
+    expected = config.get("expected") or {}
+    return expected.get("acceptance_length_drafted") is not None or bool(expected.get("acceptance_joint"))
+
+
+def compare_with_published(summary: Summary, config: Mapping[str, Any]) -> list[Verdict]:
+    """Returns a verdict for each expected figure.
+
+    The acceptance length may deviate by the tolerance either way, the acceptance of a position only downwards:
+    so vLLM's own test of its published figures judges them.
+
+    Args:
+        summary: of the run.
+        config: its archived experiment.
+
+    Raises:
+        NotComparableError: the run has no expected values, or is none that they can be held against.
+    """
+    if not expects(config):
+        raise NotComparableError(
+            "the run has no expected values; run one of conf/experiment, or set expected.* beforehand"
+        )
+    expected, spec = config["expected"], config["spec"]
+    if "draft_length" not in spec:
+        raise NotComparableError(f"spec={spec['name']} drafts nothing; the expected values are of its speculative runs")
+    if (num_values := len(expected["acceptance_joint"])) not in (0, spec["draft_length"]):
+        raise NotComparableError(
+            f"expected.acceptance_joint has {num_values} values, one for each draft position, and the run's "
+            f"spec.draft_length is {spec['draft_length']}"
+        )
+    if summary["partial"]:
+        raise NotComparableError(f"the run's status is {summary['status']}; only a finished run can be checked")
+    if summary["synthetic"]:
+        raise NotComparableError(
+            f"the run is not of a real model ({summary['synthetic']}); nothing can be checked by it"
+        )
+    if failed := summary["requests"]["failed"] + summary["requests"]["skipped"]:
+        raise NotComparableError(
+            f"{failed} requests of the run failed or were skipped; only a complete run can be checked"
+        )
+    finished, wanted = summary["requests"]["finished"], expected.get("num_requests")
+    if wanted not in (None, finished):
+        raise NotComparableError(
+            f"the run has {finished} requests and its expected values are of {wanted}; run all of them"
+        )
+    tolerance = expected["relative_tolerance"]
+    pooled = summary["acceptance"]["pooled"]
+    verdicts = []
+    if (length := expected["acceptance_length_drafted"]) is not None:
+        measured = pooled["acceptance_length_drafted"]
+        deviation = None if measured is None else (measured - length) / length
+        passed = deviation is not None and abs(deviation) <= tolerance
+        verdicts.append(Verdict("acceptance_length_drafted", length, measured, deviation, passed))
+    joint = pooled["acceptance_joint"] or []
+    for position, rate in enumerate(expected["acceptance_joint"]):
+        measured = joint[position] if position < len(joint) else None
+        deviation = None if measured is None else (measured - rate) / rate
+        passed = deviation is not None and deviation >= -tolerance
+        verdicts.append(Verdict(f"acceptance_joint[{position + 1}]", rate, measured, deviation, passed))
+    return verdicts

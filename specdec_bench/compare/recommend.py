@@ -1,0 +1,40 @@
+"""Which method and draft length is fastest at a load, as far as that may be claimed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from specdec_bench.compare.cell import Measured, by_method
+from specdec_bench.compare.labels import conditions, label
+from specdec_bench.compare.speedup import not_judged, recommend
+from specdec_bench.errors import listed
+
+
+def recommend_method(
+    plain: Mapping[int, Measured],
+    measured: Mapping[int, Measured],
+    rows: Mapping[int, dict[str, Any]],
+    told_apart: Sequence[str],
+) -> dict[str, Any] | None:
+    """Returns which method and draft length is the fastest for one load, or why that is not judged; see `recommend`.
+
+    None where nothing was drafted. A candidate without figures leaves it open.
+    """
+    number = next((number for number, cell in measured.items() if not cell.is_plain), None)
+    if number is None:
+        return None
+    methods = by_method(plain, measured)
+    replicates = sorted(set.intersection(*map(set, methods.values()))) if methods else []
+    candidates = {
+        label(rows[next(iter(runs.values()))[0]], told_apart): [runs[replicate][1].times for replicate in replicates]
+        for runs in methods.values()
+    }
+    same_baseline = [row for row in rows.values() if row["baseline_id"] == rows[number]["baseline_id"]]
+    asked = {label(row, told_apart) for row in same_baseline if row["spec"] != "none"}
+    if not plain:
+        advice = not_judged("there is no plain run; baseline=auto adds it")
+    elif missing := sorted(asked - candidates.keys()):
+        advice = not_judged(f"{listed(missing)} cannot be compared with a plain run of the same number")
+    else:
+        advice = recommend([plain[replicate].times for replicate in replicates], candidates)
+    load = ["engine", "model", "dataset", "concurrency", *conditions(told_apart)]
+    return {**{name: rows[number][name] for name in load}, **advice}

@@ -1,0 +1,293 @@
+"""What comes out of a sweep: one row a cell, each speculative one beside its baseline."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from specdec_bench.archive.layout import RunDirectory
+from specdec_bench.compare import headline, losslessness
+from specdec_bench.compare.cell import ALWAYS_SHOWN, Measured, SweepResult, by_method, incomparable
+from specdec_bench.compare.columns import METRICS, metric_value
+from specdec_bench.compare.intervals import Interval, around, columns, log_margin_of_runs, no_interval, rate, widened
+from specdec_bench.compare.labels import method_name
+from specdec_bench.compare.recommend import recommend_method
+from specdec_bench.compare.speedup import RunTimes, ideal_speedup, speedup
+from specdec_bench.metrics.definitions import DEFINITIONS
+from specdec_bench.metrics.summary import summarize
+from specdec_bench.records.flatten import flatten
+from specdec_bench.records.manifest import Manifest
+
+TEXT_AROUND = 60
+"""Characters of text shown on either side of a divergence."""
+
+
+def read(run: RunDirectory) -> Measured:
+    """Returns a finished run.
+
+    Raises:
+        ArchiveError: a file of it is missing or broken.
+    """
+    manifest, summary = run.manifest(), run.summary()
+    records = list(run.requests())
+    if summary.get("definitions") != DEFINITIONS:  # of another release: its cells and ours are in one table
+        summary = summarize(records, manifest)
+    records = [record for record in records if record.phase == "measure"]
+    return Measured(
+        run=run,
+        manifest=manifest,
+        summary=summary,
+        times=RunTimes(records),
+        outputs=losslessness.outputs(records),
+        conversations=headline.Conversations(records),
+    )
+
+
+def collect(runs: Sequence[tuple[int, RunDirectory]], archived: Iterable[RunDirectory] = ()) -> SweepResult:
+    """Returns a sweep's rows, comparisons and recommendations.
+
+    Args:
+        runs: of the sweep's cells, by job number.
+        archived: plain runs to compare with, where the sweep has none of its own.
+    """
+    groups: dict[str | None, list[tuple[int, RunDirectory]]] = defaultdict(list)
+    rows: dict[int, dict[str, Any]] = {}
+    configs: dict[int, dict[str, Any]] = {}
+    for number, run in runs:
+        manifest = run.manifest()
+        rows[number], configs[number] = _asked(number, run, manifest), manifest.config
+        if manifest.status == "finished":
+            groups[manifest.baseline_id].append((number, run))
+    told_apart = _tell_apart(rows, configs)
+    plain_runs = {run.manifest().cell_id: run for run in archived}
+    comparisons: dict[str, Any] = {}
+    replicates, recommendations = [], []
+    for baseline_id, group in groups.items():
+        measured = {number: read(run) for number, run in group}
+        plain = {cell.replicate: cell for cell in measured.values() if cell.is_plain}
+        if 0 not in plain and baseline_id in plain_runs:
+            plain[0] = read(plain_runs[baseline_id])
+        noise = _noise(plain)
+        for number, cell in measured.items():
+            rows[number] |= _figures(cell)
+            other = plain.get(0) if cell.is_plain else plain.get(cell.replicate, plain.get(0))
+            if other is not None and other is not cell:
+                row, comparisons[str(number)] = _against(other, cell, None if cell.is_plain else noise)
+                rows[number] |= row
+        _add_ideal([rows[number] for number in measured], plain.get(0), told_apart)
+        replicates += _replicates(plain, measured, rows, told_apart)
+        if advice := recommend_method(plain, measured, rows, told_apart):
+            recommendations.append(advice)
+    return SweepResult(
+        rows=[rows[number] for number in sorted(rows)],
+        replicates=replicates,
+        comparisons=comparisons,
+        recommendations=recommendations,
+        told_apart=told_apart,
+    )
+
+
+def _noise(plain: Mapping[int, Measured]) -> dict[str, Any] | None:
+    """Returns in what the outputs of the first plain run and of the next differ; None where there is none."""
+    control = next((cell for replicate, cell in sorted(plain.items()) if replicate > 0), None)
+    if 0 not in plain or control is None or incomparable(plain[0].manifest, control.manifest) is not None:
+        return None
+    return losslessness.compare(plain[0].outputs, control.outputs)
+
+
+def _asked(number: int, run: RunDirectory, manifest: Manifest) -> dict[str, Any]:
+    config = manifest.config
+    return {
+        "job": number,
+        "status": manifest.status,
+        "path": str(run.path),
+        "overrides": " ".join(manifest.overrides),
+        "engine": config["engine"]["name"],
+        "model": config["model"]["name"],
+        "dataset": config["dataset"]["name"],
+        "spec": config["spec"]["name"],
+        "draft_length": config["spec"].get("draft_length"),
+        "concurrency": config["load"].get("concurrency"),
+        "temperature": config["sampling"]["temperature"],
+        "seed": config["seed"],
+        "replicate": config.get("replicate", 0),
+        "cell_id": manifest.cell_id,
+        "baseline_id": manifest.baseline_id,
+        "environment_id": manifest.environment_id,
+        "error": manifest.error,
+        **_overridden(manifest),
+    }
+
+
+def _overridden(manifest: Manifest) -> dict[str, Any]:
+    """Returns what the overrides set, by dotted key, or chose, by group; lists and tables as JSON."""
+    found: dict[str, Any] = {}
+    for override in manifest.overrides:
+        key, _, choice = override.lstrip("+").partition("=")
+        value: Any = manifest.config
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if "." in key and value is not None:
+            found[key] = _scalar(value)
+        elif key in ("experiment", "load", "sampling"):  # other groups have columns
+            found[key] = choice
+    return found
+
+
+def _scalar(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | Mapping) else value
+
+
+def _tell_apart(rows: Mapping[int, dict[str, Any]], configs: Mapping[int, dict[str, Any]]) -> list[str]:
+    """Adds columns for the fields in which cells differ that are otherwise alike, and returns their names."""
+    fields = {number: {k: _scalar(v) for k, v in flatten(config).items()} for number, config in configs.items()}
+    alike: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    for number, row in rows.items():
+        alike[tuple(row[name] for name in ALWAYS_SHOWN)].append(fields[number])
+    names: set[str] = set()
+    for cells in alike.values():
+        names |= {name for name in set().union(*cells) if len({cell.get(name) for cell in cells}) > 1}
+    told_apart = sorted(name for name in names if name != "replicate" and not name.startswith("expected."))
+    for number, row in rows.items():
+        row |= {name: fields[number].get(name) for name in told_apart}
+    return told_apart
+
+
+def _figures(cell: Measured) -> dict[str, Any]:
+    summary = cell.summary
+    row = {
+        "num_finished": summary["requests"]["finished"],
+        "num_failed": summary["requests"]["failed"],
+        "synthetic": summary["synthetic"],
+        "saturated": summary["client"]["saturated"],
+        "num_preempted": summary["requests"].get("preempted"),  # archives of before have none
+        "acceptance_source": summary["acceptance"]["source"],
+        **{name: metric_value(summary, name) for name in METRICS},
+    }
+    for name, interval in _intervals(cell).items():
+        row |= columns(name, {**interval, "value": row[name]})
+    return row
+
+
+def _intervals(cell: Measured) -> dict[str, Interval]:
+    """Returns the intervals of a run's figures: over its conversations; of `output_tps` over its repeats."""
+    repeats = cell.times.repeats()
+    return headline.figures([cell.conversations]) | ({"output_tps": rate(*repeats)} if repeats else {})
+
+
+def _against(plain: Measured, cell: Measured, noise: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns a cell's figures against its plain one, and its diverging outputs. `noise` is of plain against plain."""
+    if (reason := incomparable(plain.manifest, cell.manifest)) is not None:
+        return {"baseline": str(plain.run.path), "not_compared": reason}, {"not_compared": reason}
+    row: dict[str, Any] = {"baseline": str(plain.run.path), **_speedups([plain], [cell])}
+    if cell.manifest.config["sampling"]["temperature"] > 0:
+        return row | {"lossless": "not checked: temperature above 0"}, {"lossless": None}
+    if cell.summary["synthetic"] and cell.manifest.config["engine"]["name"] != "synthetic":
+        return row | {"lossless": "not checked: synthetic acceptance"}, {"lossless": None}
+    compared = losslessness.compare(plain.outputs, cell.outputs)
+    row |= {
+        "num_compared": compared["num_compared"],
+        "num_identical": compared["num_identical"],
+        "share_identical": compared["share_identical"],
+        "control_share_identical": noise and noise["share_identical"],
+        "lossless": losslessness.verdict(compared, noise),
+    }
+    if compared["divergences"]:
+        baseline_texts, texts = _texts(plain.run), _texts(cell.run)
+        for divergence in compared["divergences"]:
+            key = (divergence["prompt_id"], divergence["turn"], divergence["repeat"])
+            divergence["baseline_text"], divergence["text"] = _around(baseline_texts.get(key), texts.get(key))
+    return row, {"baseline": str(plain.run.path), "measured": compared, "control": noise}
+
+
+def _speedups(plain: Sequence[Measured], runs: Sequence[Measured]) -> dict[str, Any]:
+    figures = speedup([run.times for run in plain], [run.times for run in runs])
+    row = {"num_conversations": figures["num_conversations"]}
+    for name in ("speedup_tpot", "speedup_e2e", "speedup_throughput"):
+        row |= columns(name, figures[name])
+    return row
+
+
+def _texts(run: RunDirectory) -> dict[tuple[str, int, int], str]:
+    return {(r.prompt_id, r.turn, r.repeat): r.text for r in run.responses()}
+
+
+def _around(baseline: str | None, other: str | None) -> tuple[str | None, str | None]:
+    """Returns both texts around the first character in which they differ."""
+    if baseline is None or other is None:
+        return None, None
+    shorter = min(len(baseline), len(other))
+    at = next((i for i in range(shorter) if baseline[i] != other[i]), shorter)
+    around = slice(max(at - TEXT_AROUND, 0), at + TEXT_AROUND)
+    return baseline[around], other[around]
+
+
+def _add_ideal(rows: Sequence[dict[str, Any]], plain: Measured | None, told_apart: Sequence[str]) -> None:
+    """Adds the speedup without overhead, where a method was run with several draft lengths.
+
+    Then the cost of one draft step is how much longer a decode step takes for each token more that is drafted, and
+    c that over the plain decode step. The gap between both speedups is the engine's overhead.
+    """
+    plain_ms = plain.summary["latency"]["step_time_ms"]["p50"] if plain else None
+    methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["draft_length"] is not None and row["step_time_ms_p50"] is not None:
+            methods[method_name(row, told_apart)].append(row)
+    for same in methods.values():
+        lengths = [row["draft_length"] for row in same]
+        if not plain_ms or len(set(lengths)) < 2:
+            continue
+        slope = float(np.polyfit(lengths, [row["step_time_ms_p50"] for row in same], 1)[0])
+        cost_ratio = max(slope, 0.0) / plain_ms
+        for row in same:
+            row["cost_ratio"] = cost_ratio
+            if row["acceptance_length"] is not None:
+                ideal = ideal_speedup(row["acceptance_length"], row["draft_length"], cost_ratio)
+                row["ideal_speedup"] = ideal
+                if row.get("speedup_tpot") is not None:
+                    row["ideal_speedup_gap"] = ideal - row["speedup_tpot"]
+
+
+def _replicates(
+    plain: Mapping[int, Measured],
+    measured: Mapping[int, Measured],
+    rows: Mapping[int, dict[str, Any]],
+    told_apart: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Returns one row for each cell that was run several times: its figures and speedups over all of its runs.
+
+    `job` is the number of the first run, `jobs` those of all.
+    """
+    methods = by_method(plain, measured)
+    if methods and max(map(len, methods.values())) < 2:  # a plain cell's control is all there is
+        return []
+    found = []
+    plain_runs = {cell.replicate: (number, cell) for number, cell in measured.items() if cell.is_plain}
+    for runs in (plain_runs, *methods.values()):
+        if len(runs) < 2:
+            continue
+        numbers, cells = zip(*(runs[replicate] for replicate in sorted(runs)), strict=True)
+        first = rows[numbers[0]]
+        row = {name: first[name] for name in ("job", *ALWAYS_SHOWN, "temperature", "seed", *told_apart)}
+        row |= {"jobs": " ".join(map(str, numbers)), "num_runs": len(numbers)}
+        for name, interval in _over_runs(cells, [rows[number] for number in numbers]).items():
+            row |= columns(name, interval)
+        if not cells[0].is_plain:
+            row |= _speedups([plain[replicate] for replicate in sorted(runs)], cells)
+        found.append(row)
+    return found
+
+
+def _over_runs(cells: Sequence[Measured], rows: Sequence[dict[str, Any]]) -> dict[str, Interval]:
+    """Returns the figures of all runs of a cell, with intervals over runs and, where they have some, conversations."""
+    found: dict[str, Interval] = headline.figures([cell.conversations for cell in cells])
+    for name in METRICS:
+        values = [row[name] for row in rows]
+        if None in values or min(values) <= 0:
+            found.setdefault(name, no_interval(None))
+            continue
+        margin = log_margin_of_runs(np.array(values))
+        found[name] = widened(found[name], margin) if name in found else around(float(np.mean(values)), margin)
+    return found

@@ -1,0 +1,191 @@
+"""What each engine can do, known without importing it: the table of methods, parameters, limits and capabilities."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.schema.load import ClosedLoad
+from specdec_bench.errors import ConfigError
+
+ANY: tuple[Any, ...] = ()
+"""In the table: the engine takes whatever value the schema allows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSupport:
+    """What one engine can do, known without importing it."""
+
+    adapter: str
+    """The module that has `create(config)`."""
+    package: str | None
+    """The module that must be installed; the extra of the same name installs it, where a registry has it."""
+    methods: Mapping[str, Mapping[str, tuple[Any, ...]]]
+    """Method -> parameter -> allowed values (ANY: all). A parameter that is not listed must be null or false."""
+    max_concurrency: int | None = None
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Why a limit is there, by parameter or `concurrency`."""
+    sampling: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    """Sampling settings that it cannot have (together), and why."""
+    greedy: Mapping[str, str] = field(default_factory=dict)
+    """Methods that run at temperature 0 only, and why."""
+    model_types: tuple[str, ...] | None = None
+    """Where it keeps the types of model that it knows beside transformers', as module:name; None: not known."""
+    stops_drafting: bool = False
+    """It goes on without the draft once a request has outgrown its positions; others go wrong there."""
+    long_draft_variable: str | None = None
+    """It gives the draft the target's context, whatever the requests need of it, and does not start where that exceeds
+    the draft's positions, unless this environment variable is set."""
+
+
+_LLM_API_SAMPLING = {
+    ("min_new_tokens",): "TensorRT-LLM holds back one end token only, and a model may have several",
+    ("ignore_eos", "stop_token_ids"): "TensorRT-LLM ignores all stops or none",
+}
+
+
+ENGINES: Mapping[str, EngineSupport] = {
+    "transformers": EngineSupport(
+        adapter="specdec_bench.engines.transformers.adapter",
+        package="transformers",
+        model_types=(),
+        methods={
+            "none": {},
+            "ngram": {"draft_length": ANY, "ngram_min": (1,), "ngram_max": ANY},
+            "draft_model": {"draft_length": ANY, "draft": ANY},
+        },
+        max_concurrency=1,
+        reasons={
+            "concurrency": "assisted generation runs one request at a time",
+            "ngram_min": "its prompt lookup falls back to single tokens",
+        },
+    ),
+    "vllm": EngineSupport(
+        adapter="specdec_bench.engines.vllm.adapter",
+        package="vllm",
+        model_types=("vllm.transformers_utils.config:_CONFIG_REGISTRY",),
+        stops_drafting=True,
+        methods={
+            "none": {},
+            "ngram": {"draft_length": ANY, "ngram_min": ANY, "ngram_max": ANY},
+            "suffix": {
+                "draft_length": ANY,
+                "max_tree_depth": ANY,
+                "max_spec_factor": ANY,
+                "min_token_prob": ANY,
+                "max_cached_requests": ANY,
+            },
+            "draft_model": {"draft_length": ANY, "draft": ANY, "parallel_drafting": ANY},
+            "eagle": {"draft_length": ANY, "draft": ANY, "parallel_drafting": ANY},
+            "eagle3": {"draft_length": ANY, "draft": ANY, "parallel_drafting": ANY},
+            "mtp": {"draft_length": ANY, "draft": ANY},
+            "medusa": {"draft_length": ANY, "draft": ANY},
+            "dflash": {"draft_length": ANY, "draft": ANY},
+        },
+    ),
+    "sglang": EngineSupport(
+        adapter="specdec_bench.engines.sglang.adapter",
+        package="sglang",
+        model_types=("sglang.srt.utils.hf_transformers.common:_CONFIG_REGISTRY",),
+        long_draft_variable="SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN",
+        methods={
+            "none": {},
+            "ngram": {"draft_length": ANY, "ngram_min": (1,), "ngram_max": ANY, "topk": ANY, "num_draft_tokens": ANY},
+            **{
+                method: {"draft_length": ANY, "draft": ANY, "topk": ANY, "num_draft_tokens": ANY}
+                for method in ("draft_model", "eagle", "eagle3", "mtp")
+            },
+            "dflash": {"draft_length": ANY, "draft": ANY},
+        },
+        reasons={"ngram_min": "its trie matches single tokens too"},
+        sampling={
+            ("min_new_tokens",): "SGLang holds it only where it has the tokenizer, and here it gets token ids alone",
+            ("ignore_eos", "stop_token_ids"): "SGLang ignores all stops or none",
+        },
+    ),
+    "tensorrt_llm": EngineSupport(
+        adapter="specdec_bench.engines.tensorrt_llm.adapter",
+        package="tensorrt_llm",
+        methods={
+            "none": {},
+            "ngram": {"draft_length": ANY, "ngram_min": (1,), "ngram_max": ANY},
+            "draft_model": {"draft_length": ANY, "draft": ANY, "parallel_drafting": ANY},
+            "eagle3": {"draft_length": ANY, "draft": ANY},
+            "mtp": {"draft_length": ANY, "draft": ANY},
+        },
+        reasons={"ngram_min": "its lookup falls back to single tokens"},
+        sampling=_LLM_API_SAMPLING,
+        greedy=dict.fromkeys(
+            ("draft_model", "eagle3", "mtp"),
+            "drafter and target are one model there, which samples only with engine.allow_advanced_sampling=true",
+        ),
+    ),
+    "auto_deploy": EngineSupport(
+        adapter="specdec_bench.engines.tensorrt_llm.auto_deploy",
+        package="tensorrt_llm",
+        methods={"none": {}, "draft_model": {"draft_length": ANY, "draft": ANY}},
+        sampling=_LLM_API_SAMPLING,
+    ),
+    "synthetic": EngineSupport(
+        adapter="specdec_bench.engines.synthetic",
+        package=None,
+        methods={
+            "none": {},
+            "ngram": {"draft_length": ANY, "ngram_min": ANY, "ngram_max": ANY},
+            "draft_model": {"draft_length": ANY, "draft": ANY},
+        },
+    ),
+}
+
+
+def check_support(config: ExperimentConfig) -> None:
+    """Refuses a cell that its engine cannot run, before anything loads.
+
+    Raises:
+        ConfigError: naming what that engine can do, and which engines have the method.
+    """
+    engine, spec, load = config.engine.name, config.spec, config.load
+    support = ENGINES[engine]
+    if support.package is None and config.engine.extra_args:
+        raise ConfigError(f"engine.extra_args.{next(iter(config.engine.extra_args))}: engine={engine} has no arguments")
+    if spec.name not in support.methods:
+        others = [name for name, other in ENGINES.items() if spec.name in other.methods]
+        raise ConfigError(
+            f"spec={spec.name}: engine={engine} has no such method; it has {', '.join(support.methods)}"
+            + (f"; {spec.name} runs on engine={', '.join(others)}" if others else "")
+        )
+    parameters = support.methods[spec.name]
+    for key, value in vars(spec).items():
+        if key == "name" or value is None or value is False:
+            continue
+        if key not in parameters:
+            raise ConfigError(
+                f"spec.{key}={value}: engine={engine} has no such parameter for {spec.name}; leave it null"
+            )
+        allowed = parameters[key]
+        if allowed and value not in allowed:
+            choices = ", ".join(map(str, allowed))
+            raise ConfigError(
+                f"spec.{key}={value}: engine={engine} takes only {choices} for {spec.name}"
+                + (f" ({support.reasons[key]})" if key in support.reasons else "")
+            )
+    for names, reason in support.sampling.items():
+        values = {name: getattr(config.sampling, name) for name in names}
+        if all(values.values()):
+            given = ", ".join(f"sampling.{name}={value}" for name, value in values.items())
+            raise ConfigError(f"{given}: engine={engine} cannot do that ({reason}); leave one at its default")
+    temperature, samples = config.sampling.temperature, getattr(config.engine, "allow_advanced_sampling", False)
+    if spec.name in support.greedy and temperature > 0 and not samples:
+        raise ConfigError(
+            f"sampling.temperature={temperature}: engine={engine} takes only 0 for spec={spec.name} "
+            f"({support.greedy[spec.name]})"
+        )
+    if (
+        isinstance(load, ClosedLoad)
+        and support.max_concurrency is not None
+        and load.concurrency > support.max_concurrency
+    ):
+        raise ConfigError(
+            f"load.concurrency={load.concurrency}: engine={engine} takes at most {support.max_concurrency}"
+            f" ({support.reasons['concurrency']})"
+        )

@@ -1,0 +1,344 @@
+"""SGLang's Engine in this process, its scheduler in a process of SGLang's own.
+
+SGLang hands its reader what is there when the reader comes, so what `async_generate` yields may hold several engine
+steps, and its list of tokens goes on growing. The steps' tokens and times are noted where the scheduler's messages
+reach this process, one message an engine step (see `_note_steps`).
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from specdec_bench.config.schema.engine import SGLangEngine
+from specdec_bench.config.schema.experiment import ExperimentConfig, draft_length
+from specdec_bench.config.schema.spec import NoSpec
+from specdec_bench.engines.readback import differences
+from specdec_bench.engines.sglang import arguments as sglang_arguments
+from specdec_bench.engines.step_buffer import NotedSteps
+from specdec_bench.errors import (
+    ConfigError,
+    EngineDiedError,
+    EngineError,
+    EngineUnavailableError,
+    SpecDecBenchError,
+    gist,
+    named,
+)
+from specdec_bench.records.manifest import EngineDescription
+from specdec_bench.records.request import (
+    AcceptanceCounters,
+    Chunk,
+    FinishReason,
+    GenerationRequest,
+    RequestMade,
+    RequestSampling,
+    StepBatch,
+)
+
+FLUSH_TIMEOUT_S = 30.0
+"""How long a reset waits for requests that were dropped."""
+
+
+def create(config: ExperimentConfig) -> "SGLangAdapter":
+    """Returns the adapter, not yet started."""
+    return SGLangAdapter(config)
+
+
+class SGLangAdapter:
+    """One sglang.Engine. Acceptance is counted by SGLang's scheduler for each request."""
+
+    def __init__(self, config: ExperimentConfig) -> None:
+        assert isinstance(config.engine, SGLangEngine)
+        self._config = config
+        self._engine_config = config.engine
+        self._is_plain = isinstance(config.spec, NoSpec)
+        self._proposed_per_step = sglang_arguments.proposed_per_step(config)
+        self._draft_length = draft_length(config.spec) or 0
+        self._engine: Any = None
+        self._arguments: dict[str, Any] = {}
+        self._noted: dict[str, NotedSteps] = {}
+        """The steps of every request in flight, by its id."""
+        self._readers: set[asyncio.Task[Any]] = set()
+        self._is_dead = False
+
+    async def start(self) -> None:
+        """Loads target and draft.
+
+        Raises:
+            ConfigError: an argument is unknown or set twice.
+            EngineUnavailableError: SGLang is missing, or the installed release lacks what was asked for.
+            EngineError: it does not start.
+        """
+        sglang = _import()
+        release = sglang.__version__
+        known = sglang_arguments.field_names(sglang.srt.server_args.ServerArgs)
+        algorithms = [*getattr(sglang.srt.speculative.spec_info.SpeculativeAlgorithm, "__members__", ()), "NEXTN"]
+        arguments = sglang_arguments.engine_arguments(self._config, known, algorithms)
+        arguments |= sglang_arguments.extra_arguments(self._engine_config.extra_args, known, release)
+        self._arguments = arguments
+        # What SGLang does by itself when its scheduler fails is to kill this process.
+        handler = {"custom_sigquit_handler": ignore_signal} if "custom_sigquit_handler" in known else {}
+        try:
+            self._engine = sglang.Engine(**arguments, **handler)
+        except SpecDecBenchError:
+            raise
+        except Exception as error:  # SGLang raises what it likes, and what its scheduler raised stands in the log
+            raise EngineError(f"SGLang {release} did not start: {named(error)}") from error
+        manager, loop = self._engine.tokenizer_manager, asyncio.get_running_loop()
+        manager.auto_create_handle_loop()
+        # After the line above, which sets handlers that end this process.
+        loop.add_signal_handler(signal.SIGQUIT, self._die)
+        loop.remove_signal_handler(signal.SIGTERM)
+        _note_steps(manager, self._noted)
+
+    async def reset(self) -> None:
+        """Forgets the prefix cache and, of n-grams, what earlier requests said.
+
+        Raises:
+            EngineError: SGLang refuses.
+        """
+        # With a deadline SGLang waits until it is idle; a request whose last tokens have come still runs for a moment.
+        answer = await self._engine.tokenizer_manager.flush_cache(timeout_s=FLUSH_TIMEOUT_S)
+        if getattr(answer, "success", True) is not True:
+            raise EngineError(f"SGLang did not flush its cache: {getattr(answer, 'message', '')}")
+
+    def counters(self) -> AcceptanceCounters | None:
+        """Returns None: every request tells its own counts."""
+        return None
+
+    def read_back(self, sampling: RequestSampling) -> Mapping[str, Any]:
+        """Returns what SGLang's SamplingParams make of it. It draws with a seed of its own, whatever the request's.
+
+        Raises:
+            ConfigError: SGLang refuses a value.
+            EngineUnavailableError: SGLang is missing.
+        """
+        parameters = _import().srt.sampling.sampling_params
+        try:
+            made = parameters.SamplingParams(**_sampling(sampling))
+            made.normalize(None)
+            made.verify(2**31)  # of the vocabulary, for a bias that is not asked for
+        except ValueError as error:
+            raise ConfigError(f"sampling: SGLang refuses it: {gist(error)}") from None
+        is_greedy = made.top_k == 1 and (sampling.temperature == 0 or sampling.top_k != 1)
+        return {
+            "max_new_tokens": made.max_new_tokens,
+            "min_new_tokens": sampling.min_new_tokens,  # not passed: refused where it is not 0
+            "temperature": 0.0 if is_greedy else made.temperature,
+            "top_p": made.top_p,
+            "top_k": 0 if made.top_k >= sglang_arguments.ALL_TOKENS else made.top_k,
+            "seed": f"{sglang_arguments.FIXED['random_seed']} for all requests",
+            "stop_token_ids": made.stop_token_ids or (),
+        }
+
+    def describe(self) -> EngineDescription:
+        """Returns the arguments that were passed and SGLang's resolved ones."""
+        import sglang
+
+        engine, resolved = self._engine_config, sglang_arguments.resolved(self._engine.server_args)
+        num_workers = engine.tensor_parallel_size * engine.pipeline_parallel_size * engine.data_parallel_size
+        return EngineDescription(
+            arguments=self._arguments,
+            resolved={"sglang": sglang.__version__, **resolved},
+            # Its scheduler keeps two of the context's places for itself and shortens a longer reply without a word.
+            max_seq_len=self._engine.tokenizer_manager.context_len - 2,
+            num_accelerators=0 if resolved.get("device") == "cpu" else num_workers,
+            reproducible=False,
+            synthetic=None,
+            differences=differences(sglang_arguments.asked_and_resolved(self._arguments, resolved)),
+        )
+
+    async def stop(self) -> None:
+        """Ends SGLang's processes."""
+        self._engine.shutdown()
+
+    def _die(self) -> None:
+        """Takes SGLang's signal that one of its processes failed: every reader is told."""
+        self._is_dead = True
+        for reader in self._readers:
+            reader.cancel()
+
+    async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk | StepBatch]:
+        """Yields the engine steps in batches; where this release hides the steps, one chunk a delivery.
+
+        Raises:
+            EngineDiedError: SGLang's scheduler is dead.
+            EngineError: the request failed.
+        """
+        manager, rid = self._engine.tokenizer_manager, request.request_id
+        steps = self._noted[rid] = NotedSteps()
+        reader = asyncio.current_task()
+        assert reader is not None
+        num_cancellations = reader.cancelling()
+        failure: EngineError | None = None
+        num_read, is_over = 0, False
+        self._readers.add(reader)
+        try:
+            if self._is_dead:
+                raise asyncio.CancelledError
+            outputs = await self._engine.async_generate(
+                input_ids=list(request.prompt_token_ids),
+                sampling_params=_sampling(request.sampling),
+                stream=True,
+                rid=rid,
+            )
+            async with aclosing(outputs):
+                async for output in outputs:
+                    reason = _reason(output["meta_info"])
+                    is_over = reason is not None
+                    made = _made(output["meta_info"]) if is_over else None
+                    if not steps.are_noted:
+                        token_ids = output["output_ids"][num_read:]  # a copy: SGLang's list goes on growing
+                        num_read += len(token_ids)
+                        counters = self._counters(output["meta_info"], None) if is_over else None
+                        yield Chunk(token_ids, finish_reason=reason, counters=counters, made=made)
+                    elif is_over:
+                        num_steps = steps.num_steps + len(steps.sizes)
+                        counters = self._counters(output["meta_info"], max(num_steps - 1, 0))
+                        yield self._take(steps, reason, counters, made)
+                        num_tokens = len(output["output_ids"])
+                        if steps.num_tokens != num_tokens:
+                            raise EngineError(f"SGLang: {steps.num_tokens} tokens came in steps, {num_tokens} in all")
+                    elif steps.is_due(time.perf_counter_ns()):
+                        yield self._take(steps)
+                    # Before Python 3.12 asyncio.wait_for, in which SGLang waits, loses a cancellation that meets a
+                    # delivery.
+                    if reader.cancelling() > num_cancellations:
+                        raise asyncio.CancelledError
+        except asyncio.CancelledError:
+            if not self._is_dead:
+                raise
+            reader.uncancel()
+            failure = EngineDiedError("SGLang's scheduler died")
+        except EngineError as error:
+            failure = error
+        except (ValueError, RuntimeError) as error:
+            failure = EngineError(f"SGLang: {named(error)}")
+        finally:
+            self._readers.discard(reader)
+            self._noted.pop(rid, None)
+            if not is_over and not self._is_dead:  # the reader left early
+                manager.abort_request(rid)
+        if failure is not None:
+            if steps.are_noted:
+                yield self._take(steps)
+            raise failure
+
+    def _take(
+        self,
+        steps: NotedSteps,
+        reason: FinishReason | None = None,
+        counters: AcceptanceCounters | None = None,
+        made: RequestMade | None = None,
+    ) -> StepBatch:
+        return steps.take(
+            is_plain=self._is_plain,
+            counts_requests=not self._is_plain,
+            finish_reason=reason,
+            counters=counters,
+            made=made,
+            proposed_per_step=self._proposed_per_step,
+        )
+
+    def _counters(self, meta: Mapping[str, Any], num_decode_steps: int | None) -> AcceptanceCounters | None:
+        """Returns the scheduler's counts of one finished request; zeros where the prefill ended it."""
+        if self._is_plain:
+            return None
+        num_verify_steps = meta.get("spec_verify_ct", 0)
+        # SGLang's list ends at the most that a step of the request accepted; without a verify step there is none.
+        histogram = meta.get("spec_correct_drafts_histogram", meta.get("spec_accept_histogram"))
+        if histogram is not None or num_verify_steps == 0:
+            histogram = list(histogram or ())
+            histogram += [0] * (self._draft_length + 1 - len(histogram))
+        proposed = self._proposed_per_step
+        return AcceptanceCounters(
+            num_verify_steps=num_verify_steps,
+            num_accepted=meta.get("spec_num_correct_drafts", meta.get("spec_accepted_drafts", 0)),
+            num_proposed=None if proposed is None else proposed * num_verify_steps,
+            num_decode_steps=num_decode_steps,
+            histogram=None if histogram is None else tuple(histogram),
+        )
+
+
+def _import() -> Any:
+    """Returns SGLang.
+
+    Raises:
+        EngineUnavailableError: it is missing, or too old.
+    """
+    try:
+        import sglang
+        import sglang.srt.sampling.sampling_params
+        import sglang.srt.server_args
+        import sglang.srt.speculative.spec_info
+    except ImportError as error:
+        raise EngineUnavailableError(
+            f"engine=sglang needs SGLang 0.5.11 or later ({error}); install specdec-bench[sglang]"
+        ) from None
+    return sglang
+
+
+def ignore_signal(*_: Any) -> None:
+    """Takes SGLang's signal while it starts: what fails then is raised by its constructor as well."""
+
+
+def _note_steps(manager: Any, noted: Mapping[str, NotedSteps]) -> None:
+    """Notes each of the scheduler's messages before the tokenizer manager puts it where readers may be late.
+
+    A message holds, for every request that got tokens in one engine step, those tokens.
+    """
+    handle = getattr(manager, "_handle_batch_output", None)
+    if handle is None:
+        return
+
+    async def noting(message: Any) -> None:
+        token_ids = getattr(message, "output_ids", None)
+        if token_ids is not None:
+            now_ns = time.perf_counter_ns()
+            for rid, new in zip(message.rids, token_ids, strict=True):
+                steps = noted.get(rid)
+                if steps is not None:
+                    steps.are_noted = True
+                    if len(new):  # not for the truth value of an array
+                        steps.note(list(new), now_ns)
+        await handle(message)
+
+    manager._handle_batch_output = noting
+
+
+def _sampling(sampling: RequestSampling) -> dict[str, Any]:
+    """Returns a request's own sampling parameters, as SGLang calls them."""
+    stops = list(sampling.stop_token_ids)
+    return {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k or -1,
+        "max_new_tokens": sampling.max_new_tokens,
+        # SGLang's ignore_eos switches all stops off, and without it the checkpoint's own ones stop too.
+        "ignore_eos": not stops,
+        **({"stop_token_ids": stops} if stops else {}),
+    }
+
+
+def _made(meta: Mapping[str, Any]) -> RequestMade:
+    """Returns what SGLang tells of a finished request."""
+    return RequestMade(num_prompt_tokens=meta.get("prompt_tokens"), num_preemptions=meta.get("num_retractions"))
+
+
+def _reason(meta: Mapping[str, Any]) -> FinishReason | None:
+    """Returns why a request is over, None if it is not.
+
+    Raises:
+        EngineError: SGLang gave it up.
+    """
+    reason = meta.get("finish_reason")
+    if reason is None:
+        return None
+    if reason.get("type") == "length":
+        return "length"
+    if reason.get("type") == "stop":
+        return "stop"
+    raise EngineError(f"SGLang: {reason.get('message') or reason}")

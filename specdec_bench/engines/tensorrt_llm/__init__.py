@@ -1,0 +1,1 @@
+"""TensorRT-LLM's LLM API and its AutoDeploy, in process."""

@@ -1,0 +1,233 @@
+"""The project's vocabulary in vLLM's spelling. Imports no vLLM."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from specdec_bench.config.checkpoints import draft_checkpoint, resolve
+from specdec_bench.config.schema.engine import VLLMEngine
+from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.schema.spec import CheckpointSpec, DraftingSpec, NgramSpec, SuffixSpec
+from specdec_bench.engines.extra_args import checked
+from specdec_bench.errors import ConfigError, EngineError, EngineUnavailableError
+
+SETTINGS: Mapping[str, str] = {
+    "model": "model.path",
+    "tokenizer": "model.tokenizer",
+    "revision": "model.revision",
+    "dtype": "model.dtype",
+    "max_model_len": "model.max_seq_len",
+    "trust_remote_code": "model.trust_remote_code",
+    "speculative_config": "spec",
+    **{
+        name: f"engine.{name}"
+        for name in (
+            "tensor_parallel_size",
+            "pipeline_parallel_size",
+            "data_parallel_size",
+            "enable_expert_parallel",
+            "max_num_seqs",
+            "max_num_batched_tokens",
+            "enable_prefix_caching",
+            "enforce_eager",
+            "async_scheduling",
+            "gpu_memory_utilization",
+        )
+    },
+}
+"""Arguments of AsyncEngineArgs that a setting decides."""
+
+SPEC_SETTINGS: Mapping[str, str] = {
+    "model": "draft.path",
+    "revision": "draft.revision",
+    "num_speculative_tokens": "draft_length",
+    "prompt_lookup_min": "ngram_min",
+    "prompt_lookup_max": "ngram_max",
+}
+"""What decides a field of `speculative_config`, where it is called otherwise."""
+
+HEADS_BY_NAME: Mapping[str, str] = {"eagle-": "eagle", "eagle3": "eagle3"}
+"""What in a draft's path makes vLLM run it as an EAGLE head, whatever method it was told (config/speculative.py)."""
+
+FIXED: Mapping[str, Any] = {
+    "skip_tokenizer_init": True,  # token ids go in and come out
+    "disable_log_stats": False,  # the engine's totals are read from its statistics
+    "generation_config": "vllm",  # the request alone decides, not the checkpoint's sampling defaults
+    "per_request_spec_decode_metrics": "detailed",
+}
+"""Arguments that the project needs as they are. The last is left out where the release lacks it (before 0.29)."""
+
+
+def engine_arguments(config: ExperimentConfig) -> dict[str, Any]:
+    """Returns the keyword arguments of AsyncEngineArgs; what is left to vLLM is not among them."""
+    engine, model = config.engine, config.model
+    assert isinstance(engine, VLLMEngine)
+    arguments = {
+        "model": resolve(model.path),
+        "tokenizer": None if model.tokenizer is None else resolve(model.tokenizer),
+        "revision": model.revision,
+        "dtype": model.dtype,
+        "max_model_len": model.max_seq_len,
+        "trust_remote_code": model.trust_remote_code,
+        **{name: getattr(engine, name) for name, setting in SETTINGS.items() if setting == f"engine.{name}"},
+        "speculative_config": speculative_config(config),
+        **FIXED,
+    }
+    if arguments["speculative_config"] is None:
+        del arguments["per_request_spec_decode_metrics"]  # vLLM refuses it without speculation
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def speculative_config(config: ExperimentConfig) -> dict[str, Any] | None:
+    """Returns vLLM's `speculative_config`; None for plain decoding.
+
+    Raises:
+        ConfigError: a draft that vLLM would take for one of another method.
+    """
+    spec, engine = config.spec, config.engine
+    assert isinstance(engine, VLLMEngine)
+    length, rates = engine.synthetic_acceptance_length, engine.synthetic_acceptance_rates
+    if not isinstance(spec, DraftingSpec):
+        return None
+    arguments: dict[str, Any] = {"method": spec.name, "num_speculative_tokens": spec.draft_length}
+    if isinstance(spec, NgramSpec):
+        # Both, for vLLM copies the one that is set into the other.
+        arguments |= {"prompt_lookup_min": spec.ngram_min, "prompt_lookup_max": spec.ngram_max}
+    elif isinstance(spec, SuffixSpec):
+        arguments |= {
+            "suffix_decoding_max_tree_depth": spec.max_tree_depth,
+            "suffix_decoding_max_spec_factor": spec.max_spec_factor,
+            "suffix_decoding_min_token_prob": spec.min_token_prob,
+            "suffix_decoding_max_cached_requests": spec.max_cached_requests,
+        }
+    elif isinstance(spec, CheckpointSpec):
+        if (draft := draft_checkpoint(config)) is not None:
+            arguments["model"] = resolve(draft.path)
+            _refuse_a_name_that_decides(spec.name, arguments["model"])
+            if draft.revision is not None:
+                arguments["revision"] = draft.revision
+        if getattr(spec, "parallel_drafting", False):
+            arguments["parallel_drafting"] = True
+    if length is not None:
+        arguments |= {"rejection_sample_method": "synthetic", "synthetic_acceptance_length": length}
+    if rates is not None:
+        arguments |= {"rejection_sample_method": "synthetic", "synthetic_acceptance_rates": list(rates)}
+    return arguments
+
+
+def _refuse_a_name_that_decides(method: str, path: str) -> None:
+    """Refuses a draft that vLLM would run by another method than the one on the run's label.
+
+    Raises:
+        ConfigError: naming the word in its path.
+    """
+    if method in ("eagle", "eagle3", "dflash"):
+        return
+    for word, head in HEADS_BY_NAME.items():
+        if word in path.lower():
+            raise ConfigError(
+                f"spec.draft.path={path}: for the {word} in its path vLLM would run it as spec={head}, not {method}; "
+                f"use spec={head}, or give the folder another name"
+            )
+
+
+def synthetic_stamp(engine: VLLMEngine) -> str | None:
+    """Returns what is stamped on figures whose acceptance was forced."""
+    if engine.synthetic_acceptance_length is not None:
+        return f"vLLM accepted drafts at random: synthetic_acceptance_length={engine.synthetic_acceptance_length}"
+    if engine.synthetic_acceptance_rates is not None:
+        return f"vLLM accepted drafts at random: synthetic_acceptance_rates={engine.synthetic_acceptance_rates}"
+    return None
+
+
+def fitting(arguments: Mapping[str, Any], known: Collection[str], release: str) -> dict[str, Any]:
+    """Returns the arguments for the installed release.
+
+    Args:
+        arguments: of `engine_arguments`.
+        known: the fields of its AsyncEngineArgs.
+        release: its version, for messages.
+
+    Raises:
+        EngineUnavailableError: the release lacks an argument that the experiment needs.
+    """
+    optional = {"per_request_spec_decode_metrics"}
+    for name in arguments:
+        if name not in known and name not in optional:
+            setting = SETTINGS.get(name, name)
+            raise EngineUnavailableError(f"{setting}: vLLM {release} has no {name}; use a release of 0.20 or later")
+    return {name: value for name, value in arguments.items() if name in known}
+
+
+def extra_arguments(extra: Mapping[str, Any], known: Collection[str], release: str) -> dict[str, Any]:
+    """Returns `engine.extra_args`, every key checked.
+
+    Raises:
+        ConfigError: a key that a setting of the project decides, or that the installed release lacks.
+    """
+    return checked(
+        extra, known, settings=SETTINGS, fixed=FIXED, engine=f"vLLM {release}", reference="vLLM's AsyncEngineArgs"
+    )
+
+
+def asked_and_resolved(arguments: Mapping[str, Any], resolved: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Returns the setting, the value that was asked for and the one that vLLM runs with, of every argument it has kept.
+
+    An argument is a field of a section of vLLM's configuration; where several have it, one has to agree.
+
+    Args:
+        arguments: as they were passed.
+        resolved: vLLM's configuration by section.
+    """
+    sections = {name: section for name, section in resolved.items() if isinstance(section, Mapping)}
+    drafting = sections.pop("speculative_config", {})
+    asked: list[tuple[str, Any, list[Any]]] = []
+    for name, value in arguments.items():
+        if name == "speculative_config":
+            # Of the method each model may have a name of its own: see check_resolved_method.
+            settings = ((f"spec.{SPEC_SETTINGS.get(key, key)}", key) for key in value if key != "method")
+            asked += [(setting, value[key], [drafting[key]]) for setting, key in settings if key in drafting]
+        else:
+            found = [section[name] for section in sections.values() if name in section]
+            asked.append((SETTINGS.get(name, f"engine.extra_args.{name}"), value, found))
+    return [(setting, value, value if value in found else found[0]) for setting, value, found in asked if found]
+
+
+def check_method(method: str, known: Collection[str], fields: Collection[str], arguments: Mapping[str, Any]) -> None:
+    """Refuses a method, or a parameter of it, that the installed release lacks.
+
+    Args:
+        method: its name.
+        known: the methods of the release; empty if they cannot be read.
+        fields: the fields of its SpeculativeConfig.
+        arguments: of `speculative_config`.
+
+    Raises:
+        EngineUnavailableError: naming the releases that have it.
+    """
+    releases = {
+        "medusa": "vLLM had it up to 0.32",
+    }
+    if known and method not in known:
+        where = releases.get(method, "vLLM has it in releases after 0.11")
+        raise EngineUnavailableError(f"spec={method}: the installed vLLM has no such method; {where}")
+    for name in arguments:
+        if name not in fields:
+            where = "vLLM has it in releases after 0.11; use 0.20 or later"
+            raise EngineUnavailableError(f"spec={method}: the installed vLLM has no {name}; {where}")
+
+
+def check_resolved_method(method: str, resolved: str) -> None:
+    """Refuses an engine that runs another method than the one on the run's label.
+
+    vLLM may choose by the draft's name or its kind; `engine_arguments` refuses the names that are known to decide, and
+    this what is not.
+
+    Args:
+        method: its name.
+        resolved: the method of the started engine's speculative configuration.
+
+    Raises:
+        EngineError: naming both.
+    """
+    if resolved != method and not (method == "mtp" and resolved.endswith("_mtp")):  # each model's own name for it
+        raise EngineError(f"spec={method}: vLLM took the draft for one of another method and runs {resolved}")

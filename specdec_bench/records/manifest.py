@@ -1,0 +1,92 @@
+"""manifest.json: what was asked for, with what it ran, and how it ended."""
+
+from typing import Any
+
+import msgspec
+
+from specdec_bench.records.request import AcceptanceCounters, Record, RunStatus
+
+
+class Difference(Record, frozen=True, kw_only=True):
+    """A setting of which the engine made something else."""
+
+    name: str
+    """The project's, as in an override."""
+    asked: Any
+    got: Any
+
+
+class EngineDescription(Record, frozen=True, kw_only=True):
+    """What an engine really runs with, told once it has started. Goes into the manifest."""
+
+    arguments: dict[str, Any]
+    """As passed to the engine, in its own spelling."""
+    resolved: dict[str, Any]
+    """The engine's full configuration after its defaults."""
+    max_seq_len: int | None
+    """Prompt and output tokens that one request can hold; `None`: no limit."""
+    num_accelerators: int
+    """0 on a CPU."""
+    reproducible: bool
+    """The same request gives the same tokens in every run, whatever else is in flight."""
+    synthetic: str | None = None
+    """Why the figures are not those of a real model, if they are not."""
+    differences: tuple[Difference, ...] = ()
+    """Settings of which the engine made something else, once it had started."""
+
+
+class Lateness(Record, frozen=True, kw_only=True):
+    """How late the measuring loop was at wake-ups that it had asked for, over the measured window."""
+
+    count: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    mean_ms: float | None = None
+    """`None` in archives of 0.1.0's first runs."""
+
+
+class Manifest(Record, frozen=True, kw_only=True):
+    """manifest.json: what was asked for, with what it ran, and how it ended. Written first, replaced whole."""
+
+    schema_version: int
+    run_id: str
+    status: RunStatus
+    created_utc: str
+    """ISO 8601, when the run directory was claimed."""
+    command: tuple[str, ...]
+    overrides: tuple[str, ...]
+    config: dict[str, Any]
+    """The resolved experiment; the same as config.yaml."""
+    project: dict[str, Any]
+    """Version, git commit, whether the tree was dirty."""
+    cell_id: str | None = None
+    """A hash of all that was asked for; see `specdec_bench.config.identity`."""
+    baseline_id: str | None = None
+    """The `cell_id` of the plain cell that this one is compared with; its own, if it is that cell."""
+    environment_id: str | None = None
+    """A hash of the hardware and the installed versions that the figures depend on."""
+    finished_utc: str | None = None
+    environment: dict[str, Any] = msgspec.field(default_factory=dict)
+    """Hardware and installed versions, read by the process that measures."""
+    checkpoints: dict[str, Any] = msgspec.field(default_factory=dict)
+    """By role (target, draft, tokenizer): the files' fingerprint, and `facts`, what the files say: each with the file
+    that says it. `end_token_ids` of the target are those at which requests ended; `vocabulary_differences` of a draft
+    the entries that only one of the two vocabularies has."""
+    dataset: dict[str, Any] = msgspec.field(default_factory=dict)
+    """Name, sha256 of the selected prompts, counts by category; once the engine is up also `dropped`: the conversations
+    that do not fit the model's context from the first, by id, with the tokens that they need. How the prompts
+    came out of their source is in `num_rows` to `num_turns_cut` and `unused` (see `specdec_bench.datasets`)."""
+    engine: dict[str, Any] = msgspec.field(default_factory=dict)
+    """Arguments really passed, resolved configuration, `differences` between what was asked and what the engine made
+    of it, max_seq_len, num_accelerators, start_s."""
+    clock: dict[str, Any] = msgspec.field(default_factory=dict)
+    """`monotonic_ns` and `utc` read together at the start of measuring."""
+    engine_totals: AcceptanceCounters | None = None
+    """The engine's counters over the measured window, where it has some: the source, or a second one to check by."""
+    client_lateness: Lateness | None = None
+    """Of the measuring process itself; None where it was not measured."""
+    synthetic: str | None = None
+    """Why the figures are not those of a real model; stamped on every table and plot."""
+    replay_of: str | None = None
+    error: str | None = None

@@ -1,0 +1,37 @@
+"""The comparison with published values, as a person reads it."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+
+from specdec_bench.compare.published import Verdict
+
+
+def verdict_line(verdicts: Sequence[Verdict], tolerance: float) -> str:
+    """Returns the verdict on the run: passed, or what is off by how much."""
+    off = [
+        f"{verdict.figure} " + ("undefined" if verdict.deviation is None else f"{verdict.deviation:+.1%}")
+        for verdict in verdicts
+        if not verdict.passed
+    ]
+    if off:
+        return f"OFF: {', '.join(off)}"
+    return f"pass: {len(verdicts)} of {len(verdicts)} figures within {tolerance:.0%}"
+
+
+def verdict_table(verdicts: Sequence[Verdict], tolerance: float, source: str) -> Table:
+    """Returns the verdicts as a person reads them."""
+    table = Table(box=box.SIMPLE_HEAD, title=f"against the expected values (tolerance {tolerance:.0%})", caption=source)
+    table.add_column("figure")
+    for header in ("expected", "measured", "off by", "verdict"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for figure, expected, measured, deviation, passed in verdicts:
+        table.add_row(
+            figure,
+            f"{expected:.4f}",
+            "–" if measured is None else f"{measured:.4f}",
+            "–" if deviation is None else f"{deviation:+.1%}",
+            "pass" if passed else "OFF",
+        )
+    return table

@@ -1,0 +1,59 @@
+"""Shows a run: its table or its line in a sweep, its plots, its verdict."""
+
+from typing import TYPE_CHECKING
+
+from specdec_bench.archive import RunDirectory
+from specdec_bench.compare.published import compare_with_published, expects
+from specdec_bench.errors import NotComparableError
+from specdec_bench.records.manifest import Manifest
+from specdec_bench.report.check_table import verdict_line
+from specdec_bench.report.console import console
+from specdec_bench.report.progress import Cells
+from specdec_bench.report.run_table import print_line, print_summary
+from specdec_bench.runner.cell import samples_of
+
+if TYPE_CHECKING:
+    from specdec_bench.metrics.summary import Samples
+
+
+def show_run(
+    run: RunDirectory,
+    samples: "Samples | None" = None,
+    *,
+    prints: bool = True,
+    draws: bool = True,
+    cells: Cells | None = None,
+) -> None:
+    """Prints a run's table, or its line in a sweep, and writes its plots, unless told not to."""
+    summary, label = run.summary(), run_label(run.manifest())
+    if prints and (cells is None or cells.is_verbose):
+        print_summary(summary, console(), title=label, path=str(run.path))
+    elif prints and cells is not None:
+        in_flight = f" · {run.manifest().config['load'].get('concurrency')} in flight"
+        print_line(summary, console(), title=f"{cells} · {label}{in_flight}", path=str(run.path), told=cells.told)
+    if draws:
+        from specdec_bench.report.run_plots import (
+            write_plots,  # a second of matplotlib: not before anything was measured
+        )
+
+        write_plots(summary, samples or samples_of(run), run.path, label=label)
+
+
+def show_verdict(run: RunDirectory) -> None:
+    """Prints in one line how a finished run compares with what is expected of it, if anything is."""
+    config = run.manifest().config
+    if not expects(config):
+        return
+    try:
+        verdict = verdict_line(compare_with_published(run.summary(), config), config["expected"]["relative_tolerance"])
+    except NotComparableError as error:
+        verdict = f"not compared: {error}"
+    console().print(f"against the expected values  {verdict}", markup=False, soft_wrap=True)
+
+
+def run_label(manifest: Manifest) -> str:
+    """Returns what a figure is of, in one line."""
+    config = manifest.config
+    spec = config["spec"]["name"] + (f" K={config['spec']['draft_length']}" if "draft_length" in config["spec"] else "")
+    model = "no model" if manifest.synthetic else config["model"]["name"]
+    return " · ".join([spec, model, config["engine"]["name"], config["dataset"]["name"]])

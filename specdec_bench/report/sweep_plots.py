@@ -1,0 +1,166 @@
+"""A sweep's plots."""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from specdec_bench.compare.cell import SweepResult
+from specdec_bench.compare.labels import conditions, label, method_name, of_method
+from specdec_bench.report.run_plots import GREY, legend, nothing, plain, save, tidy
+from specdec_bench.report.sweep_table import _value
+
+PLOT = "sweep.png"
+
+
+COLOURS = ("#2f6db3", "#d9822b", "#3a8f5c", "#8e5bb5", "#b8403d", "#5f8f9e", "#b59a2c", "#c2669a")
+
+
+MARKERS = "os^Dv<>P"
+
+
+LINES = ("-", "--", ":", "-.")
+
+
+def write_sweep_plots(result: SweepResult, folder: Path) -> list[Path]:
+    """Draws speedup and throughput per user against concurrency, and acceptance length against draft length.
+
+    One PNG for each engine, model and dataset; one line for each method, draft length and whatever else tells cells
+    apart, intervals as bands. Where a cell was run several times, the figures of all its runs.
+    """
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    together = {row["job"]: row for row in result.replicates}
+    for row in result.rows:
+        if row["status"] == "finished" and row["replicate"] == 0:
+            groups[row["engine"], row["model"], row["dataset"]].append(row | together.get(row["job"], {}))
+    paths = []
+    for index, (names, rows) in enumerate(groups.items()):
+        methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in sorted(
+            rows, key=lambda row: (row["spec"], row["draft_length"] or 0, row["concurrency"], row["job"])
+        ):
+            methods[_line(row, result.told_apart)].append(row)
+        figure = Figure(figsize=(15, 4.4 + 0.1 * len(methods)), layout="constrained")
+        speedups, users, lengths = figure.subplots(1, 3)
+        specs = sorted({row["spec"] for row in rows}, key=lambda spec: (spec == "none", spec))
+        draft_lengths = sorted({row["draft_length"] or 0 for row in rows})
+        colours = {spec: COLOURS[i % len(COLOURS)] for i, spec in enumerate(specs)}
+        lines = _line_styles(rows, result.told_apart)
+        styles = {
+            name: {
+                "color": colours[same[0]["spec"]],
+                "marker": MARKERS[draft_lengths.index(same[0]["draft_length"] or 0) % len(MARKERS)],
+                "linestyle": lines[_variant(same[0], result.told_apart)],
+            }
+            for name, same in methods.items()
+        }
+        drafted = {name: same for name, same in methods.items() if same[0]["draft_length"] is not None}
+        _lines(figure, speedups, drafted, styles, "speedup_tpot", "speedup over plain decoding (TPOT)")
+        speedups.axhline(1, color=GREY, linewidth=1, linestyle="--")
+        _lines(figure, users, methods, styles, "output_tps_per_user", "output tokens/s per user")
+        _by_draft_length(figure, lengths, rows, colours, result.told_apart)
+        title = " · ".join(names)
+        if any(row.get("synthetic") for row in rows):
+            title += " · SYNTHETIC"
+        figure.suptitle(plain(title, width=160), fontsize=11)
+        paths.append(save(figure, folder / (PLOT if index == 0 else f"sweep-{index + 1}.png")))
+    return paths
+
+
+def _variant(row: dict[str, Any], fields: Sequence[str]) -> tuple[str, ...]:
+    return tuple(_value(row[name]) for name in fields)
+
+
+def _line_styles(rows: Sequence[dict[str, Any]], fields: Sequence[str]) -> dict[tuple[str, ...], str]:
+    """Returns how lines are drawn, by the values of these fields."""
+    return dict(zip(sorted({_variant(row, fields) for row in rows}), itertools.cycle(LINES), strict=False))
+
+
+def _line(row: dict[str, Any], told_apart: Sequence[str]) -> str:
+    """Returns what a line is called: the method and what it was run on, where that differs."""
+    return " ".join([label(row, told_apart), *(f"{name}={_value(row[name])}" for name in conditions(told_apart))])
+
+
+def _lines(
+    figure: Figure,
+    axes: Any,
+    methods: dict[str, list[dict[str, Any]]],
+    styles: dict[str, dict[str, str]],
+    name: str,
+    title: str,
+) -> None:
+    drawn = False
+    concurrencies = sorted({row["concurrency"] for rows in methods.values() for row in rows})
+    for method, rows in methods.items():
+        points = [row for row in rows if row.get(name) is not None]
+        if not points:
+            continue
+        drawn = True
+        at = [row["concurrency"] for row in points]
+        axes.plot(at, [row[name] for row in points], label=plain(method), **styles[method])
+        band = [row for row in points if row.get(f"{name}_low") is not None]
+        if band:
+            low, high = ([row[f"{name}_{end}"] for row in band] for end in ("low", "high"))
+            at = [row["concurrency"] for row in band]
+            axes.fill_between(at, low, high, color=styles[method]["color"], alpha=0.18, linewidth=0)
+            # A band of a single point is no band.
+            axes.errorbar(
+                at,
+                [row[name] for row in band],
+                yerr=[
+                    np.maximum([row[name] - x for row, x in zip(band, low, strict=True)], 0),
+                    np.maximum([x - row[name] for row, x in zip(band, high, strict=True)], 0),
+                ],
+                fmt="none",
+                ecolor=styles[method]["color"],
+                elinewidth=1,
+                capsize=2,
+            )
+    if not drawn:
+        nothing(figure, axes, f"{title}: nothing to compare")
+        return
+    if len(concurrencies) > 1:
+        axes.set_xscale("log", base=2)
+    axes.set_xticks(concurrencies, [str(value) for value in concurrencies])
+    axes.minorticks_off()
+    axes.set(xlabel="requests in flight", ylabel=title)
+    legend(axes)
+    tidy(axes)
+
+
+def _by_draft_length(
+    figure: Figure,
+    axes: Any,
+    rows: Sequence[dict[str, Any]],
+    colours: dict[str, str],
+    told_apart: Sequence[str],
+) -> None:
+    """Draws each method's acceptance length at every draft length, one mark and interval for each load."""
+    methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["draft_length"] is not None and row.get("acceptance_length") is not None:
+            methods[method_name(row, told_apart)].append(row)
+    if not methods:
+        nothing(figure, axes, "acceptance length: nothing was drafted")
+        return
+    lines = _line_styles([row for same in methods.values() for row in same], of_method(told_apart))
+    for name, same in sorted(methods.items()):
+        by_length: dict[int, list[float]] = defaultdict(list)
+        colour, line = colours[same[0]["spec"]], lines[_variant(same[0], of_method(told_apart))]
+        for row in same:
+            by_length[row["draft_length"]].append(row["acceptance_length"])
+            low, high = row.get("acceptance_length_low"), row.get("acceptance_length_high")
+            if low is not None and high is not None:
+                axes.vlines(row["draft_length"], low, high, color=colour, linewidth=1, alpha=0.5)
+        lengths = sorted(by_length)
+        axes.plot(lengths, [np.mean(by_length[k]) for k in lengths], line, color=colour, label=plain(name))
+        for k in lengths:
+            axes.plot([k] * len(by_length[k]), by_length[k], "o", color=colour, markersize=4)
+    axes.set_xticks(sorted({row["draft_length"] for same in methods.values() for row in same}))
+    axes.set(xlabel="draft length K", ylabel="acceptance length (tokens per decode step)")
+    legend(axes)
+    tidy(axes)

@@ -1,0 +1,156 @@
+"""A sweep's tables, in files and on the terminal."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pandas.api.types import is_object_dtype, is_string_dtype
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from specdec_bench.archive import codec, files
+from specdec_bench.compare.cell import SweepResult
+from specdec_bench.compare.labels import conditions, label
+from specdec_bench.report.run_table import number, print_whole
+from specdec_bench.report.text import defused, literal
+
+TABLE, REPLICATES, COMPARISON = "sweep", "replicates", "comparison.json"
+
+
+OF_SINGLE_RUNS = (
+    "Intervals are of single runs: how much this machine's speed differs from run to run is not in them; "
+    "replicate=range(0,5) order=replicates puts it there."
+)
+
+
+def write_tables(result: SweepResult, folder: Path) -> None:
+    """Writes the tables and the comparison of outputs.
+
+    sweep.parquet and sweep.csv have one row a cell; replicates.parquet and replicates.csv one for all runs of a cell,
+    if any was run several times; comparison.json has the divergences of outputs.
+    """
+    for name, rows in ((TABLE, result.rows), (REPLICATES, result.replicates)):
+        if rows:
+            frame = pd.DataFrame(rows).convert_dtypes()
+            for column in [key for key in frame if is_object_dtype(frame[key])]:  # `auto` in one cell, 3 in another
+                frame[column] = frame[column].map(str, na_action="ignore")
+            files.write_atomically(folder / f"{name}.csv", [_defused(frame).to_csv(index=False).encode()])
+            files.write_atomically(folder / f"{name}.parquet", [frame.to_parquet(index=False)])
+    comparison = {"recommendations": result.recommendations, "cells": result.comparisons}
+    files.write_atomically(folder / COMPARISON, [codec.encode_document(comparison)])
+
+
+def _defused(frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns the table as a spreadsheet may open it: its texts and headers are no formulas."""
+    texts = [key for key in frame if is_string_dtype(frame[key])]
+    inert = frame.assign(**{str(key): frame[key].map(defused, na_action="ignore") for key in texts})
+    return inert.rename(columns=defused)
+
+
+def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
+    """Prints one line a cell, what is recommended at each load, and where the tables are."""
+    rows = result.rows
+    unfinished = [row for row in rows if row["status"] != "finished"]
+    if unfinished:
+        console.print(Text(f"{len(unfinished)} of {len(rows)} cells have no figures:", style="bold red"))
+    for row in unfinished:
+        why = f": {row['error']}" if row["error"] else ""
+        console.print(Text(literal(f"  job {row['job']} {row['status']}{why}"), style="bold red"), soft_wrap=True)
+    for reason in sorted({row["not_compared"] for row in rows if row.get("not_compared")}):
+        console.print(Text(literal(f"NOT COMPARED with the plain run: {reason}"), style="bold red"), soft_wrap=True)
+    if stamps := {row["synthetic"] for row in rows if row.get("synthetic")}:
+        console.print(Text(literal(f"SYNTHETIC: {', '.join(sorted(stamps))}"), style="bold red"), soft_wrap=True)
+    several = _several(rows, ("engine", "model", "dataset")) + conditions(result.told_apart)
+    shown = several + _several(rows, ("replicate",))
+    table = Table(box=box.SIMPLE_HEAD)
+    for header in ("job", *shown, "method"):
+        table.add_column(Text(literal(header)), overflow="fold")
+    headers = ("in flight", "acceptance length", "tokens/s", "per user", "TTFT p50", "speedup (TPOT)", "same output")
+    for header in headers:
+        table.add_column(header, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            str(row["job"]),
+            *(Text(literal(_value(row[name]))) for name in shown),
+            Text(literal(label(row, result.told_apart))),
+            str(row["concurrency"]),
+            _with_interval(row, "acceptance_length"),
+            number(row.get("output_tps"), 1),
+            number(row.get("output_tps_per_user"), 1),
+            number(row.get("ttft_ms_p50"), 1),
+            _with_interval(row, "speedup_tpot"),
+            _same_output(row),
+        )
+    print_whole(console, table)
+    if result.replicates:
+        print_whole(console, _replicates_table(result))
+    elif any(row.get("speedup_tpot_low") is not None for row in rows):
+        console.print(Text(OF_SINGLE_RUNS, style="dim"), soft_wrap=True)
+    for advice in result.recommendations:
+        console.print(Text(literal(_advice(advice, several))), soft_wrap=True)
+    console.print(Text(f"sweep directory  {literal(path)}"), soft_wrap=True)
+
+
+def _several(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
+    """Returns the columns that do not have the same value in all rows."""
+    return [name for name in names if len({row[name] for row in rows}) > 1]
+
+
+def _value(value: Any) -> str:
+    return "–" if value is None else str(value)
+
+
+def _replicates_table(result: SweepResult) -> Table:
+    """Returns one line for all runs of a cell: what the runs differ in is in its intervals."""
+    rows = result.replicates
+    several = _several(rows, ("engine", "model", "dataset")) + conditions(result.told_apart)
+    table = Table(box=box.SIMPLE_HEAD, title="several runs of a cell together", title_justify="left")
+    for header in (*several, "method"):
+        table.add_column(Text(literal(header)), overflow="fold")
+    for header in ("in flight", "runs", "acceptance length", "tokens/s", "speedup (TPOT)", "speedup (throughput)"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            *(Text(literal(_value(row[name]))) for name in several),
+            Text(literal(label(row, result.told_apart))),
+            str(row["concurrency"]),
+            str(row["num_runs"]),
+            _with_interval(row, "acceptance_length"),
+            _with_interval(row, "output_tps", 1),
+            *(_with_interval(row, name) for name in ("speedup_tpot", "speedup_throughput")),
+        )
+    return table
+
+
+def _with_interval(row: dict[str, Any], name: str, digits: int = 2) -> str:
+    value, low, high = row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high")
+    interval = f" [{low:,.{digits}f}, {high:,.{digits}f}]" if low is not None and high is not None else ""
+    return number(value, digits) + interval
+
+
+def _same_output(row: dict[str, Any]) -> str:
+    share, control = row.get("share_identical"), row.get("control_share_identical")
+    if share is None:
+        return "–" if row.get("lossless") is None else "not checked"
+    return f"{share:.1%}" + (f" (control {control:.1%})" if control is not None else "")
+
+
+def _advice(advice: dict[str, Any], several: Sequence[str]) -> str:
+    where = [f"{name}={_value(advice[name])}" for name in several]
+    at = ", ".join([f"{advice['concurrency']} in flight", *where]) + ": "
+    if advice["not_judged"]:
+        return f"{at}which is fastest is not judged: {advice['not_judged']}"
+    ratio = advice["over_runner_up"]
+    interval = "no interval" if ratio["low"] is None else f"95% {ratio['low']:.3f} to {ratio['high']:.3f}"
+    names = {"none": "plain decoding"}
+    best, second = (names.get(advice[name], advice[name]) for name in ("best", "runner_up"))
+    if advice["tied"]:
+        tied = ", ".join(names.get(name, name) for name in advice["tied"])
+        return f"{at}a tie of {best} and {tied} (ratio to {second} {ratio['value']:.3f}, {interval})"
+    return (
+        f"{at}{best} is the fastest, {ratio['value']:.3f} times as fast as {second} ({interval}, paired); "
+        f"{advice['num_runs']} runs of each, corrected for {len(advice['p_values'])} comparisons"
+    )

@@ -1,0 +1,132 @@
+"""Turns an engine's stream into what was received, so that every engine is timed the same way."""
+
+import asyncio
+import time
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from specdec_bench.engines.base import Engine
+from specdec_bench.engines.readback import fault
+from specdec_bench.errors import EngineDiedError, EngineError, named
+from specdec_bench.records.request import (
+    AcceptanceCounters,
+    Chunk,
+    FinishReason,
+    GenerationRequest,
+    RequestError,
+    RequestMade,
+    Step,
+    StepBatch,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class LiveCounts:
+    """Running totals for the progress display. Written by the measuring loop, read by another thread."""
+
+    in_flight: int = 0
+    """Requests that the engine has been given and has not ended."""
+    finished: int = 0
+    failed: int = 0
+    skipped: int = 0
+    """Never sent, because they do not fit the model's context."""
+    first_error: str | None = None
+    """Of a failed or a skipped request."""
+    output_tokens: int = 0
+    decode_steps: int = 0
+    decoded_tokens: int = 0
+    """Output tokens less the prefill's, of the requests whose decode steps are known."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Received:
+    """One request's output, kept as lists of integers until the request is over.
+
+    `times`, `sizes`, `proposed` and `accepted` have one entry a chunk, or a step of a batch.
+    """
+
+    sent_ns: int
+    token_ids: list[int] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    proposed: list[int | None] = field(default_factory=list)
+    accepted: list[int | None] = field(default_factory=list)
+    steps_are_exact: bool = True
+    """So far every chunk was said to be one engine step."""
+    counters: AcceptanceCounters | None = None
+    finish_reason: FinishReason | None = None
+    made: RequestMade = field(default_factory=RequestMade)
+    error: RequestError | None = None
+
+    def end(self, last: Chunk | StepBatch) -> None:
+        """Takes what the last chunk alone carries."""
+        self.finish_reason, self.counters = last.finish_reason, last.counters
+        self.made = last.made or self.made
+
+    def steps(self) -> tuple[Step, ...]:
+        """Returns the chunks as records."""
+        return tuple(
+            Step(received_ns=received_ns, num_tokens=size, num_proposed=proposed, num_accepted=accepted)
+            for received_ns, size, proposed, accepted in zip(
+                self.times, self.sizes, self.proposed, self.accepted, strict=True
+            )
+        )
+
+
+async def receive(
+    engine: Engine, request: GenerationRequest, live: LiveCounts
+) -> tuple[Received, BaseException | None]:
+    """Sends one request and takes in its stream.
+
+    Returns:
+        What was received, complete or not, and what to re-raise once it is recorded, if anything: the cancellation,
+        or the death of the engine.
+        A failure of the request is `Received.error`, with everything that came before it kept.
+    """
+    clock = time.perf_counter_ns
+    live.in_flight += 1
+    received = Received(sent_ns=clock())
+    token_ids, times, sizes = received.token_ids, received.times, received.sizes
+    proposed, accepted = received.proposed, received.accepted
+    try:
+        async with aclosing(engine.stream(request)) as stream:  # type: ignore[type-var]
+            async for chunk in stream:
+                if isinstance(chunk, StepBatch):
+                    token_ids += chunk.token_ids
+                    times += chunk.times_ns
+                    sizes += chunk.sizes
+                    proposed += chunk.num_proposed
+                    accepted += chunk.num_accepted
+                    live.output_tokens += len(chunk.token_ids)
+                    if chunk.finish_reason is not None:
+                        received.end(chunk)
+                    continue
+                now = chunk.received_ns or clock()
+                size = len(chunk.token_ids)
+                # A chunk without tokens (a lone finish reason) is not a step and has no time.
+                if size:
+                    token_ids.extend(chunk.token_ids)
+                    times.append(now)
+                    sizes.append(size)
+                    proposed.append(chunk.num_proposed)
+                    accepted.append(chunk.num_accepted)
+                    live.output_tokens += size
+                    if chunk.num_steps != 1:
+                        received.steps_are_exact = False
+                if chunk.finish_reason is not None:
+                    received.end(chunk)
+        if (message := fault(request, token_ids, received.finish_reason, received.made.num_prompt_tokens)) is not None:
+            received.error = RequestError(kind="engine_error", message=message)
+    except asyncio.CancelledError as cancellation:
+        received.error = RequestError(kind="interrupted", message="the run was stopped")
+        return received, cancellation
+    except EngineDiedError as error:
+        received.error = RequestError(kind="engine_error", message=str(error))
+        return received, error
+    except EngineError as error:
+        received.error = RequestError(kind="engine_error", message=str(error))
+    except Exception as error:  # noqa: BLE001  (whatever an engine raises fails that request, not the run)
+        received.error = RequestError(kind="engine_error", message=named(error))
+    finally:
+        live.in_flight -= 1
+    return received, None

@@ -1,0 +1,60 @@
+"""From Hydra's composed tree to a checked cell with its prompts."""
+
+from collections.abc import Sequence
+from logging import LogRecord
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from specdec_bench.archive.hydra_files import learn_composed
+from specdec_bench.config import compose
+from specdec_bench.runner import held_log
+
+if TYPE_CHECKING:
+    from specdec_bench.datasets import Selection
+    from specdec_bench.runner.cell import Cell
+
+
+def compose_cell(
+    composed: DictConfig,
+    overrides: Sequence[str],
+    largest_concurrency: int = 1,
+    *,
+    command: Sequence[str],
+    prompts: "dict[str, tuple[Selection, list[LogRecord]]] | None" = None,
+) -> "Cell":
+    """Returns the checked cell of a composed experiment.
+
+    Args:
+        composed: Hydra's tree, without Hydra's own settings.
+        overrides: as they were given.
+        largest_concurrency: of the sweep's cells.
+        command: the command line.
+        prompts: keeps those that were read, with what was logged, which the cells of a sweep share.
+
+    Raises:
+        SpecDecBenchError: it cannot be run.
+    """
+    learn_composed(composed)
+    with held_log.hold() as of_cell:
+        config = compose.experiment(composed, largest_concurrency)
+        # Datasets, checkpoints, engines: not for a refusal of what is composed.
+        from specdec_bench.runner.cell import Cell, check, load_prompts
+
+        check(config)
+    # By tokens it is selected with the engine's tokenizer, of which there are two.
+    key = repr((config.dataset, config.seed, config.model, config.engine.name == "synthetic"))
+    prompts = {} if prompts is None else prompts
+    if key not in prompts:
+        with held_log.hold() as of_prompts:
+            prompts[key] = load_prompts(config), of_prompts
+    selection, of_prompts = prompts[key]
+    compose.limit_batch(config, composed, len(selection.prompts))
+    return Cell(
+        config=config,
+        prompts=selection.prompts,
+        command=command,
+        overrides=overrides,
+        origin=selection.origin,
+        held_log=[*of_cell, *of_prompts],
+    )

@@ -1,0 +1,125 @@
+"""One job of a sweep, or the one run: from Hydra's composed tree to a finished run directory.
+
+Other launchers run `Job` in processes of their own, where nothing but its pickle and this module is known.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+import hydra.core.utils
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from specdec_bench.archive.hydra_files import redact_yaml, save_config
+from specdec_bench.archive.layout import MULTIRUN
+from specdec_bench.archive.redact import learn_arguments, redact_text, redacted_record, refuse_secret_folder
+from specdec_bench.errors import FAILED, JobFailed, RunInterrupted, SpecDecBenchError
+from specdec_bench.report.streams import print_error
+from specdec_bench.sweep.claims import remove_unused
+from specdec_bench.sweep.compose_cell import compose_cell
+from specdec_bench.sweep.directory import SweepDirectory
+from specdec_bench.sweep.launch import task_overrides
+from specdec_bench.sweep.launchers import JobLost
+from specdec_bench.sweep.objective import objective
+
+if TYPE_CHECKING:
+    from hydra.core.utils import JobReturn
+
+    from specdec_bench.report.progress import Cells
+
+# A launcher's process imports this module before it runs its job.
+hydra.core.utils._save_config = save_config
+logging.setLogRecordFactory(redacted_record)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What Hydra calls for each job of a sweep."""
+
+    largest_concurrency: int
+    """Of the sweep's cells."""
+    command: tuple[str, ...]
+    """The sweep's."""
+    working_dir: str
+    """The sweep's, to which paths are relative."""
+    runs_here: bool
+    """Whether jobs run in the sweep's own process."""
+    returns_objective: bool
+    """Whether the sweeper optimizes, so that a cell without its objective has failed."""
+    cells: "Cells | None" = None
+    """How far the sweep is, where its jobs run in this process."""
+
+    def __call__(self, composed: DictConfig) -> float | None:
+        """Runs one composed experiment of a sweep into Hydra's output directory, and returns its objective.
+
+        Raises:
+            JobFailed: in one line why; in the sweep's own process it has been printed.
+        """
+        hydra_config = HydraConfig.get()
+        run_dir = Path(hydra_config.runtime.output_dir)
+        learn_arguments(self.command)
+        try:
+            with self._taking_part(Path(hydra_config.sweep.dir)):
+                return self._run(composed, run_dir)
+        except RunInterrupted as error:
+            if self.runs_here:
+                raise KeyboardInterrupt from None  # ends the whole sweep
+            raise JobFailed(redact_text(str(error)), error.exit_status) from None
+        except SpecDecBenchError as error:
+            if self.runs_here:
+                print_error(f"job {hydra_config.job.num}: {error}")
+            raise JobFailed(redact_text(" ".join(str(error).split())), error.exit_status) from None
+        finally:
+            remove_unused(run_dir)
+
+    def _run(self, composed: DictConfig, run_dir: Path) -> float | None:
+        from specdec_bench.runner.process import end_process
+        from specdec_bench.sweep.run_cell import run_and_show
+
+        hydra_config = HydraConfig.get()
+        multirun = Path(hydra_config.sweep.dir) / MULTIRUN
+        try:
+            refuse_secret_folder(run_dir, task_overrides(hydra_config), "hydra.sweep")
+            if multirun.is_file():  # another sweeper's
+                redact_yaml(multirun)
+            cell = compose_cell(composed, task_overrides(hydra_config), self.largest_concurrency, command=self.command)
+            run = run_and_show(cell, run_dir, prints=self.runs_here, draws=False, cells=self.cells)
+        finally:
+            if not self.runs_here:
+                end_process()  # the launcher may keep this process, and give its GPUs to another
+        return objective(run.summary(), composed.objective) if self.returns_objective else None
+
+    @contextlib.contextmanager
+    def _taking_part(self, sweep_dir: Path) -> Iterator[None]:
+        """Claims the sweep's folder for as long as the job runs elsewhere."""
+        if self.runs_here:
+            yield
+            return
+
+        os.chdir(self.working_dir)
+        with SweepDirectory(sweep_dir).taking_part():
+            yield
+
+
+def failure_of(result: "JobReturn") -> Exception | None:
+    """Returns why a job failed, without Hydra's own words on stderr."""
+    from hydra.core.utils import JobStatus
+
+    return None if result.status == JobStatus.COMPLETED else result._return_value
+
+
+def raise_first_failure(results: "Sequence[JobReturn]") -> None:
+    """Raises the failure of the first job that has one.
+
+    Raises:
+        JobFailed: see above.
+    """
+    failures = [failure for failure in map(failure_of, results) if failure is not None]
+    for failure in failures:
+        raise JobFailed(str(failure), FAILED) if isinstance(failure, JobLost) else failure

@@ -1,0 +1,89 @@
+"""Records small enough to check by hand."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.request import SCHEMA_VERSION, Prompt, RequestRecord, Step
+
+CONFIG: dict[str, Any] = {
+    "engine": {"name": "synthetic"},
+    "model": {"name": "tiny"},
+    "dataset": {"name": "demo"},
+    "spec": {"name": "ngram", "draft_length": 3},
+    "load": {"name": "closed", "concurrency": 2},
+    "sampling": {"temperature": 0.0},
+    "seed": 7,
+}
+CONFIG_YAML = "seed: 7\n"
+
+HOSTILE = (
+    "plain",
+    "",
+    "\n\r\n",
+    "\x00 null and \x1f control",
+    "line\u2028separator\u2029paragraph\x85next\x0bvertical\x0cform\x1cfile",
+    "\ud800 high alone",
+    "low alone \udfff",
+    "two low \udc80\udc80",
+    "wrong way round \udc00\ud800",
+    "\U0001f600 and \ud83d",
+    'quotes " and \\ and \\u2028 spelt out and \\ud800',
+    "\\\u2028",
+    "\ufeff\ufffe\uffff",
+)
+"""What model output and datasets have been seen to hold, and worse."""
+
+
+def make_manifest(**changes: Any) -> Manifest:
+    values: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": "run-1",
+        "status": "started",
+        "created_utc": "2026-01-02T03:04:05.000006+00:00",
+        "command": ("run.py", "spec=ngram"),
+        "overrides": ("spec=ngram",),
+        "config": CONFIG,
+        "project": {"version": "0.1.0"},
+    }
+    return Manifest(**(values | changes))
+
+
+def make_prompt(number: int = 0, **changes: Any) -> Prompt:
+    values: dict[str, Any] = {"prompt_id": f"p{number}", "category": "writing", "turns": ("one", "two")}
+    return Prompt(**(values | changes))
+
+
+def make_request(number: int = 0, **changes: Any) -> RequestRecord:
+    """A request of 4 prompt and 6 output tokens: the prefill's, then steps of 3 and of 2, 10 ms apart."""
+    steps = (
+        Step(received_ns=50_000_000, num_tokens=1),
+        Step(received_ns=60_000_000, num_tokens=3, num_proposed=3, num_accepted=2),
+        Step(received_ns=70_000_000, num_tokens=2, num_proposed=3, num_accepted=1),
+    )
+    values: dict[str, Any] = {
+        "request_id": f"r{number}",
+        "prompt_id": f"p{number}",
+        "category": "writing",
+        "turn": 0,
+        "repeat": 0,
+        "phase": "measure",
+        "scheduled_ns": 9_000_000,
+        "sent_ns": 10_000_000,
+        "prompt_token_ids": (1, 2, 3, 4),
+        "output_token_ids": (5, 6, 7, 8, 9, 10),
+        "steps": steps,
+        "acceptance_source": "stream",
+        "finish_reason": "length",
+        "seed": 2**63,
+    }
+    return RequestRecord(**(values | changes))
+
+
+def start_python(script: str, *arguments: str | Path) -> "subprocess.Popen[bytes]":
+    """Starts a script in a process of its own, in which the project and the tests can be imported."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    return subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)], env=environment)

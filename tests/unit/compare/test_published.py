@@ -1,0 +1,97 @@
+"""Verdicts by hand: 2.00 expected with 5% tolerance accepts 1.90 to 2.10."""
+
+from typing import Any
+
+import pytest
+
+from specdec_bench.compare.published import compare_with_published
+from specdec_bench.errors import NotComparableError
+from specdec_bench.report.check_table import verdict_line
+
+EXPECTED: dict[str, Any] = {
+    "acceptance_length_drafted": 2.0,
+    "acceptance_joint": [0.6, 0.4],
+    "num_requests": 80,
+    "relative_tolerance": 0.05,
+    "source": "",
+}
+
+
+def config(expected: dict[str, Any] | None = EXPECTED, **spec: Any) -> dict[str, Any]:
+    return {"expected": expected, "spec": {"name": "eagle3", "draft_length": 2} | spec}
+
+
+def summary(length: float | None, joint: list[float] | None, **changes: Any) -> dict[str, Any]:
+    return {
+        "status": "finished",
+        "partial": False,
+        "synthetic": None,
+        "requests": {"finished": 80, "failed": 0, "skipped": 0},
+        "acceptance": {"pooled": {"acceptance_length_drafted": length, "acceptance_joint": joint}},
+    } | changes
+
+
+@pytest.mark.parametrize(
+    ("length", "joint", "passed"),
+    [
+        (2.0, [0.6, 0.4], [True, True, True]),
+        (2.09, [0.6, 0.4], [True, True, True]),
+        (2.12, [0.6, 0.4], [False, True, True]),
+        (1.88, [0.6, 0.4], [False, True, True]),
+        # A position may accept more than expected, but not less.
+        (2.0, [0.9, 0.37], [True, True, False]),
+        (2.0, [0.6], [True, True, False]),
+        (None, None, [False, False, False]),
+    ],
+)
+def test_verdicts(length: float | None, joint: list[float] | None, passed: list[bool]) -> None:
+    assert [verdict.passed for verdict in compare_with_published(summary(length, joint), config())] == passed
+
+
+def test_the_deviation_is_relative_to_what_was_expected() -> None:
+    (verdict, *_) = compare_with_published(summary(2.12, [0.6, 0.4]), config())
+    assert verdict.deviation == pytest.approx(0.06)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"requests": {"finished": 79, "failed": 0, "skipped": 0}}, "has 79 requests .* of 80"),
+        ({"partial": True, "status": "failed"}, "status is failed"),
+        ({"synthetic": "no model"}, "not of a real model"),
+        ({"requests": {"finished": 77, "failed": 1, "skipped": 2}}, "3 requests of the run failed or were skipped"),
+    ],
+)
+def test_what_cannot_be_checked(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(NotComparableError, match=words):
+        compare_with_published(summary(2.0, [0.6, 0.4], **changes), config())
+
+
+@pytest.mark.parametrize("expected", [None, {}, EXPECTED | {"acceptance_length_drafted": None, "acceptance_joint": []}])
+def test_a_run_without_expected_values(expected: dict[str, Any] | None) -> None:
+    with pytest.raises(NotComparableError, match="no expected values"):
+        compare_with_published(summary(2.0, [0.6, 0.4]), config(expected))
+
+
+def test_a_plain_run_is_not_compared() -> None:
+    with pytest.raises(NotComparableError, match=r"spec=none drafts nothing; .* of its speculative runs"):
+        compare_with_published(summary(None, None), {"expected": EXPECTED, "spec": {"name": "none"}})
+
+
+def test_a_run_of_another_draft_length_is_not_compared() -> None:
+    words = (
+        r"expected\.acceptance_joint has 2 values, one for each draft position, and the run's spec\.draft_length is 3"
+    )
+    with pytest.raises(NotComparableError, match=words):
+        compare_with_published(summary(2.0, [0.6, 0.4, 0.2]), config(draft_length=3))
+    only_length = EXPECTED | {"acceptance_joint": []}
+    assert len(compare_with_published(summary(2.0, [0.6, 0.4, 0.2]), config(only_length, draft_length=3))) == 1
+
+
+def test_the_verdict_in_one_line() -> None:
+    good = compare_with_published(summary(2.09, [0.6, 0.4]), config())
+    assert verdict_line(good, 0.05) == "pass: 3 of 3 figures within 5%"
+    bad = compare_with_published(summary(2.12, [0.6, 0.37]), config())
+    assert verdict_line(bad, 0.05) == "OFF: acceptance_length_drafted +6.0%, acceptance_joint[2] -7.5%"
+    missing = compare_with_published(summary(None, None), config())
+    assert verdict_line(missing, 0.05).startswith("OFF: acceptance_length_drafted undefined, ")

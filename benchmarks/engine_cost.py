@@ -33,8 +33,9 @@ from specdec_bench.checkpoints import chat
 from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import VLLMEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
+from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftModelSpec, NoSpec
 from specdec_bench.engines.vllm.adapter import VLLMAdapter, _sampling
 from specdec_bench.metrics.acceptance import figures, request_acceptance

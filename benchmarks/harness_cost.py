@@ -25,8 +25,9 @@ from specdec_bench.config import checkpoints
 from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import TransformersEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
+from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftModelSpec
 from specdec_bench.engines.transformers.adapter import TransformersAdapter
 from specdec_bench.records.request import Prompt, RequestRecord

@@ -11,7 +11,7 @@ from contextlib import aclosing
 import msgspec
 import pytest
 
-from specdec_bench.config.schema.load import SamplingConfig
+from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.support import ENGINES, check_support
 from specdec_bench.engines.readback import check_sampling
 from specdec_bench.errors import ConfigError

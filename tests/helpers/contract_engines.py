@@ -27,8 +27,9 @@ from specdec_bench.config.schema.engine import (
     VLLMEngine,
 )
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import ModelConfig
+from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.support import ENGINES
 from specdec_bench.engines.base import Engine, create
 from specdec_bench.records.request import GenerationRequest, RequestSampling

@@ -154,3 +154,17 @@ class JsonlDataset(DatasetConfig):
     """One conversation a line."""
 
     name: str = "jsonl"
+
+
+OPTIONS: dict[str, type] = {
+    "demo": DemoDataset,
+    "mt_bench": MTBenchDataset,
+    "spec_bench": SpecBenchDataset,
+    "speed_bench": SpeedBenchDataset,
+    "random": RandomDataset,
+    "sharegpt": ShareGPTDataset,
+    "hf": HFDataset,
+    "prepared": PreparedDataset,
+    "jsonl": JsonlDataset,
+}
+"""The dataclass behind each option of the group."""

@@ -190,3 +190,14 @@ class AutoDeployEngine(LLMAPIEngine):
     name: str = "auto_deploy"
     world_size: Annotated[int, GPUS] = 1
     """GPUs; AutoDeploy shards over them by itself."""
+
+
+OPTIONS: dict[str, type] = {
+    "transformers": TransformersEngine,
+    "vllm": VLLMEngine,
+    "sglang": SGLangEngine,
+    "tensorrt_llm": TensorRTLLMEngine,
+    "auto_deploy": AutoDeployEngine,
+    "synthetic": SyntheticEngine,
+}
+"""The dataclass behind each option of the group."""

@@ -6,28 +6,15 @@ from typing import Annotated, ClassVar
 
 from omegaconf import MISSING
 
+from specdec_bench.config.schema import dataset, engine, load, model, sampling, spec
 from specdec_bench.config.schema.dataset import (
     DatasetConfig,
-    DemoDataset,
-    HFDataset,
-    JsonlDataset,
-    MTBenchDataset,
-    PreparedDataset,
-    RandomDataset,
-    ShareGPTDataset,
-    SpecBenchDataset,
-    SpeedBenchDataset,
 )
 from specdec_bench.config.schema.engine import (
-    AutoDeployEngine,
     EngineConfig,
-    SGLangEngine,
-    SyntheticEngine,
-    TensorRTLLMEngine,
-    TransformersEngine,
     VLLMEngine,
 )
-from specdec_bench.config.schema.load import ClosedLoad, LoadConfig, SamplingConfig
+from specdec_bench.config.schema.load import LoadConfig
 from specdec_bench.config.schema.model import ModelConfig
 from specdec_bench.config.schema.ranges import (
     ACCEPTANCE_LENGTH,
@@ -41,18 +28,10 @@ from specdec_bench.config.schema.ranges import (
     check_bounds,
     require,
 )
+from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import (
-    DFlashSpec,
     DraftingSpec,
-    DraftModelSpec,
-    Eagle3Spec,
-    EagleSpec,
-    MedusaSpec,
-    MTPSpec,
-    NgramSpec,
-    NoSpec,
     SpecConfig,
-    SuffixSpec,
 )
 
 
@@ -141,39 +120,12 @@ class SweepConfig(ExperimentConfig):
 
 
 OPTIONS: dict[str, dict[str, type]] = {
-    "engine": {
-        "transformers": TransformersEngine,
-        "vllm": VLLMEngine,
-        "sglang": SGLangEngine,
-        "tensorrt_llm": TensorRTLLMEngine,
-        "auto_deploy": AutoDeployEngine,
-        "synthetic": SyntheticEngine,
-    },
-    "model": {"checkpoint": ModelConfig},
-    "dataset": {
-        "demo": DemoDataset,
-        "mt_bench": MTBenchDataset,
-        "spec_bench": SpecBenchDataset,
-        "speed_bench": SpeedBenchDataset,
-        "random": RandomDataset,
-        "sharegpt": ShareGPTDataset,
-        "hf": HFDataset,
-        "prepared": PreparedDataset,
-        "jsonl": JsonlDataset,
-    },
-    "spec": {
-        "none": NoSpec,
-        "ngram": NgramSpec,
-        "suffix": SuffixSpec,
-        "draft_model": DraftModelSpec,
-        "eagle": EagleSpec,
-        "eagle3": Eagle3Spec,
-        "mtp": MTPSpec,
-        "medusa": MedusaSpec,
-        "dflash": DFlashSpec,
-    },
-    "load": {"closed": ClosedLoad},
-    "sampling": {"base": SamplingConfig},
+    "engine": engine.OPTIONS,
+    "model": model.OPTIONS,
+    "dataset": dataset.OPTIONS,
+    "spec": spec.OPTIONS,
+    "load": load.OPTIONS,
+    "sampling": sampling.OPTIONS,
 }
 """The dataclass behind each option: `conf/GROUP/*.yaml` names one as /schema/GROUP/OPTION."""
 

@@ -80,3 +80,9 @@ class ModelConfig(Bounded):
                 datetime.date.fromisoformat(self.template_date)
             except ValueError:
                 raise ConfigError(f"model.template_date={self.template_date}: {fix}") from None
+
+
+OPTIONS: dict[str, type] = {
+    "checkpoint": ModelConfig,
+}
+"""The dataclass behind each option of the group."""

@@ -153,3 +153,17 @@ class DFlashSpec(CheckpointSpec):
     """A block-diffusion drafter: all K tokens in one pass. Source: arXiv 2602.06036."""
 
     name: str = "dflash"
+
+
+OPTIONS: dict[str, type] = {
+    "none": NoSpec,
+    "ngram": NgramSpec,
+    "suffix": SuffixSpec,
+    "draft_model": DraftModelSpec,
+    "eagle": EagleSpec,
+    "eagle3": Eagle3Spec,
+    "mtp": MTPSpec,
+    "medusa": MedusaSpec,
+    "dflash": DFlashSpec,
+}
+"""The dataclass behind each option of the group."""

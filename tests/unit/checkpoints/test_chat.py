@@ -19,8 +19,9 @@ from specdec_bench.config.checkpoints import resolve
 from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import EngineConfig, SyntheticEngine, TransformersEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import ModelConfig
+from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import NoSpec
 from specdec_bench.errors import ConfigError
 from specdec_bench.records.request import Prompt

@@ -18,8 +18,9 @@ from specdec_bench.config.schema.engine import (
     VLLMEngine,
 )
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
+from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftModelSpec, NgramSpec, SpecConfig
 from specdec_bench.errors import ConfigError
 from tests.helpers.checkpoint_folders import write_json

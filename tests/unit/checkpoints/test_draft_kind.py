@@ -11,8 +11,9 @@ from specdec_bench.config.checkpoints import ASSETS
 from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import VLLMEngine
 from specdec_bench.config.schema.experiment import OPTIONS, ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
+from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.errors import ConfigError
 
 LLAMA: dict[str, Any] = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": 1}

@@ -16,7 +16,8 @@ from specdec_bench.config.identity import engine_key, request_seed
 from specdec_bench.config.schema.dataset import RandomDataset
 from specdec_bench.config.schema.engine import SyntheticEngine
 from specdec_bench.config.schema.experiment import OPTIONS, Expected, ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.load import ClosedLoad
+from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftModelSpec, NgramSpec
 from specdec_bench.config.support import ENGINES, check_support
 from specdec_bench.errors import ConfigError

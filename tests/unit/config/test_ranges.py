@@ -10,9 +10,9 @@ import pytest
 from specdec_bench.config.schema.dataset import JsonlDataset
 from specdec_bench.config.schema.engine import SyntheticEngine
 from specdec_bench.config.schema.experiment import OPTIONS, Expected, ExperimentConfig, SweepConfig
-from specdec_bench.config.schema.load import SamplingConfig
 from specdec_bench.config.schema.model import ModelConfig
 from specdec_bench.config.schema.ranges import PROPER_SHARE, SHARE, FreeText, Range, bounds, shortened
+from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import Eagle3Spec, NgramSpec
 from specdec_bench.errors import ConfigError
 

@@ -7,8 +7,9 @@ import pytest
 from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import EngineConfig, SyntheticEngine, TransformersEngine
 from specdec_bench.config.schema.experiment import OPTIONS, ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad, LoadConfig, SamplingConfig
+from specdec_bench.config.schema.load import ClosedLoad, LoadConfig
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
+from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftingSpec, DraftModelSpec, NgramSpec, NoSpec, SpecConfig
 from specdec_bench.config.support import ANY, ENGINES, EngineSupport, check_support
 from specdec_bench.engines import base

@@ -11,8 +11,9 @@ import pytest
 from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import SGLangEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
+from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftModelSpec, NoSpec, SpecConfig
 from specdec_bench.engines.sglang.adapter import SGLangAdapter
 from specdec_bench.errors import EngineError

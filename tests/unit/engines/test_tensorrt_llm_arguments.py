@@ -7,8 +7,9 @@ import pytest
 from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import AutoDeployEngine, LLMAPIEngine, TensorRTLLMEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
+from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftModelSpec, Eagle3Spec, MTPSpec, NgramSpec, NoSpec, SpecConfig
 from specdec_bench.config.support import check_support
 from specdec_bench.engines.tensorrt_llm import arguments

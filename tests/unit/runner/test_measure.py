@@ -16,8 +16,9 @@ from specdec_bench.config.identity import request_seed
 from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import SyntheticEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad, SamplingConfig
+from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import ModelConfig
+from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import NgramSpec, NoSpec, SpecConfig
 from specdec_bench.engines.base import Engine, create
 from specdec_bench.errors import ConfigError

@@ -83,9 +83,12 @@ def test_metrics_comparisons_and_records_need_no_engine_and_no_hydra() -> None:
 
 def test_choosing_an_engine_imports_that_adapter_alone_and_no_engine_package() -> None:
     loaded = loaded_after(
-        "from specdec_bench.config.schema.experiment import *; from specdec_bench.engines.base import create; "
-        "create(ExperimentConfig(engine=TransformersEngine(), model=ModelConfig(name='m', path='p'), "
-        "dataset=DemoDataset(), spec=NoSpec(), load=ClosedLoad(), sampling=SamplingConfig()))"
+        "from specdec_bench.config.schema.experiment import ExperimentConfig; "
+        "from specdec_bench.config.schema import dataset, engine, load, model, sampling, spec; "
+        "from specdec_bench.engines.base import create; "
+        "create(ExperimentConfig(engine=engine.TransformersEngine(), model=model.ModelConfig(name='m', path='p'), "
+        "dataset=dataset.DemoDataset(), spec=spec.NoSpec(), load=load.ClosedLoad(), "
+        "sampling=sampling.SamplingConfig()))"
     )
     assert "specdec_bench.engines.transformers.adapter" in loaded
     assert not loaded & {"torch", "transformers", "specdec_bench.engines.synthetic"}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from specdec_bench.archive import RunDirectory
 from specdec_bench.compare.published import compare_with_published, expects
 from specdec_bench.errors import NotComparableError
-from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.manifest import Manifest, label_of_load
 from specdec_bench.report.check_table import verdict_line
 from specdec_bench.report.console import console
 from specdec_bench.report.progress import Cells
@@ -29,8 +29,8 @@ def show_run(
     if prints and (cells is None or cells.is_verbose):
         print_summary(summary, console(), title=label, path=str(run.path))
     elif prints and cells is not None:
-        in_flight = f" · {run.manifest().config['load'].get('concurrency')} in flight"
-        print_line(summary, console(), title=f"{cells} · {label}{in_flight}", path=str(run.path), told=cells.told)
+        load = label_of_load(run.manifest())
+        print_line(summary, console(), title=f"{cells} · {label} · {load.text}", path=str(run.path), told=cells.told)
     if draws:
         from specdec_bench.report.run_plots import (
             write_plots,  # a second of matplotlib: not before anything was measured

@@ -123,7 +123,8 @@ def label_of_load(manifest: Manifest) -> LoadLabel:
     """Returns what names the run's load. Archives of before have closed loads alone, and do not say so."""
     if manifest.load is not None:
         return manifest.load
-    concurrency = manifest.config.get("load", {}).get("concurrency")
+    load = manifest.config.get("load")
+    concurrency = load.get("concurrency") if isinstance(load, dict) else None
     return LoadLabel(
         axis="concurrency",
         value=concurrency,

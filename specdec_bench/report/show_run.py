@@ -30,7 +30,8 @@ def show_run(
         print_summary(summary, console(), title=label, path=str(run.path))
     elif prints and cells is not None:
         load = label_of_load(run.manifest())
-        print_line(summary, console(), title=f"{cells} · {label} · {load.text}", path=str(run.path), told=cells.told)
+        in_flight = "" if load.max_in_flight is None else f" · {load.text}"
+        print_line(summary, console(), title=f"{cells} · {label}{in_flight}", path=str(run.path), told=cells.told)
     if draws:
         from specdec_bench.report.run_plots import (
             write_plots,  # a second of matplotlib: not before anything was measured
@@ -56,4 +57,6 @@ def run_label(manifest: Manifest) -> str:
     config = manifest.config
     spec = config["spec"]["name"] + (f" K={config['spec']['draft_length']}" if "draft_length" in config["spec"] else "")
     model = "no model" if manifest.synthetic else config["model"]["name"]
-    return " · ".join([spec, model, config["engine"]["name"], config["dataset"]["name"]])
+    load = label_of_load(manifest)
+    offered = [load.text] if load.max_in_flight is None and load.value is not None else []
+    return " · ".join([spec, model, config["engine"]["name"], config["dataset"]["name"], *offered])

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from tests.helpers.command_line import CommandLine, measured, read_json
 
@@ -58,12 +59,13 @@ def test_a_sweep_over_the_rate_is_drawn_against_it(command_line: CommandLine) ->
     assert (sweep / "sweep.png").is_file()
     # The same arrivals for a method and its baseline, and the same ones at another rate, closer together.
     assert due_s(sweep / "0") == due_s(sweep / "2")
-    assert due_s(sweep / "0")["two"] * 20 == round(due_s(sweep / "1")["two"] * 50, 4)
+    gaps = [due_s(sweep / cell)["two"] * rate for cell, rate in (("0", 20), ("1", 50))]
+    assert gaps == pytest.approx([1.418621] * 2, abs=1e-4)
 
 
 def test_loads_of_different_kinds_stand_in_one_table(command_line: CommandLine) -> None:
     outcome = command_line.measure(
-        "-m", "load=closed,constant", "load.concurrency=1,2", "load.rate=50", "hydra.sweep.dir=sweep"
+        "-m", "load=closed,constant", "load.concurrency=1,2", "load.rate=50,100", "hydra.sweep.dir=sweep"
     )
     assert (outcome.status, outcome.stderr) == (0, "")
     sweep = command_line.folder / "sweep"
@@ -72,8 +74,9 @@ def test_loads_of_different_kinds_stand_in_one_table(command_line: CommandLine) 
         ("concurrency", 1),
         ("concurrency", 2),
         ("rate", 50),
+        ("rate", 100),
     ]
-    for words in ("1 in flight", "2 in flight", "50 conversations/s"):
+    for words in ("1 in flight", "2 in flight", "50 conversations/s", "100 conversations/s"):
         assert words in outcome.stdout
     assert {path.name for path in sweep.glob("*.png")} == {"sweep.png", "sweep-2.png"}
 

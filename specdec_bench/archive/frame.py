@@ -11,7 +11,7 @@ from specdec_bench.archive.sweep_plan import find_runs
 from specdec_bench.errors import ArchiveInputError
 from specdec_bench.metrics.acceptance import request_acceptance
 from specdec_bench.metrics.timing import request_times
-from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.manifest import Manifest, label_of_load
 from specdec_bench.records.request import RequestRecord
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ COLUMNS: Final[dict[str, Any]] = {
     "spec": _STRING,
     "draft_length": "Int64",
     "concurrency": "Int64",
+    "load_axis": _STRING,
+    "load_value": "Float64",
     "temperature": "Float64",
     "seed": "Int64",
     "request_id": _STRING,
@@ -43,6 +45,9 @@ COLUMNS: Final[dict[str, Any]] = {
     "ttft_ms": "float64",
     "e2e_ms": "float64",
     "tpot_ms": "float64",
+    "queue_time_ms": "float64",
+    "ttft_from_schedule_ms": "float64",
+    "e2e_from_schedule_ms": "float64",
     "acceptance_length": "float64",
     "acceptance_source": _STRING,
     "num_decode_steps": "Int64",
@@ -72,9 +77,13 @@ def load(path: str | Path) -> pd.DataFrame:
     - `run_dir` is relative to `path`; "." if `path` is the run.
     - `engine`, `model`, `dataset`, `spec`, `draft_length`, `concurrency`, `temperature` and `seed` are the
       experiment's, of the archived configuration. `seed` is not the request's own, which follows from it.
+      `concurrency` is undefined under an open load. `load_axis` and `load_value` are there whatever the load:
+      concurrency and 16, rate and 2.5 conversations per second.
     - `ttft_ms`, `e2e_ms` and `tpot_ms`: time to the first chunk that has tokens, time to the last, and
       (e2e - ttft) / (output tokens - tokens in that first chunk). A failed request has no e2e and no tpot,
       because its last token is not the one it was to end with.
+    - `queue_time_ms` is how long after it was due a request was sent, and `ttft_from_schedule_ms` and
+      `e2e_from_schedule_ms` count from when it was due. Under a closed load it is due when it is sent.
     - `acceptance_length`, `num_decode_steps`, `num_verify_steps`, `num_proposed` and `num_accepted` are those of
       the request alone, counted by `acceptance_source`. From `stream` the first is an upper bound and the last
       three are undefined; from `engine_total`, and in a failed request, all of them are. Plain decoding
@@ -113,7 +122,7 @@ def load(path: str | Path) -> pd.DataFrame:
 
 
 def _run_values(manifest: Manifest, run_dir: str) -> dict[str, Any]:
-    config = manifest.config
+    config, load = manifest.config, label_of_load(manifest)
     return {
         "run_id": manifest.run_id,
         "run_dir": run_dir,
@@ -123,7 +132,9 @@ def _run_values(manifest: Manifest, run_dir: str) -> dict[str, Any]:
         "dataset": _get(config, "dataset", "name"),
         "spec": _get(config, "spec", "name"),
         "draft_length": _get(config, "spec", "draft_length"),
-        "concurrency": _get(config, "load", "concurrency"),
+        "concurrency": load.max_in_flight,
+        "load_axis": load.axis,
+        "load_value": load.value,
         "temperature": _get(config, "sampling", "temperature"),
         "seed": config.get("seed"),
     }
@@ -160,14 +171,23 @@ def _request_values(record: RequestRecord) -> dict[str, Any]:
 
 
 def _latency(record: RequestRecord) -> dict[str, float]:
-    """Returns METRICS' ttft, e2e and tpot of one request in milliseconds, NaN where undefined."""
-    times = request_times(record)
+    """Returns the times of one request in milliseconds, NaN where undefined."""
+    names = ("ttft_ms", "e2e_ms", "tpot_ms", "queue_time_ms", "ttft_from_schedule_ms", "e2e_from_schedule_ms")
+    found, times = dict.fromkeys(names, math.nan), request_times(record)
     if times is None:
-        return dict.fromkeys(("ttft_ms", "e2e_ms", "tpot_ms"), math.nan)
+        return found
+    found |= {
+        "ttft_ms": times.ttft_ms,
+        "queue_time_ms": times.queue_ms,
+        "ttft_from_schedule_ms": times.ttft_from_schedule_ms,
+    }
     if record.error is not None:  # it did not get to its end
-        return {"ttft_ms": times.ttft_ms, "e2e_ms": math.nan, "tpot_ms": math.nan}
-    tpot_ms = math.nan if times.tpot_ms is None else times.tpot_ms
-    return {"ttft_ms": times.ttft_ms, "e2e_ms": times.e2e_ms, "tpot_ms": tpot_ms}
+        return found
+    return found | {
+        "e2e_ms": times.e2e_ms,
+        "tpot_ms": math.nan if times.tpot_ms is None else times.tpot_ms,
+        "e2e_from_schedule_ms": times.e2e_from_schedule_ms,
+    }
 
 
 def _acceptance(record: RequestRecord) -> dict[str, int | float | None]:

@@ -10,9 +10,9 @@ from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.provenance import comparable
 from specdec_bench.compare import headline, losslessness
 from specdec_bench.compare.speedup import RunTimes
-from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.manifest import LoadLabel, Manifest
 
-ALWAYS_SHOWN = ("engine", "model", "dataset", "spec", "draft_length", "concurrency")
+ALWAYS_SHOWN = ("engine", "model", "dataset", "spec", "draft_length", "concurrency", "load_axis", "load_value")
 """Columns by which tables and plots tell cells apart, beside the replicate."""
 
 
@@ -56,6 +56,8 @@ class SweepResult:
     recommendations: list[dict[str, Any]]
     told_apart: list[str]
     """Columns of the rows: the fields in which cells differ that `ALWAYS_SHOWN` does not tell apart."""
+    loads: dict[str, LoadLabel]
+    """By `load_axis` of the rows: what one of its loads is called."""
 
 
 def incomparable(plain: Manifest, cell: Manifest) -> str | None:

@@ -20,6 +20,8 @@ METRICS = {
     "ttft_ms_p50": Metric(("latency", "ttft_ms", "p50"), "minimize"),
     "tpot_ms_mean": Metric(("latency", "tpot_ms", "mean"), "minimize"),
     "e2e_ms_mean": Metric(("latency", "e2e_ms", "mean"), "minimize"),
+    "ttft_from_schedule_ms_p50": Metric(("latency", "ttft_from_schedule_ms", "p50"), "minimize"),
+    "e2e_from_schedule_ms_mean": Metric(("latency", "e2e_from_schedule_ms", "mean"), "minimize"),
     "step_time_ms_p50": Metric(("latency", "step_time_ms", "p50"), "minimize"),
     "output_tps": Metric(("throughput", "output_tps"), "maximize"),
     "output_tps_steady": Metric(("throughput", "output_tps_steady"), "maximize"),

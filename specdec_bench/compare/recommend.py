@@ -36,5 +36,5 @@ def recommend_method(
         advice = not_judged(f"{listed(missing)} cannot be compared with a plain run of the same number")
     else:
         advice = recommend([plain[replicate].times for replicate in replicates], candidates)
-    load = ["engine", "model", "dataset", "concurrency", *conditions(told_apart)]
+    load = ["engine", "model", "dataset", "concurrency", "load_axis", "load_value", *conditions(told_apart)]
     return {**{name: rows[number][name] for name in load}, **advice}

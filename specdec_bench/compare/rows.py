@@ -18,7 +18,7 @@ from specdec_bench.compare.speedup import RunTimes, ideal_speedup, speedup
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.summary import summarize
 from specdec_bench.records.flatten import flatten
-from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.manifest import LoadLabel, Manifest, label_of_load
 
 TEXT_AROUND = 60
 """Characters of text shown on either side of a divergence."""
@@ -55,9 +55,12 @@ def collect(runs: Sequence[tuple[int, RunDirectory]], archived: Iterable[RunDire
     groups: dict[str | None, list[tuple[int, RunDirectory]]] = defaultdict(list)
     rows: dict[int, dict[str, Any]] = {}
     configs: dict[int, dict[str, Any]] = {}
+    loads: dict[str, LoadLabel] = {}
     for number, run in runs:
         manifest = run.manifest()
-        rows[number], configs[number] = _asked(number, run, manifest), manifest.config
+        load = label_of_load(manifest)
+        rows[number], configs[number] = _asked(number, run, manifest, load), manifest.config
+        loads.setdefault(load.axis, load)
         if manifest.status == "finished":
             groups[manifest.baseline_id].append((number, run))
     told_apart = _tell_apart(rows, configs)
@@ -86,6 +89,7 @@ def collect(runs: Sequence[tuple[int, RunDirectory]], archived: Iterable[RunDire
         comparisons=comparisons,
         recommendations=recommendations,
         told_apart=told_apart,
+        loads=loads,
     )
 
 
@@ -97,7 +101,7 @@ def _noise(plain: Mapping[int, Measured]) -> dict[str, Any] | None:
     return losslessness.compare(plain[0].outputs, control.outputs)
 
 
-def _asked(number: int, run: RunDirectory, manifest: Manifest) -> dict[str, Any]:
+def _asked(number: int, run: RunDirectory, manifest: Manifest, load: LoadLabel) -> dict[str, Any]:
     config = manifest.config
     return {
         "job": number,
@@ -109,7 +113,9 @@ def _asked(number: int, run: RunDirectory, manifest: Manifest) -> dict[str, Any]
         "dataset": config["dataset"]["name"],
         "spec": config["spec"]["name"],
         "draft_length": config["spec"].get("draft_length"),
-        "concurrency": config["load"].get("concurrency"),
+        "concurrency": load.max_in_flight,
+        "load_axis": load.axis,
+        "load_value": load.value,
         "temperature": config["sampling"]["temperature"],
         "seed": config["seed"],
         "replicate": config.get("replicate", 0),

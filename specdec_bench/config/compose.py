@@ -19,7 +19,7 @@ from specdec_bench.config.schema.experiment import (
     draft_length,
     field_names,
 )
-from specdec_bench.config.schema.load import ClosedLoad
+from specdec_bench.config.schema.load import LoadConfig
 from specdec_bench.config.schema.model import DraftCheckpoint
 from specdec_bench.config.schema.spec import CheckpointSpec
 from specdec_bench.errors import ConfigError
@@ -110,6 +110,8 @@ def archived_experiment(tree: dict[str, Any]) -> ExperimentConfig:
             content = tree[group]
             if not isinstance(content, dict):
                 raise KeyError(group)
+            if group == "load":  # it was closed before there were others, and may not say so
+                content = {"name": "closed", **content}
             # model and sampling have a single schema, whatever the option is called
             schema = next(iter(options.values())) if len(options) == 1 else options[content["name"]]
             nodes[group] = OmegaConf.merge(OmegaConf.structured(schema), content)
@@ -138,14 +140,31 @@ def _complete(config: ExperimentConfig, largest_concurrency: int) -> ExperimentC
                 allow_vocabulary_differences=draft.allow_vocabulary_differences,
             )
     if isinstance(config.engine, LLMAPIEngine | SGLangEngine | VLLMEngine) and config.engine.max_num_seqs is None:
-        assert isinstance(config.load, ClosedLoad)
-        config.engine.max_num_seqs = max(config.load.concurrency, largest_concurrency)
+        if config.load.max_in_flight is None:
+            raise ConfigError(
+                f"engine.max_num_seqs=null: load={config.load.name} has any number of requests in flight, so that it "
+                "sizes no batch; pass engine.max_num_seqs=N, the most that are to run at once"
+            )
+        config.engine.max_num_seqs = max(config.load.max_in_flight, largest_concurrency)
     config.model.path = _absolute(config.model.path)
     if config.model.tokenizer is not None:
         config.model.tokenizer = _absolute(config.model.tokenizer)
     if config.model.chat_template is not None:
         config.model.chat_template = _template_text(config.model.chat_template)
     return config
+
+
+def max_in_flight(composed: DictConfig) -> int:
+    """Returns how many requests of a composed experiment are in flight at most; 1 where nothing bounds them.
+
+    A load that is missing or out of bounds counts as 1 too: `experiment` refuses it.
+    """
+    try:
+        load = OmegaConf.to_object(composed.load)
+    except (ConfigError, OmegaConfBaseException):
+        return 1
+    assert isinstance(load, LoadConfig)
+    return load.max_in_flight or 1
 
 
 def limit_batch(config: ExperimentConfig, composed: DictConfig, num_prompts: int) -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.errors import ConfigError
 
 ANY: tuple[Any, ...] = ()
@@ -180,12 +179,14 @@ def check_support(config: ExperimentConfig) -> None:
             f"sampling.temperature={temperature}: engine={engine} takes only 0 for spec={spec.name} "
             f"({support.greedy[spec.name]})"
         )
-    if (
-        isinstance(load, ClosedLoad)
-        and support.max_concurrency is not None
-        and load.concurrency > support.max_concurrency
-    ):
+    most = support.max_concurrency
+    if most is not None and load.max_in_flight is None:
         raise ConfigError(
-            f"load.concurrency={load.concurrency}: engine={engine} takes at most {support.max_concurrency}"
+            f"load={load.name}: engine={engine} takes at most {most} request at a time "
+            f"({support.reasons['concurrency']}), and this load sends while others are in flight; choose load=closed"
+        )
+    if most is not None and load.max_in_flight is not None and load.max_in_flight > most:
+        raise ConfigError(
+            f"load.{load.AXIS}={load.label.value}: engine={engine} takes at most {most}"
             f" ({support.reasons['concurrency']})"
         )

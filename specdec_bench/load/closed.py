@@ -1,27 +1,36 @@
 """Closed loop: a fixed number of conversations in flight; the next starts when one ends."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from collections.abc import Iterable
 
-T = TypeVar("T")
+from specdec_bench.config.schema.load import ClosedLoad
+from specdec_bench.load.base import Start, T
 
 
-async def offer(items: Iterable[T], concurrency: int, hold: Callable[[T], Awaitable[None]]) -> None:
-    """Holds every item's conversation, `concurrency` of them at a time, in order.
+def create(config: ClosedLoad, seed: int, num_conversations: int) -> "Closed":
+    """Returns the load. Nothing is drawn."""
+    return Closed(min(config.concurrency, num_conversations))
 
-    Raises:
-        ExceptionGroup: `hold` raised; the others are cancelled. It is expected to record a request's failure
-            rather than to raise it.
-    """
-    waiting = iter(items)
 
-    async def slot(first: T) -> None:
-        await hold(first)
-        for item in waiting:
-            await hold(item)
+class Closed:
+    """Runs `concurrency` conversations at a time, in order."""
 
-    async with asyncio.TaskGroup() as group:
-        # As many tasks as there are items to begin with, whatever the concurrency.
-        for _, item in zip(range(concurrency), waiting, strict=False):
-            group.create_task(slot(item))
+    def __init__(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+
+    async def run(self, conversations: Iterable[T], start: Start[T]) -> None:
+        """Runs every conversation; each is due the moment there is a free slot to send it from."""
+        waiting = iter(conversations)
+
+        async def slot(first: T) -> None:
+            await start(first, None)
+            for conversation in waiting:
+                await start(conversation, None)
+
+        async with asyncio.TaskGroup() as group:
+            # As many tasks as there are conversations to begin with, whatever the concurrency.
+            for _, conversation in zip(range(self._concurrency), waiting, strict=False):
+                group.create_task(slot(conversation))
+
+    async def wait_for_turn(self, ended_ns: int) -> None:
+        """Returns at once: the conversation has its slot."""

@@ -19,8 +19,13 @@ DEFINITIONS: dict[str, str] = {
     "step_time_ms": "gap between consecutive steps as received, from the prefill's token on; TTFT is not part of it",
     "itl_ms": "step_time spread over that step's tokens",
     "queue_time_ms": "sent - scheduled",
+    "ttft_from_schedule_ms": "first content token received - scheduled: a first turn at its arrival, a later one "
+    "think_time_s after the reply before it ended; under a closed load, when it is sent",
+    "e2e_from_schedule_ms": "last token received - scheduled",
     "output_tps": "output tokens / (last token received - first request sent)",
     "output_tps_steady": "the same from when the full concurrency was first in flight to when it last was",
+    "steady_duration_s": "from when the full concurrency was first in flight to when it last was; null under an open "
+    "load, where no number in flight is the full one, and with it output_tps_steady",
     "output_tps_per_gpu": "output_tps / accelerators used",
     "output_tps_per_user": "sum over requests of (output tokens - tokens in the first chunk) / sum of (e2e - ttft)",
     "output_tps_per_request": "(output tokens - tokens in the first chunk) / (e2e - ttft); its mean, which a few fast "

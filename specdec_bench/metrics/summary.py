@@ -28,7 +28,7 @@ from specdec_bench.metrics.checkpoint_warnings import DraftReach, checkpoint_war
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.distribution import describe
 from specdec_bench.metrics.timing import Timings
-from specdec_bench.records.manifest import Lateness, Manifest
+from specdec_bench.records.manifest import Lateness, Manifest, label_of_load
 from specdec_bench.records.request import SCHEMA_VERSION, RequestRecord
 from specdec_bench.records.summary import Summary
 from specdec_bench.records.unused import shorten
@@ -121,7 +121,7 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
             name: timings.latency(rows) for name, rows in _rows_by_category(samples.timed_categories).items()
         },
         "throughput": timings.throughput(
-            manifest.config.get("load", {}).get("concurrency"), manifest.engine.get("num_accelerators") or 0
+            label_of_load(manifest).max_in_flight, manifest.engine.get("num_accelerators") or 0
         ),
         "merged_chunks": timings.num_merged,
         "merged_share": timings.merged_share,
@@ -163,6 +163,7 @@ def _preemptions(counts: Sequence[int | None]) -> dict[str, int | None]:
 
 def _engine_warnings(manifest: Manifest, preemptions: dict[str, int | None], num_finished: int) -> list[str]:
     """Returns what the engine made of the settings and the requests, and the concurrency that could not be."""
+    load = label_of_load(manifest)
     warnings = [
         f"{difference['name']}: {difference['asked']} was asked for, the engine has {difference['got']}"
         for difference in manifest.engine.get("differences", ())
@@ -171,12 +172,12 @@ def _engine_warnings(manifest: Manifest, preemptions: dict[str, int | None], num
         warnings.append(
             f"PREEMPTED: {preemptions['preempted']} of {num_finished} requests, {preemptions['preemptions']} times in "
             "all: the KV cache was full, and step times and latencies hold the waits; give it more memory, or lower "
-            "load.concurrency"
+            f"load.{load.axis}"
         )
-    load, num_prompts = manifest.config.get("load", {}), manifest.dataset.get("num_prompts")
-    if num_prompts is not None and (load.get("concurrency") or 0) > (most := num_prompts * load.get("repeats", 1)):
+    num_prompts, num_repeats = manifest.dataset.get("num_prompts"), manifest.config.get("load", {}).get("repeats", 1)
+    if num_prompts is not None and (load.max_in_flight or 0) > (most := num_prompts * num_repeats):
         warnings.append(
-            f"load.concurrency={load['concurrency']}: there are {most} conversations, so that never more were in "
+            f"load.{load.axis}={load.value}: there are {most} conversations, so that never more were in "
             "flight; output_tps_steady, which needs them all in flight, is not defined"
         )
     return warnings

@@ -23,6 +23,10 @@ class RequestTimes(NamedTuple):
     """Those after the first chunk, which `decode_ms` bought."""
     decode_ms: float = 0.0
     """From the first chunk to the last."""
+    queue_ms: float = 0.0
+    """From when it was due to when it was sent."""
+    ttft_from_schedule_ms: float = 0.0
+    e2e_from_schedule_ms: float = 0.0
 
 
 def request_times(record: RequestRecord) -> RequestTimes | None:
@@ -39,6 +43,9 @@ def request_times(record: RequestRecord) -> RequestTimes | None:
         e2e_ms=(last.received_ns - record.sent_ns) / NS_PER_MS,
         later_tokens=max(later_tokens, 0),
         decode_ms=decode_ms,
+        queue_ms=(record.sent_ns - record.scheduled_ns) / NS_PER_MS,
+        ttft_from_schedule_ms=(first.received_ns - record.scheduled_ns) / NS_PER_MS,
+        e2e_from_schedule_ms=(last.received_ns - record.scheduled_ns) / NS_PER_MS,
     )
 
 
@@ -97,6 +104,8 @@ class Timings:
             "step_time_ms": describe(step_ms),
             "itl_ms": describe(np.repeat(step_ms / step_tokens, step_tokens)),
             "queue_time_ms": describe((sent - scheduled) / NS_PER_MS),
+            "ttft_from_schedule_ms": describe((first_at - scheduled) / NS_PER_MS),
+            "e2e_from_schedule_ms": describe((last_at - scheduled) / NS_PER_MS),
         }
 
     def samples_ms(self) -> tuple[np.ndarray, np.ndarray]:
@@ -123,13 +132,13 @@ class Timings:
         gaps = np.diff(_int64(self._at), prepend=0)
         return gaps[is_step] / NS_PER_MS, _int64(self._tokens)[is_step]
 
-    def throughput(self, concurrency: int | None, num_accelerators: int) -> dict[str, Any]:
-        """Returns rates per second over the whole window, and over its steady part."""
+    def throughput(self, max_in_flight: int | None, num_accelerators: int) -> dict[str, Any]:
+        """Returns rates per second over the whole window, and over its steady part, which an open load has none of."""
         tokens = int(_int64(self._tokens).sum())
         first_at, last_at, later_tokens = self._requests()
         duration_s = (int(last_at.max()) - min(self._sent)) / NS_PER_S if self._sent else None
         output_tps = tokens / duration_s if duration_s else None
-        steady_s, steady_tokens = self._steady(concurrency, last_at)
+        steady_s, steady_tokens = self._steady(max_in_flight, last_at)
         decode_ns = last_at - first_at
         decode_s = int(decode_ns.sum()) / NS_PER_S
         moving = (decode_ns > 0) & (later_tokens > 0)
@@ -148,19 +157,19 @@ class Timings:
             "num_accelerators": num_accelerators,
         }
 
-    def _steady(self, concurrency: int | None, ended: np.ndarray) -> tuple[float | None, int]:
+    def _steady(self, max_in_flight: int | None, ended: np.ndarray) -> tuple[float | None, int]:
         """Returns seconds and tokens from when the full concurrency was first in flight to when it last was.
 
         Short dips between the turns of a conversation lie within; ramp and drain do not.
         """
-        if not self._sent or concurrency is None:
+        if not self._sent or max_in_flight is None:
             return None, 0
         times = np.concatenate([_int64(self._sent), ended])
         changes = np.concatenate([np.ones(len(self._sent)), -np.ones(len(ended))])
         # At one instant an end comes before a start: the slot is the same.
         order = np.lexsort((changes, times))
         in_flight = np.cumsum(changes[order])
-        full = np.flatnonzero(in_flight >= concurrency)
+        full = np.flatnonzero(in_flight >= max_in_flight)
         if not len(full):
             return None, 0
         first, last = int(times[order][full[0]]), int(times[order][full[-1] + 1])

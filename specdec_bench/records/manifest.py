@@ -46,6 +46,31 @@ class Lateness(Record, frozen=True, kw_only=True):
     """`None` in archives of 0.1.0's first runs."""
 
 
+class LoadLabel(Record, frozen=True, kw_only=True):
+    """What names a load in tables and plots, whichever it is, and what it leaves open."""
+
+    axis: str
+    """The field of `load` that says how much load there is: concurrency, rate."""
+    value: int | float | None
+    """Of that field."""
+    title: str
+    """What it counts, as a plot's axis has it: requests in flight."""
+    unit: str
+    """The same in few words: in flight."""
+    max_in_flight: int | None
+    """Requests in flight at most; `None`: nothing bounds them."""
+
+    @property
+    def text(self) -> str:
+        """How much load there is: 16 in flight."""
+        return f"{amount(self.value)} {self.unit}"
+
+
+def amount(value: int | float | None) -> str:
+    """Returns how much load there is as a person writes it: 20 for 20.0."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 class Manifest(Record, frozen=True, kw_only=True):
     """manifest.json: what was asked for, with what it ran, and how it ended. Written first, replaced whole."""
 
@@ -60,6 +85,8 @@ class Manifest(Record, frozen=True, kw_only=True):
     """The resolved experiment; the same as config.yaml."""
     project: dict[str, Any]
     """Version, git commit, whether the tree was dirty."""
+    load: LoadLabel | None = None
+    """`None` in archives of before, where every load was closed; see `label_of_load`."""
     cell_id: str | None = None
     """A hash of all that was asked for; see `specdec_bench.config.identity`."""
     baseline_id: str | None = None
@@ -90,3 +117,18 @@ class Manifest(Record, frozen=True, kw_only=True):
     """Why the figures are not those of a real model; stamped on every table and plot."""
     replay_of: str | None = None
     error: str | None = None
+
+
+def label_of_load(manifest: Manifest) -> LoadLabel:
+    """Returns what names the run's load. Archives of before have closed loads alone, and do not say so."""
+    if manifest.load is not None:
+        return manifest.load
+    load = manifest.config.get("load")
+    concurrency = load.get("concurrency") if isinstance(load, dict) else None
+    return LoadLabel(
+        axis="concurrency",
+        value=concurrency,
+        title="requests in flight",
+        unit="in flight",
+        max_in_flight=concurrency,
+    )

@@ -14,6 +14,12 @@ from specdec_bench.records.unused import describe
 from specdec_bench.report.text import literal
 
 LATENCIES = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "step_time_ms": "step time", "itl_ms": "ITL", "e2e_ms": "end to end"}
+FROM_SCHEDULE = {
+    "queue_time_ms": "sent late by",
+    "ttft_from_schedule_ms": "TTFT since due",
+    "e2e_from_schedule_ms": "e2e since due",
+}
+"""Shown of an open load: a request may be sent later than it was due, and its user waits from then on."""
 NAME_WIDTH = 16
 """A terminal that is too narrow for a table narrows its names to this and no further."""
 
@@ -135,6 +141,7 @@ def _latency(latency: dict[str, Any]) -> Table:
     columns = ("mean", "p50", "p90", "p99", "max", "count")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
-    for key, name in LATENCIES.items():
+    is_open = bool(latency.get("queue_time_ms", {}).get("max"))  # under a closed load what is sent is due
+    for key, name in (LATENCIES | (FROM_SCHEDULE if is_open else {})).items():
         table.add_row(name, *(number(latency[key][column], 0 if column == "count" else 2) for column in columns))
     return table

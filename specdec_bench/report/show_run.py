@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from specdec_bench.archive import RunDirectory
 from specdec_bench.compare.published import compare_with_published, expects
 from specdec_bench.errors import NotComparableError
-from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.manifest import Manifest, label_of_load
 from specdec_bench.report.check_table import verdict_line
 from specdec_bench.report.console import console
 from specdec_bench.report.progress import Cells
@@ -29,7 +29,8 @@ def show_run(
     if prints and (cells is None or cells.is_verbose):
         print_summary(summary, console(), title=label, path=str(run.path))
     elif prints and cells is not None:
-        in_flight = f" · {run.manifest().config['load'].get('concurrency')} in flight"
+        load = label_of_load(run.manifest())
+        in_flight = "" if load.max_in_flight is None else f" · {load.text}"
         print_line(summary, console(), title=f"{cells} · {label}{in_flight}", path=str(run.path), told=cells.told)
     if draws:
         from specdec_bench.report.run_plots import (
@@ -56,4 +57,6 @@ def run_label(manifest: Manifest) -> str:
     config = manifest.config
     spec = config["spec"]["name"] + (f" K={config['spec']['draft_length']}" if "draft_length" in config["spec"] else "")
     model = "no model" if manifest.synthetic else config["model"]["name"]
-    return " · ".join([spec, model, config["engine"]["name"], config["dataset"]["name"]])
+    load = label_of_load(manifest)
+    offered = [load.text] if load.max_in_flight is None and load.value is not None else []
+    return " · ".join([spec, model, config["engine"]["name"], config["dataset"]["name"], *offered])

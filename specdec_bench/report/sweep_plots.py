@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from specdec_bench.compare.cell import SweepResult
 from specdec_bench.compare.labels import conditions, label, method_name, of_method
+from specdec_bench.records.manifest import amount
 from specdec_bench.report.run_plots import GREY, legend, nothing, plain, save, tidy
 from specdec_bench.report.sweep_table import _value
 
@@ -27,23 +28,23 @@ LINES = ("-", "--", ":", "-.")
 
 
 def write_sweep_plots(result: SweepResult, folder: Path) -> list[Path]:
-    """Draws speedup and throughput per user against concurrency, and acceptance length against draft length.
+    """Draws speedup and throughput per user against the load, and acceptance length against draft length.
 
-    One PNG for each engine, model and dataset; one line for each method, draft length and whatever else tells cells
-    apart, intervals as bands. Where a cell was run several times, the figures of all its runs.
+    One PNG for each engine, model, dataset and kind of load; one line for each method, draft length and whatever
+    else tells cells apart, intervals as bands. Where a cell was run several times, the figures of all its runs.
     """
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     together = {row["job"]: row for row in result.replicates}
     for row in result.rows:
         if row["status"] == "finished" and row["replicate"] == 0:
-            groups[row["engine"], row["model"], row["dataset"]].append(row | together.get(row["job"], {}))
+            names = tuple(row[name] for name in ("engine", "model", "dataset", "load_axis"))
+            groups[names].append(row | together.get(row["job"], {}))
     paths = []
-    for index, (names, rows) in enumerate(groups.items()):
+    for index, ((*parts, axis), rows) in enumerate(groups.items()):
         methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for row in sorted(
-            rows, key=lambda row: (row["spec"], row["draft_length"] or 0, row["concurrency"], row["job"])
-        ):
+        for row in sorted(rows, key=lambda row: (row["spec"], row["draft_length"] or 0, row["load_value"], row["job"])):
             methods[_line(row, result.told_apart)].append(row)
+        load = result.loads[axis].title
         figure = Figure(figsize=(15, 4.4 + 0.1 * len(methods)), layout="constrained")
         speedups, users, lengths = figure.subplots(1, 3)
         specs = sorted({row["spec"] for row in rows}, key=lambda spec: (spec == "none", spec))
@@ -59,11 +60,11 @@ def write_sweep_plots(result: SweepResult, folder: Path) -> list[Path]:
             for name, same in methods.items()
         }
         drafted = {name: same for name, same in methods.items() if same[0]["draft_length"] is not None}
-        _lines(figure, speedups, drafted, styles, "speedup_tpot", "speedup over plain decoding (TPOT)")
+        _lines(figure, speedups, drafted, styles, load, "speedup_tpot", "speedup over plain decoding (TPOT)")
         speedups.axhline(1, color=GREY, linewidth=1, linestyle="--")
-        _lines(figure, users, methods, styles, "output_tps_per_user", "output tokens/s per user")
+        _lines(figure, users, methods, styles, load, "output_tps_per_user", "output tokens/s per user")
         _by_draft_length(figure, lengths, rows, colours, result.told_apart)
-        title = " · ".join(names)
+        title = " · ".join(parts)
         if any(row.get("synthetic") for row in rows):
             title += " · SYNTHETIC"
         figure.suptitle(plain(title, width=160), fontsize=11)
@@ -90,22 +91,23 @@ def _lines(
     axes: Any,
     methods: dict[str, list[dict[str, Any]]],
     styles: dict[str, dict[str, str]],
+    load: str,
     name: str,
     title: str,
 ) -> None:
     drawn = False
-    concurrencies = sorted({row["concurrency"] for rows in methods.values() for row in rows})
+    loads = sorted({row["load_value"] for rows in methods.values() for row in rows})
     for method, rows in methods.items():
         points = [row for row in rows if row.get(name) is not None]
         if not points:
             continue
         drawn = True
-        at = [row["concurrency"] for row in points]
+        at = [row["load_value"] for row in points]
         axes.plot(at, [row[name] for row in points], label=plain(method), **styles[method])
         band = [row for row in points if row.get(f"{name}_low") is not None]
         if band:
             low, high = ([row[f"{name}_{end}"] for row in band] for end in ("low", "high"))
-            at = [row["concurrency"] for row in band]
+            at = [row["load_value"] for row in band]
             axes.fill_between(at, low, high, color=styles[method]["color"], alpha=0.18, linewidth=0)
             # A band of a single point is no band.
             axes.errorbar(
@@ -123,11 +125,11 @@ def _lines(
     if not drawn:
         nothing(figure, axes, f"{title}: nothing to compare")
         return
-    if len(concurrencies) > 1:
+    if len(loads) > 1:
         axes.set_xscale("log", base=2)
-    axes.set_xticks(concurrencies, [str(value) for value in concurrencies])
+    axes.set_xticks(loads, [amount(value) for value in loads])
     axes.minorticks_off()
-    axes.set(xlabel="requests in flight", ylabel=title)
+    axes.set(xlabel=load, ylabel=title)
     legend(axes)
     tidy(axes)
 

@@ -1,6 +1,6 @@
 """A sweep's tables, in files and on the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from rich.text import Text
 from specdec_bench.archive import codec, files
 from specdec_bench.compare.cell import SweepResult
 from specdec_bench.compare.labels import conditions, label
+from specdec_bench.records.manifest import LoadLabel, amount
 from specdec_bench.report.run_table import number, print_whole
 from specdec_bench.report.text import defused, literal
 
@@ -68,7 +69,15 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     for header in ("job", *shown, "method"):
         table.add_column(Text(literal(header)), overflow="fold")
-    headers = ("in flight", "acceptance length", "tokens/s", "per user", "TTFT p50", "speedup (TPOT)", "same output")
+    headers = (
+        _load_header(result),
+        "acceptance length",
+        "tokens/s",
+        "per user",
+        "TTFT p50",
+        "speedup (TPOT)",
+        "same output",
+    )
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
@@ -76,7 +85,7 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
             str(row["job"]),
             *(Text(literal(_value(row[name]))) for name in shown),
             Text(literal(label(row, result.told_apart))),
-            str(row["concurrency"]),
+            _load(row, result),
             _with_interval(row, "acceptance_length"),
             number(row.get("output_tps"), 1),
             number(row.get("output_tps_per_user"), 1),
@@ -90,13 +99,24 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
     elif any(row.get("speedup_tpot_low") is not None for row in rows):
         console.print(Text(OF_SINGLE_RUNS, style="dim"), soft_wrap=True)
     for advice in result.recommendations:
-        console.print(Text(literal(_advice(advice, several))), soft_wrap=True)
+        console.print(Text(literal(_advice(advice, several, result.loads))), soft_wrap=True)
     console.print(Text(f"sweep directory  {literal(path)}"), soft_wrap=True)
 
 
 def _several(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
     """Returns the columns that do not have the same value in all rows."""
     return [name for name in names if len({row[name] for row in rows}) > 1]
+
+
+def _load_header(result: SweepResult) -> str:
+    """Returns what the column of loads counts, where that is the same in all rows."""
+    units = {load.unit for load in result.loads.values()}
+    return units.pop() if len(units) == 1 else "load"
+
+
+def _load(row: dict[str, Any], result: SweepResult) -> str:
+    value = amount(row["load_value"])
+    return value if len(result.loads) == 1 else f"{value} {result.loads[row['load_axis']].unit}"
 
 
 def _value(value: Any) -> str:
@@ -110,13 +130,20 @@ def _replicates_table(result: SweepResult) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="several runs of a cell together", title_justify="left")
     for header in (*several, "method"):
         table.add_column(Text(literal(header)), overflow="fold")
-    for header in ("in flight", "runs", "acceptance length", "tokens/s", "speedup (TPOT)", "speedup (throughput)"):
+    for header in (
+        _load_header(result),
+        "runs",
+        "acceptance length",
+        "tokens/s",
+        "speedup (TPOT)",
+        "speedup (throughput)",
+    ):
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             *(Text(literal(_value(row[name]))) for name in several),
             Text(literal(label(row, result.told_apart))),
-            str(row["concurrency"]),
+            _load(row, result),
             str(row["num_runs"]),
             _with_interval(row, "acceptance_length"),
             _with_interval(row, "output_tps", 1),
@@ -138,9 +165,9 @@ def _same_output(row: dict[str, Any]) -> str:
     return f"{share:.1%}" + (f" (control {control:.1%})" if control is not None else "")
 
 
-def _advice(advice: dict[str, Any], several: Sequence[str]) -> str:
+def _advice(advice: dict[str, Any], several: Sequence[str], loads: Mapping[str, LoadLabel]) -> str:
     where = [f"{name}={_value(advice[name])}" for name in several]
-    at = ", ".join([f"{advice['concurrency']} in flight", *where]) + ": "
+    at = ", ".join([f"{amount(advice['load_value'])} {loads[advice['load_axis']].unit}", *where]) + ": "
     if advice["not_judged"]:
         return f"{at}which is fastest is not judged: {advice['not_judged']}"
     ratio = advice["over_runner_up"]

@@ -140,6 +140,7 @@ def _run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None]
             "categories": dict(sorted(Counter(prompt.category for prompt in cell.prompts).items())),
             **cell.origin,
         },
+        load=cell.config.load.label,
         replay_of=cell.replay_of,
     )
     run = RunDirectory.create(

@@ -1,4 +1,4 @@
-"""The measured part of a cell: holds every conversation and records each request. Runs on the event loop.
+"""The measured part of a cell: runs every conversation and records each request. Runs on the event loop.
 
 Nothing here touches a disk, a terminal or a tokenizer on the loop: records go to the writer's thread, and
 between two turns the reply is decoded and the next prompt encoded in a thread of their own.
@@ -21,10 +21,9 @@ from specdec_bench.archive.writer import RequestWriter
 from specdec_bench.checkpoints.prompter import Prompter, first_requests
 from specdec_bench.config.identity import request_seed
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.engines.base import Engine
 from specdec_bench.errors import ConfigError
-from specdec_bench.load import closed
+from specdec_bench.load import base as loads
 from specdec_bench.records.request import (
     AcceptanceSource,
     GenerationRequest,
@@ -103,6 +102,7 @@ class Measurement:
         if first_token_ids is None:
             first_token_ids = first_requests(prompter, prompts)
         self._first_token_ids = first_token_ids
+        self._load = loads.create(config.load, config.seed, config.load.repeats * len(prompts))
         self._encoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
 
     @property
@@ -127,38 +127,42 @@ class Measurement:
 
     async def run(self) -> None:
         """Warms up, forgets it, and measures. Every request ends as a record, cancelled ones too."""
-        assert isinstance(self._config.load, ClosedLoad)
         load = self._config.load
         fitting = [held for held in self._conversations(0) if held.prompt.prompt_id not in self.dropped]
         warmup = itertools.islice(itertools.cycle(fitting), load.num_warmup)
-        concurrency = min(load.concurrency, load.repeats * len(self._prompts))  # the warm-up's too: see compose
         try:
-            await closed.offer(warmup, concurrency, self._warm_up)
+            await self._load.run(warmup, self._warm_up)
             await self._engine.reset()
             self.phase, self.phase_began_s, self.live = "measure", time.perf_counter(), LiveCounts()
             repeats = (self._conversations(repeat) for repeat in range(load.repeats))
             with no_garbage_collection(), self.lateness:
-                await closed.offer(itertools.chain.from_iterable(repeats), concurrency, self._hold)
+                await self._load.run(itertools.chain.from_iterable(repeats), self._run_conversation)
         finally:
             self._encoding.shutdown(wait=False, cancel_futures=True)
 
     def _conversations(self, repeat: int) -> Iterator[Conversation]:
         return (Conversation(p, repeat, ids) for p, ids in zip(self._prompts, self._first_token_ids, strict=True))
 
-    async def _warm_up(self, conversation: Conversation) -> None:
+    async def _warm_up(self, conversation: Conversation, scheduled_ns: int | None) -> None:
         """Sends the first turn only."""
-        await self._request(conversation, 0, conversation.first_token_ids)
+        await self._request(conversation, 0, conversation.first_token_ids, scheduled_ns)
 
-    async def _hold(self, conversation: Conversation) -> None:
-        """Sends turn after turn; the model's own replies are part of the next prompt. Ends at the first failure."""
+    async def _run_conversation(self, conversation: Conversation, scheduled_ns: int | None) -> None:
+        """Sends turn after turn; the model's own replies are part of the next prompt. Ends at the first failure.
+
+        Args:
+            conversation: what to send.
+            scheduled_ns: when its first turn is due; None: whenever it is sent.
+        """
         prompt = conversation.prompt
         token_ids = conversation.first_token_ids
         replies: list[str] = []
         for turn in range(len(prompt.turns)):
-            record = await self._request(conversation, turn, token_ids)
+            record = await self._request(conversation, turn, token_ids, scheduled_ns)
             if record.error is not None:
                 return
             if turn + 1 < len(prompt.turns):
+                ended_ns = record.steps[-1].received_ns if record.steps else time.perf_counter_ns()
                 try:
                     token_ids = await asyncio.get_running_loop().run_in_executor(
                         self._encoding, self._next_turn, prompt, replies, record.output_token_ids
@@ -166,6 +170,7 @@ class Measurement:
                 except ConfigError as error:
                     self._refuse(conversation, turn + 1, str(error))
                     return
+                scheduled_ns = await self._load.wait_for_turn(ended_ns)
 
     def _next_turn(self, prompt: Prompt, replies: list[str], output_token_ids: tuple[int, ...]) -> tuple[int, ...]:
         replies.append(self._prompter.reply(output_token_ids))
@@ -193,7 +198,9 @@ class Measurement:
         self._writer.append(record)
         self._count(record)
 
-    async def _request(self, conversation: Conversation, turn: int, token_ids: tuple[int, ...]) -> RequestRecord:
+    async def _request(
+        self, conversation: Conversation, turn: int, token_ids: tuple[int, ...], scheduled_ns: int | None
+    ) -> RequestRecord:
         """Sends one turn and hands its record to the writer.
 
         Raises:
@@ -225,6 +232,9 @@ class Measurement:
             error = received.error
             if error is not None:  # an engine may quote what it was started with
                 error = RequestError(kind=error.kind, message=redact_text(error.message))
+        sent_ns = received.sent_ns if received else None
+        if scheduled_ns is None:
+            scheduled_ns = time.perf_counter_ns() if sent_ns is None else sent_ns
         record = RequestRecord(
             request_id=request.request_id,
             prompt_id=prompt.prompt_id,
@@ -232,9 +242,8 @@ class Measurement:
             turn=turn,
             repeat=conversation.repeat,
             phase=self.phase,
-            # Closed loop: a request is due the moment there is a free slot to send it from.
-            scheduled_ns=received.sent_ns if received else time.perf_counter_ns(),
-            sent_ns=received.sent_ns if received else None,
+            scheduled_ns=scheduled_ns,
+            sent_ns=sent_ns,
             prompt_token_ids=token_ids,
             output_token_ids=tuple(received.token_ids) if received else (),
             steps=received.steps() if received else (),

@@ -14,6 +14,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, flag_override
 
+from specdec_bench.config.compose import max_in_flight
 from specdec_bench.config.identity import engine_key
 from specdec_bench.config.schema.experiment import AUTO, Order
 from specdec_bench.config.schema.spec import NoSpec
@@ -97,7 +98,7 @@ class Planner:
         for key, error in refused.items():
             if key not in accepted:
                 raise error
-        self.largest_concurrency = max(composed.load.get("concurrency") or 1 for _, composed in asked)
+        self.largest_concurrency = max(max_in_flight(composed) for _, composed in asked)
         for fitting, composed in asked:
             self._add("asked", fitting, composed)
         if self._composed.baseline == AUTO:

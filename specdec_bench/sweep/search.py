@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from specdec_bench.archive.hydra_files import redact_yaml
 from specdec_bench.compare.columns import METRICS
 from specdec_bench.config.compose import CONFIG
+from specdec_bench.config.schema.load import OPTIONS
 from specdec_bench.errors import ConfigError
 from specdec_bench.report.streams import print_error
 from specdec_bench.sweep import directory, landing
@@ -60,10 +61,11 @@ def run_search(app: "Hydra", composed: DictConfig, folder: Path, job: Job, overr
 
 
 def largest_concurrency(overrides: list[Override]) -> int:
-    """Returns the largest load.concurrency that overrides name; 1 if none does."""
+    """Returns the most requests in flight that overrides name, as load.concurrency does; 1 if none does."""
+    keys = {f"load.{load.AXIS}" for load in OPTIONS.values() if load.BOUNDS_IN_FLIGHT}
     values: list[Any] = []
     for override in overrides:
-        if override.key_or_group == "load.concurrency":
+        if override.key_or_group in keys:
             value = override.value()
             if isinstance(value, RangeSweep) and isinstance(swept := value.range(), range):
                 values += [*swept[:1], *swept[-1:]]  # a search may choose from any number of them

@@ -98,7 +98,8 @@ class VLLMEngine(EngineConfig):
     enable_expert_parallel: bool = False
     max_num_seqs: Annotated[int | None, CONCURRENCY] = None
     """Requests in one batch; null takes the largest concurrency of the sweep (of the run, if it is none), so that
-    every cell runs on the same engine, baseline included; no more than there are conversations."""
+    every cell runs on the same engine, baseline included; no more than there are conversations. An open load has no
+    concurrency to take."""
     max_num_batched_tokens: Annotated[int | None, CONTEXT] = None
     enable_prefix_caching: bool = False
     enforce_eager: bool = False
@@ -135,7 +136,7 @@ class SGLangEngine(EngineConfig):
     max_num_seqs: Annotated[int | None, CONCURRENCY] = None
     """Requests in one batch (max_running_requests) and the largest CUDA graph; null takes the largest concurrency
     of the sweep (of the run, if it is none), so that every cell runs on the same engine, baseline included; no more
-    than there are conversations."""
+    than there are conversations. An open load has no concurrency to take."""
     enable_prefix_caching: bool = False
     """The radix cache."""
     enforce_eager: bool = False
@@ -155,7 +156,7 @@ class LLMAPIEngine(EngineConfig):
     max_num_seqs: Annotated[int | None, CONCURRENCY] = None
     """Requests in one batch (max_batch_size) and the largest CUDA graph; null takes the largest concurrency of the
     sweep (of the run, if it is none), so that every cell runs on the same engine, baseline included; no more than there
-    are conversations."""
+    are conversations. An open load has no concurrency to take."""
     max_num_batched_tokens: Annotated[int | None, CONTEXT] = None
     """Tokens in one batch (max_num_tokens)."""
     enable_prefix_caching: bool = False

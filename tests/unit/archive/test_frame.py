@@ -54,6 +54,8 @@ def test_one_request_by_hand(new_run: NewRun) -> None:
         "spec": "ngram",
         "draft_length": 3,
         "concurrency": 2,
+        "load_axis": "concurrency",
+        "load_value": 2.0,
         "temperature": 0.0,
         "seed": 7,
         "request_id": "r0",
@@ -67,6 +69,9 @@ def test_one_request_by_hand(new_run: NewRun) -> None:
         "ttft_ms": 40.0,
         "e2e_ms": 60.0,
         "tpot_ms": 4.0,  # 20 ms for 5 tokens
+        "queue_time_ms": 1.0,
+        "ttft_from_schedule_ms": 41.0,
+        "e2e_from_schedule_ms": 61.0,
         "acceptance_length": 5 / 3,
         "acceptance_source": "engine_request",
         "num_decode_steps": 3,

@@ -16,6 +16,8 @@ SUMMARY: dict[str, Any] = {
         "ttft_ms": {"p50": 5.0},
         "tpot_ms": {"mean": 0.5},
         "e2e_ms": {"mean": 9.0},
+        "ttft_from_schedule_ms": {"p50": 6.0},
+        "e2e_from_schedule_ms": {"mean": 10.0},
         "step_time_ms": {"p50": 1.0},
     },
     "throughput": {
@@ -35,6 +37,8 @@ def test_every_figure_lies_where_the_summary_has_it() -> None:
         5.0,
         0.5,
         9.0,
+        6.0,
+        10.0,
         1.0,
         100.0,
         110.0,

@@ -16,7 +16,7 @@ from specdec_bench.config.identity import engine_key, request_seed
 from specdec_bench.config.schema.dataset import RandomDataset
 from specdec_bench.config.schema.engine import SyntheticEngine
 from specdec_bench.config.schema.experiment import OPTIONS, Expected, ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad
+from specdec_bench.config.schema.load import ClosedLoad, PoissonLoad
 from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftModelSpec, NgramSpec
 from specdec_bench.config.support import ENGINES, check_support
@@ -217,6 +217,26 @@ def test_defaults_are_those_of_the_dataclasses() -> None:
     assert config.spec == NgramSpec()
     assert config.load == ClosedLoad()
     assert config.sampling == SamplingConfig()
+
+
+def test_a_load_that_bounds_nothing_sizes_no_engine() -> None:
+    for engine in ("vllm", "sglang", "tensorrt_llm"):
+        with pytest.raises(ConfigError) as refusal:
+            experiment(f"engine={engine}", "spec=ngram", "load=poisson")
+        assert str(refusal.value) == (
+            "engine.max_num_seqs=null: load=poisson has any number of requests in flight, so that it sizes no batch; "
+            "pass engine.max_num_seqs=N, the most that are to run at once"
+        )
+    sized = experiment("engine=vllm", "spec=ngram", "load=poisson", "engine.max_num_seqs=64")
+    assert sized.engine.max_num_seqs == 64  # type: ignore[attr-defined]
+
+
+def test_an_archive_whose_load_has_no_name_is_closed() -> None:
+    tree = compose.to_tree(experiment("engine=synthetic", "load.concurrency=5"))
+    del tree["load"]["name"]
+    assert compose.archived_experiment(tree).load == ClosedLoad(concurrency=5)
+    tree["load"] = compose.to_tree(experiment("engine=synthetic", "load=poisson", "load.rate=5"))["load"]
+    assert compose.archived_experiment(tree).load == PoissonLoad(rate=5)
 
 
 def test_an_archive_from_before_expected_values_is_read() -> None:

@@ -7,7 +7,7 @@ import pytest
 from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import EngineConfig, SyntheticEngine, TransformersEngine
 from specdec_bench.config.schema.experiment import OPTIONS, ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad, LoadConfig
+from specdec_bench.config.schema.load import ClosedLoad, LoadConfig, PoissonLoad
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
 from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftingSpec, DraftModelSpec, NgramSpec, NoSpec, SpecConfig
@@ -95,6 +95,14 @@ def test_more_at_a_time_than_the_engine_takes_is_refused() -> None:
     )
     check_support(experiment(load=ClosedLoad(concurrency=1)))
     check_support(experiment(SyntheticEngine(), load=ClosedLoad(concurrency=4096)))
+
+
+def test_an_engine_of_one_request_at_a_time_takes_no_load_that_does_not_wait() -> None:
+    assert refusal(experiment(load=PoissonLoad(rate=0.001))) == (
+        "load=poisson: engine=transformers takes at most 1 request at a time (assisted generation runs one request at "
+        "a time), and this load sends while others are in flight; choose load=closed"
+    )
+    check_support(experiment(SyntheticEngine(), load=PoissonLoad(rate=1000)))
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from specdec_bench.load import closed
+from specdec_bench.load.closed import Closed
 
 
 class Holder:
@@ -19,7 +19,8 @@ class Holder:
         self.in_flight: list[int] = []
         self.most = 0
 
-    async def hold(self, item: tuple[int, int]) -> None:
+    async def hold(self, item: tuple[int, int], scheduled_ns: int | None) -> None:
+        assert scheduled_ns is None, "due whenever it is sent"
         number, turns = item
         self.started.append(number)
         self.in_flight.append(number)
@@ -39,7 +40,7 @@ class Holder:
 
 def offered(items: list[tuple[int, int]], concurrency: int) -> Holder:
     holder = Holder()
-    asyncio.run(closed.offer(items, concurrency, holder.hold))
+    asyncio.run(Closed(concurrency).run(items, holder.hold))
     return holder
 
 
@@ -80,7 +81,7 @@ def test_an_item_is_taken_only_when_there_is_a_slot_for_it() -> None:
             ahead.append(taken - len(holder.ended))
             yield number, 2
 
-    asyncio.run(closed.offer(items(), 3, holder.hold))
+    asyncio.run(Closed(3).run(items(), holder.hold))
     assert max(ahead) == 3
 
 
@@ -91,7 +92,7 @@ def test_no_items_is_no_work() -> None:
 def test_an_exception_cancels_the_others_and_starts_no_more() -> None:
     holder = Holder()
     with pytest.raises(ExceptionGroup) as caught:
-        asyncio.run(closed.offer([(0, 1000), (1, 1000), (2, -1), (3, 1)], 3, holder.hold))
+        asyncio.run(Closed(3).run([(0, 1000), (1, 1000), (2, -1), (3, 1)], holder.hold))
     assert [str(error) for error in caught.value.exceptions] == ["item 2"]
     assert isinstance(caught.value.exceptions[0], ArithmeticError)
     assert holder.started == [0, 1, 2]
@@ -103,7 +104,7 @@ def test_a_cancelled_run_waits_for_every_conversation_to_leave() -> None:
     holder = Holder()
 
     async def stop_soon() -> None:
-        offering = asyncio.create_task(closed.offer([(i, 1000) for i in range(5)], 3, holder.hold))
+        offering = asyncio.create_task(Closed(3).run([(i, 1000) for i in range(5)], holder.hold))
         for _ in range(10):
             await asyncio.sleep(0)
         offering.cancel()
@@ -120,16 +121,16 @@ class Tasks(Holder):
 
     most_tasks = 0
 
-    async def hold(self, item: tuple[int, int]) -> None:
+    async def hold(self, item: tuple[int, int], scheduled_ns: int | None) -> None:
         self.most_tasks = max(self.most_tasks, len(asyncio.all_tasks()))
-        await super().hold(item)
+        await super().hold(item, scheduled_ns)
 
 
 @pytest.mark.parametrize("concurrency", [3, 10**6, 10**18, 10**30])
 def test_there_are_never_more_tasks_than_items(concurrency: int) -> None:
     """One a conversation, and the one that offers them."""
     holder = Tasks()
-    asyncio.run(closed.offer([(0, 3), (1, 3)], concurrency, holder.hold))
+    asyncio.run(Closed(concurrency).run([(0, 3), (1, 3)], holder.hold))
     assert (holder.started, holder.most_tasks) == ([0, 1], 3)
 
 
@@ -138,5 +139,5 @@ def test_items_without_end_are_taken_one_by_one() -> None:
     holder = Holder()
     endless = ((number, -1 if number == 100 else 1) for number in range(10**12))
     with pytest.raises(ExceptionGroup):
-        asyncio.run(closed.offer(endless, 4, holder.hold))
+        asyncio.run(Closed(4).run(endless, holder.hold))
     assert len(holder.started) <= 104

@@ -106,6 +106,8 @@ def test_one_request_by_hand() -> None:
     """Sent at 10; tokens 1, 3 and 2 received at 50, 62 and 72."""
     found = timings(request(10, (50, 1), (62, 3), (72, 2), scheduled=8)).latency()
     assert found["queue_time_ms"]["mean"] == 2.0
+    assert found["ttft_from_schedule_ms"]["mean"] == 42.0
+    assert found["e2e_from_schedule_ms"]["mean"] == 64.0
     assert found["ttft_ms"]["mean"] == 40.0
     assert found["e2e_ms"]["mean"] == 62.0
     assert found["tpot_ms"]["mean"] == 22 / 5

@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from specdec_bench.compare.cell import SweepResult
+from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.metrics.summary import Samples, summarize
 from specdec_bench.report.console import console
 from specdec_bench.report.run_plots import plain, write_plots
@@ -136,7 +137,8 @@ def test_legends_of_a_sweep_lie_on_no_data(tmp_path: Path, figures: list[Figure]
     rows = [
         {
             **{"job": job, "status": "finished", "replicate": 0, "engine": "vllm", "model": "_m$x$", "dataset": "d"},
-            **{"spec": spec, "draft_length": 3, "concurrency": concurrency, "spec.variant": variant},
+            **{"spec": spec, "draft_length": 3, "load_axis": "concurrency", "load_value": concurrency},
+            **{"spec.variant": variant},
             **{"output_tps_per_user": 10.0 * job, "speedup_tpot": 1.0 + job, "acceptance_length": 2.0},
         }
         for job, (spec, concurrency, variant) in enumerate(
@@ -146,7 +148,11 @@ def test_legends_of_a_sweep_lie_on_no_data(tmp_path: Path, figures: list[Figure]
             for variant in ("$a$", "_b", "word " * 12, "x" * 70)
         )
     ]
-    result = SweepResult(rows=rows, replicates=[], comparisons={}, recommendations=[], told_apart=["spec.variant"])
+    loads = {"concurrency": ClosedLoad().label}
+    told_apart = ["spec.variant"]
+    result = SweepResult(
+        rows=rows, replicates=[], comparisons={}, recommendations=[], told_apart=told_apart, loads=loads
+    )
     write_sweep_plots(result, tmp_path)
     texts = check_legends(figures)
     assert len(texts) == 8 * 3

@@ -36,6 +36,7 @@ def test_engines_are_sized_for_the_largest_load_of_the_sweep(tmp_path: Path, cho
         (["load.concurrency=2,65536", "load.repeats=4"], {12}),
         (["load.concurrency=1,2"], {2}),
         (["load.concurrency=1,2", "engine.max_num_seqs=64"], {64}),
+        (["load=poisson,constant", "load.rate=1,2", "engine.max_num_seqs=64"], {64}),
     ],
 )
 def test_an_engine_is_not_sized_for_requests_that_cannot_be(overrides: list[str], sizes: set[int]) -> None:

@@ -1,0 +1,11 @@
+"""Arrivals at equal gaps."""
+
+import itertools
+
+from specdec_bench.config.schema.load import ConstantLoad
+from specdec_bench.load.open import Open
+
+
+def create(config: ConstantLoad, seed: int, num_conversations: int) -> Open:
+    """Returns the load. Nothing is drawn; the first conversation arrives after one gap."""
+    return Open(config, lambda: itertools.repeat(1.0))

@@ -15,6 +15,7 @@ from specdec_bench.compare.intervals import Interval, around, columns, log_margi
 from specdec_bench.compare.labels import method_name
 from specdec_bench.compare.recommend import recommend_method
 from specdec_bench.compare.speedup import RunTimes, ideal_speedup, speedup
+from specdec_bench.config.support import archived_support
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.summary import summarize
 from specdec_bench.records.flatten import flatten
@@ -184,7 +185,7 @@ def _against(plain: Measured, cell: Measured, noise: dict[str, Any] | None) -> t
     row: dict[str, Any] = {"baseline": str(plain.run.path), **_speedups([plain], [cell])}
     if cell.manifest.config["sampling"]["temperature"] > 0:
         return row | {"lossless": "not checked: temperature above 0"}, {"lossless": None}
-    if cell.summary["synthetic"] and cell.manifest.config["engine"]["name"] != "synthetic":
+    if cell.summary["synthetic"] and archived_support(cell.manifest.config).synthetic_changes_outputs:
         return row | {"lossless": "not checked: synthetic acceptance"}, {"lossless": None}
     compared = losslessness.compare(plain.outputs, cell.outputs)
     row |= {

@@ -10,7 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from specdec_bench.config.checkpoints import draft_checkpoint
-from specdec_bench.config.schema.engine import LLMAPIEngine, SGLangEngine, SyntheticEngine, VLLMEngine
 from specdec_bench.config.schema.experiment import (
     OPTIONS,
     Expected,
@@ -22,6 +21,7 @@ from specdec_bench.config.schema.experiment import (
 from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import DraftCheckpoint
 from specdec_bench.config.schema.spec import CheckpointSpec
+from specdec_bench.config.support import ENGINES
 from specdec_bench.errors import ConfigError
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -129,7 +129,8 @@ def to_tree(config: ExperimentConfig) -> dict[str, Any]:
 
 def _complete(config: ExperimentConfig, largest_concurrency: int) -> ExperimentConfig:
     """Fills in what stands for something else, so that the archive names it: the draft, absolute folders."""
-    if isinstance(config.spec, CheckpointSpec) and not isinstance(config.engine, SyntheticEngine):
+    support, engine = ENGINES[config.engine.name], config.engine
+    if isinstance(config.spec, CheckpointSpec) and support.has_checkpoints:
         draft = draft_checkpoint(config)
         if draft is not None:
             config.spec.draft = DraftCheckpoint(
@@ -137,9 +138,9 @@ def _complete(config: ExperimentConfig, largest_concurrency: int) -> ExperimentC
                 revision=draft.revision,
                 allow_vocabulary_differences=draft.allow_vocabulary_differences,
             )
-    if isinstance(config.engine, LLMAPIEngine | SGLangEngine | VLLMEngine) and config.engine.max_num_seqs is None:
+    if support.sizes_batch and engine.max_num_seqs is None:  # type: ignore[attr-defined]
         assert isinstance(config.load, ClosedLoad)
-        config.engine.max_num_seqs = max(config.load.concurrency, largest_concurrency)
+        engine.max_num_seqs = max(config.load.concurrency, largest_concurrency)  # type: ignore[attr-defined]
     config.model.path = _absolute(config.model.path)
     if config.model.tokenizer is not None:
         config.model.tokenizer = _absolute(config.model.tokenizer)

@@ -97,11 +97,8 @@ def _tree(run: RunDirectory, text: str) -> dict[str, Any]:
 
 
 def must_be_identical(manifest: Manifest) -> bool:
-    """Whether a replay has to give the same tokens and steps: one request at a time, and nothing is drawn."""
-    return (
-        manifest.config["engine"]["name"] in ("transformers", "synthetic")
-        and manifest.config["sampling"]["temperature"] == 0
-    )
+    """Whether a replay has to give the same tokens and steps: the engine said so when it ran, and nothing is drawn."""
+    return bool(manifest.engine.get("reproducible")) and manifest.config["sampling"]["temperature"] == 0
 
 
 def compare(

@@ -3,6 +3,7 @@
 SpecDecBenchError
 ├── ConfigError               a setting that cannot be run                       exit status 2
 ├── DatasetError              a dataset file that cannot be read as it should    exit status 2
+├── PluginError               a plugin is broken, or its metric failed           exit status 2
 ├── EngineUnavailableError    the engine's package is missing or lacks a method  exit status 2
 ├── EngineError               the engine failed while it was started or measured exit status 1
 │   └── EngineDiedError       it is dead; the run ends with it                   exit status 1
@@ -34,6 +35,12 @@ class ConfigError(SpecDecBenchError):
 
 class DatasetError(SpecDecBenchError):
     """A dataset file is missing or a line of it is not what its format says."""
+
+    exit_status = 2
+
+
+class PluginError(SpecDecBenchError):
+    """A plugin cannot be loaded, does not fit, takes a name that is there already, or fails in a metric of its own."""
 
     exit_status = 2
 

@@ -22,7 +22,7 @@ from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.cli import composing, flags
 from specdec_bench.cli.composing import MULTIRUN_MODE
 from specdec_bench.cli.help import help_text
-from specdec_bench.config import compose, own_files
+from specdec_bench.config import compose, own_files, plugins
 from specdec_bench.config.compose import CONF, CONFIG
 from specdec_bench.config.schema.experiment import NO_BASELINE, Order
 from specdec_bench.errors import ConfigError, RunInterrupted, SpecDecBenchError
@@ -53,7 +53,8 @@ def compose_and_run(arguments: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     asked = flags.parse(arguments)
     if asked.shows_help:
-        sys.stdout.write(help_text([Path(asked.config_dir)] if asked.config_dir else []))
+        own = [Path(asked.config_dir)] if asked.config_dir else []
+        sys.stdout.write(help_text([*plugins.FOLDERS.values(), *own]))
         return
     compose.register_schemas()
     if asked.runs_nothing:

@@ -214,5 +214,5 @@ def check_support(config: "ExperimentConfig") -> None:
     if support.max_concurrency is not None and concurrency is not None and concurrency > support.max_concurrency:
         raise ConfigError(
             f"load.concurrency={concurrency}: engine={engine} takes at most {support.max_concurrency}"
-            f" ({support.reasons['concurrency']})"
+            + (f" ({support.reasons['concurrency']})" if "concurrency" in support.reasons else "")
         )

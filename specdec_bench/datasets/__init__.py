@@ -1,6 +1,5 @@
 """Sources of prompts: one file a source. `load` takes the configured one and selects from it."""
 
-import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from specdec_bench.config import plugins
 from specdec_bench.config.schema.dataset import DatasetConfig, HFDataset, ShareGPTDataset
 from specdec_bench.datasets.rows import HALF_A_PAIR, can_be_encoded
 from specdec_bench.datasets.stratified import drawn
@@ -129,7 +129,7 @@ def read(config: DatasetConfig, unused: Unused) -> Iterator[Prompt]:
     Raises:
         DatasetError: as `load`.
     """
-    source = importlib.import_module(f"specdec_bench.datasets.{config.name}")
+    source = plugins.import_option("dataset", config.name)
     return checked(source.load(config, unused), config, unused)
 
 

@@ -21,7 +21,7 @@ from specdec_bench.config.compose import to_tree
 from specdec_bench.config.identity import engine_key
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.support import check_support
-from specdec_bench.errors import ArchiveError, EngineError, RunInterrupted, SpecDecBenchError
+from specdec_bench.errors import ArchiveError, EngineError, PluginError, RunInterrupted, SpecDecBenchError
 from specdec_bench.records.manifest import Manifest
 from specdec_bench.records.request import SCHEMA_VERSION, Prompt, RunStatus
 from specdec_bench.records.unused import describe
@@ -190,7 +190,7 @@ def _run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None]
             run.write_summary(encoded_summary(samples_of(run), manifest))
             if status == "finished":  # a run that says so has a summary
                 run.write_manifest(manifest)
-        except ArchiveError as unwritten:
+        except (ArchiveError, PluginError) as unwritten:
             if error is None:
                 end("failed", str(unwritten), **changes)
                 raise

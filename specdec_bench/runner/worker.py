@@ -23,6 +23,7 @@ from specdec_bench.archive import provenance
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.redact import adopt, redact_text
 from specdec_bench.archive.writer import RequestWriter
+from specdec_bench.config import plugins
 from specdec_bench.engines import readback
 from specdec_bench.engines.base import Engine, create
 from specdec_bench.errors import ConfigError, SpecDecBenchError, named
@@ -248,6 +249,7 @@ def main() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: None)  # not SIG_IGN, which an engine's processes would inherit
     signals.let_in()
+    plugins.load()
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s][%(name)s][%(levelname)s] %(message)s")
     asyncio.run(Worker(Connection(int(sys.argv[1]))).serve())
 

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from specdec_bench.archive.hydra_files import redact_yaml, save_config
 from specdec_bench.archive.layout import MULTIRUN
 from specdec_bench.archive.redact import learn_arguments, redact_text, redacted_record, refuse_secret_folder
+from specdec_bench.config import plugins
 from specdec_bench.errors import FAILED, JobFailed, RunInterrupted, SpecDecBenchError
 from specdec_bench.report.streams import print_error
 from specdec_bench.sweep.claims import remove_unused
@@ -65,6 +66,7 @@ class Job:
         run_dir = Path(hydra_config.runtime.output_dir)
         learn_arguments(self.command)
         try:
+            plugins.load()
             with self._taking_part(Path(hydra_config.sweep.dir)):
                 return self._run(composed, run_dir)
         except RunInterrupted as error:

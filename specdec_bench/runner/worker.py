@@ -139,14 +139,10 @@ class Worker:
             run.write_responses(
                 (record, redact_text(prompter.decode(record.output_token_ids))) for record in _replies(run)
             )
-        live = measurement.live
         self._send(
             Done(
                 interrupted=interrupted,
-                num_finished=live.finished,
-                num_failed=live.failed,
-                num_skipped=live.skipped,
-                first_error=live.first_error,
+                counts=measurement.live,
                 engine_totals=totals,
                 client_lateness=measurement.lateness.result(),
             )
@@ -159,18 +155,11 @@ class Worker:
 
         def report() -> None:
             while not over.wait(PROGRESS_PERIOD_S):
-                live = measurement.live
                 self._send(
                     Progress(
                         phase=measurement.phase,
-                        finished=live.finished,
-                        failed=live.failed,
-                        skipped=live.skipped,
+                        counts=measurement.live,
                         total=measurement.num_requests,
-                        in_flight=live.in_flight,
-                        output_tokens=live.output_tokens,
-                        decoded_tokens=live.decoded_tokens,
-                        decode_steps=live.decode_steps,
                         elapsed_s=time.perf_counter() - measurement.phase_began_s,
                     )
                 )

@@ -98,22 +98,27 @@ class JobFailed(Exception):  # noqa: N818  (Hydra goes on with the next job, and
         return self.message
 
 
-def gist(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Returns what an exception says in one line: its first, or of pydantic's, whose first only counts, the reasons."""
     reasons = getattr(error, "errors", None)
     if callable(reasons):
         with contextlib.suppress(Exception):  # whatever else has an attribute of that name
             told = [(".".join(map(str, reason["loc"])), " ".join(reason["msg"].split())) for reason in reasons()]
             return "; ".join(f"{place}: {message}" if place else message for place, message in told)
-    return (str(error).strip() or "no message").splitlines()[0]
+    return first_line_of(str(error)) or "no message"
+
+
+def first_line_of(text: str) -> str:
+    """Returns the first line of a text; empty if it has none."""
+    return next(iter(text.strip().splitlines()), "")
 
 
 def named(error: BaseException) -> str:
     """Returns an exception's kind and what it says, in one line: a KeyError says no more than the key."""
-    return f"{type(error).__name__}: {gist(error)}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
-def listed(ids: Sequence[str], most: int = 5) -> str:
+def abbreviated(ids: Sequence[str], most: int = 5) -> str:
     """Returns ids as a message can list them: the first few."""
     return ", ".join(ids[:most]) + (", ..." if len(ids) > most else "")
 

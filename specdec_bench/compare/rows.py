@@ -18,6 +18,7 @@ from specdec_bench.compare.speedup import RunTimes, ideal_speedup, speedup
 from specdec_bench.config.support import archived_support
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.summary import summarize
+from specdec_bench.records.first_difference import first_difference
 from specdec_bench.records.flatten import flatten
 from specdec_bench.records.manifest import Manifest
 
@@ -219,8 +220,8 @@ def _around(baseline: str | None, other: str | None) -> tuple[str | None, str | 
     """Returns both texts around the first character in which they differ."""
     if baseline is None or other is None:
         return None, None
-    shorter = min(len(baseline), len(other))
-    at = next((i for i in range(shorter) if baseline[i] != other[i]), shorter)
+    position = first_difference(baseline, other)
+    at = len(baseline) if position is None else position  # other tokens of the same text
     around = slice(max(at - TEXT_AROUND, 0), at + TEXT_AROUND)
     return baseline[around], other[around]
 

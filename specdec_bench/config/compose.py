@@ -22,7 +22,7 @@ from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import DraftCheckpoint
 from specdec_bench.config.schema.spec import CheckpointSpec
 from specdec_bench.config.support import ENGINES
-from specdec_bench.errors import ConfigError
+from specdec_bench.errors import ConfigError, first_line
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -56,7 +56,7 @@ def experiment(composed: DictConfig, largest_concurrency: int = 1) -> Experiment
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key}: has no value; pass {error.full_key}=VALUE") from None
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{error.full_key}: {first_line(error)}") from None
     assert isinstance(config, ExperimentConfig)
     _refuse_added_fields(config)
     _check_expected(config)
@@ -117,7 +117,7 @@ def archived_experiment(tree: dict[str, Any]) -> ExperimentConfig:
     except KeyError as error:
         raise ConfigError(f"config.yaml: {error} is missing or unknown; was it written by this project?") from None
     except OmegaConfBaseException as error:
-        raise ConfigError(f"config.yaml: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"config.yaml: {first_line(error)}") from None
     assert isinstance(config, ExperimentConfig)
     return config
 

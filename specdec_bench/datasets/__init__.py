@@ -11,7 +11,7 @@ from specdec_bench.config import plugins
 from specdec_bench.config.schema.dataset import DatasetConfig, HFDataset, ShareGPTDataset
 from specdec_bench.datasets.rows import HALF_A_PAIR, can_be_encoded
 from specdec_bench.datasets.stratified import drawn
-from specdec_bench.errors import DatasetError, listed
+from specdec_bench.errors import DatasetError, abbreviated
 from specdec_bench.records.request import Prompt
 from specdec_bench.records.unused import Unused, describe
 
@@ -69,7 +69,7 @@ def load(config: DatasetConfig, seed: int, count_tokens: Callable[[Prompt], int]
         categories.append(category)
     for name in config.categories or ():
         if name not in found:
-            names = listed(list(found), most=20)
+            names = abbreviated(list(found), most=20)
             raise DatasetError(f"dataset.categories: {name!r} is none of {config.name}'s, which are {names}")
     if not candidates:
         raise DatasetError(

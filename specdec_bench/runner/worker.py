@@ -15,7 +15,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
-from typing import Any
 
 import msgspec
 
@@ -27,6 +26,7 @@ from specdec_bench.config import plugins
 from specdec_bench.engines import readback
 from specdec_bench.engines.base import Engine, create
 from specdec_bench.errors import ConfigError, SpecDecBenchError, named
+from specdec_bench.records.builtin import to_builtin
 from specdec_bench.records.manifest import Difference, EngineDescription
 from specdec_bench.records.request import RequestRecord
 from specdec_bench.runner import preflight, signals
@@ -194,22 +194,10 @@ def _describe(engine: Engine, untaken: tuple[Difference, ...]) -> EngineDescript
         logger.warning("%s: %s was asked for, the engine has %s", difference.name, difference.asked, difference.got)
     return msgspec.structs.replace(
         description,
-        arguments=_plain(description.arguments),
-        resolved=_plain(description.resolved),
-        differences=tuple(msgspec.structs.replace(one, got=_plain(one.got)) for one in differences),
+        arguments=to_builtin(description.arguments),
+        resolved=to_builtin(description.resolved),
+        differences=tuple(msgspec.structs.replace(one, got=to_builtin(one.got)) for one in differences),
     )
-
-
-def _plain(value: Any) -> Any:
-    """Returns JSON's types for anything: an object becomes what `str` makes of it, and so does a key."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    for plain in (bool, int, float):
-        if isinstance(value, plain):
-            return plain(value)
-    return value if value is None else str(value)
 
 
 def _replies(run: RunDirectory) -> Iterator[RequestRecord]:

@@ -3,6 +3,7 @@
 SpecDecBenchError
 ├── ConfigError               a setting that cannot be run                       exit status 2
 ├── DatasetError              a dataset file that cannot be read as it should    exit status 2
+├── PluginError               a plugin is broken, or its metric failed           exit status 2
 ├── EngineUnavailableError    the engine's package is missing or lacks a method  exit status 2
 ├── EngineError               the engine failed while it was started or measured exit status 1
 │   └── EngineDiedError       it is dead; the run ends with it                   exit status 1
@@ -34,6 +35,12 @@ class ConfigError(SpecDecBenchError):
 
 class DatasetError(SpecDecBenchError):
     """A dataset file is missing or a line of it is not what its format says."""
+
+    exit_status = 2
+
+
+class PluginError(SpecDecBenchError):
+    """A plugin cannot be loaded, does not fit, takes a name that is there already, or fails in a metric of its own."""
 
     exit_status = 2
 
@@ -91,22 +98,27 @@ class JobFailed(Exception):  # noqa: N818  (Hydra goes on with the next job, and
         return self.message
 
 
-def gist(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Returns what an exception says in one line: its first, or of pydantic's, whose first only counts, the reasons."""
     reasons = getattr(error, "errors", None)
     if callable(reasons):
         with contextlib.suppress(Exception):  # whatever else has an attribute of that name
             told = [(".".join(map(str, reason["loc"])), " ".join(reason["msg"].split())) for reason in reasons()]
             return "; ".join(f"{place}: {message}" if place else message for place, message in told)
-    return (str(error).strip() or "no message").splitlines()[0]
+    return first_line_of(str(error)) or "no message"
+
+
+def first_line_of(text: str) -> str:
+    """Returns the first line of a text; empty if it has none."""
+    return next(iter(text.strip().splitlines()), "")
 
 
 def named(error: BaseException) -> str:
     """Returns an exception's kind and what it says, in one line: a KeyError says no more than the key."""
-    return f"{type(error).__name__}: {gist(error)}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
-def listed(ids: Sequence[str], most: int = 5) -> str:
+def abbreviated(ids: Sequence[str], most: int = 5) -> str:
     """Returns ids as a message can list them: the first few."""
     return ", ".join(ids[:most]) + (", ..." if len(ids) > most else "")
 

@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from specdec_bench.errors import DatasetError
+from specdec_bench.errors import DatasetError, first_line
 
 pass
 
@@ -80,7 +80,7 @@ def fetch(repository: str, revision: str, filename: str, instead: str | None = N
     try:
         return Path(hub.hf_hub_download(**which))
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{what}: cannot be fetched: {str(error).strip().splitlines()[0]}{then}") from None
+        raise DatasetError(f"{what}: cannot be fetched: {first_line(error)}{then}") from None
 
 
 def fetch_url(url: str) -> Path:

@@ -11,9 +11,9 @@ from specdec_bench.checkpoints.one_line import one_line, printable
 from specdec_bench.checkpoints.prompter import BytePrompter, Prompter
 from specdec_bench.checkpoints.replies import harmony_final, without_thinking
 from specdec_bench.checkpoints.time_limit import TimeLimitExceeded, time_limit
-from specdec_bench.config.schema.engine import SyntheticEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.model import ModelConfig
+from specdec_bench.config.support import ENGINES
 from specdec_bench.errors import ConfigError, EngineUnavailableError
 
 logger = logging.getLogger(__name__)
@@ -23,10 +23,10 @@ TEMPLATE_TIME_LIMIT_S = 5.0
 
 
 def create(config: ExperimentConfig) -> Prompter:
-    """Returns the model's prompter; for the synthetic engine one that needs no tokenizer."""
-    if isinstance(config.engine, SyntheticEngine):
-        return BytePrompter(config.engine.vocab_size)
-    return ChatPrompter(config.model)
+    """Returns the model's prompter; for an engine that runs no model one that needs no tokenizer."""
+    if ENGINES[config.engine.name].has_checkpoints:
+        return ChatPrompter(config.model)
+    return BytePrompter(config.engine.vocab_size)  # type: ignore[attr-defined]
 
 
 class ChatPrompter:

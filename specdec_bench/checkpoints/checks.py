@@ -9,9 +9,9 @@ from specdec_bench.checkpoints.facts import CheckpointFacts, read_facts
 from specdec_bench.checkpoints.files import is_there
 from specdec_bench.checkpoints.weights import read_weights
 from specdec_bench.config.checkpoints import BUNDLED, draft_checkpoint, resolve
-from specdec_bench.config.schema.engine import SyntheticEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig, draft_length
 from specdec_bench.config.schema.spec import DraftModelSpec, Eagle3Spec, EagleSpec, SpecConfig
+from specdec_bench.config.support import ENGINES
 from specdec_bench.errors import ConfigError
 
 
@@ -44,8 +44,8 @@ def check_checkpoints(config: ExperimentConfig) -> None:
     Raises:
         ConfigError: see above; or a file of a checkpoint is there and cannot be read.
     """
-    if isinstance(config.engine, SyntheticEngine):
-        check_lengths(config, config.model.max_seq_len, config.engine.vocab_size)
+    if not ENGINES[config.engine.name].has_checkpoints:
+        check_lengths(config, config.model.max_seq_len, config.engine.vocab_size)  # type: ignore[attr-defined]
         return
     facts: dict[str, CheckpointFacts] = {}
     if (folder := local_folder(config.model.path, "model.path")) is not None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from specdec_bench import hub
 from specdec_bench.config.checkpoints import resolve
-from specdec_bench.errors import ConfigError, gist
+from specdec_bench.errors import ConfigError, first_line
 
 _STATEMENTS = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py")
 """All that a checkpoint has but weights and pictures."""
@@ -33,4 +33,4 @@ def folder_of(path: str, revision: str | None, key: str = "model.path") -> Path:
             raise ConfigError(
                 f"{key}={path}: not in the cache, and the hub cannot be reached from here; pass a folder"
             ) from None
-        raise ConfigError(f"{key}={path}: cannot be fetched from the hub: {gist(error)}") from None
+        raise ConfigError(f"{key}={path}: cannot be fetched from the hub: {first_line(error)}") from None

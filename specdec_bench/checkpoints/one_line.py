@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 
-from specdec_bench.errors import ConfigError, gist
+from specdec_bench.errors import ConfigError, first_line
 
 
 @contextlib.contextmanager
@@ -20,7 +20,7 @@ def one_line(what: str) -> Iterator[None]:
 
 def printable(error: BaseException) -> str:
     """Returns the first line of an error, with the next one where it announces it, as characters that can be shown."""
-    text = gist(error)
+    text = first_line(error)
     if text.endswith(":"):
         text = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from specdec_bench.archive.secrets import REDACTED
-from specdec_bench.cli.hydra_errors import ends_in, first_line, is_hydras_own
+from specdec_bench.cli.hydra_errors import ends_in, is_hydras_own
 from specdec_bench.config.compose import CONFIG
-from specdec_bench.errors import ConfigError, SpecDecBenchError
+from specdec_bench.errors import ConfigError, SpecDecBenchError, first_line
 from specdec_bench.sweep import landing, launch
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def compose_all(app: "Hydra", overrides: list[str]) -> DictConfig:
     except (AttributeError, AssertionError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, ValueError) and is_hydras_own(error):
             raise  # which says it well enough
-        reason = first_line(error)
+        reason = first_line(error) if str(error) else type(error).__name__
         raise ConfigError(f"{_first_failing(app, overrides)}: cannot be composed: {reason}; correct it") from None
 
 

@@ -18,7 +18,7 @@ def help_text(config_dirs: Sequence[Path] = ()) -> str:
     """Returns the help.
 
     Args:
-        config_dirs: folders of the user's own YAML.
+        config_dirs: folders of plugins' YAML, and of the user's own.
     """
     template: str = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))["hydra"]["help"]["template"]
     groups = [f"{group}: {', '.join(options)}\n" for group, options in _groups([CONF, *config_dirs]).items()]

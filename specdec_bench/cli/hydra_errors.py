@@ -9,6 +9,7 @@ from hydra.errors import OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from specdec_bench.config import compose, own_files
+from specdec_bench.errors import first_line, first_line_of
 from specdec_bench.sweep.settings import FIXED
 
 _REASONS = {
@@ -151,13 +152,3 @@ def _explain_unknown(key: str, override: str) -> str:
 def _suggest(name: str, choices: list[str]) -> str:
     close = difflib.get_close_matches(name, choices, n=1)
     return f" (did you mean {close[0]}?)" if close else ""
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the first line of its message; its type's name if it has none."""
-    return first_line_of(str(error)) or type(error).__name__
-
-
-def first_line_of(text: str) -> str:
-    """Returns the first line of a text; empty if it has none."""
-    return next(iter(text.strip().splitlines()), "")

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from specdec_bench.archive import redact
 from specdec_bench.cli.hydra_errors import explain, is_hydras_own
 from specdec_bench.cli.run import compose_and_run
+from specdec_bench.config import plugins
 from specdec_bench.errors import (
     BAD_INPUT,
     FAILED,
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     redact.begin()
     redact.learn_arguments(arguments)
     try:
+        plugins.load()
         match arguments:
             case ["replay" | "summarize" | "check" | "prepare" as command, *rest]:
                 gc.enable()

@@ -18,15 +18,13 @@ from omegaconf import DictConfig
 from specdec_bench import __version__
 from specdec_bench.archive import files, redact
 from specdec_bench.archive.hydra_files import learn_composed
-from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.cli import composing, flags
 from specdec_bench.cli.composing import MULTIRUN_MODE
 from specdec_bench.cli.help import help_text
-from specdec_bench.config import compose, own_files
+from specdec_bench.config import compose, own_files, plugins
 from specdec_bench.config.compose import CONF, CONFIG
 from specdec_bench.config.schema.experiment import NO_BASELINE, Order
-from specdec_bench.errors import ConfigError, RunInterrupted, SpecDecBenchError
-from specdec_bench.report.streams import exit_with_error
+from specdec_bench.errors import ConfigError
 from specdec_bench.sweep import landing, launch
 from specdec_bench.sweep.claims import claim
 from specdec_bench.sweep.compose_cell import compose_cell
@@ -53,7 +51,8 @@ def compose_and_run(arguments: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     asked = flags.parse(arguments)
     if asked.shows_help:
-        sys.stdout.write(help_text([Path(asked.config_dir)] if asked.config_dir else []))
+        own = [Path(asked.config_dir)] if asked.config_dir else []
+        sys.stdout.write(help_text([*plugins.FOLDERS.values(), *own]))
         return
     compose.register_schemas()
     if asked.runs_nothing:
@@ -96,22 +95,14 @@ def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_
     launch.check_plugins(app.config_loader, composed)
     HydraConfig.instance().set_config(composed)
     cell = compose_cell(without_hydra(composed), launch.task_overrides(composed.hydra), command=sys.argv)
-    from specdec_bench.sweep.run_cell import run_into_output, show_cell  # tables, progress, the measuring process
+    from specdec_bench.sweep.run_cell import run_job, show_cell  # tables, progress, the measuring process
 
     if is_dry_run:
         show_cell(cell)
         return
 
     def run(_: DictConfig) -> None:
-        try:
-            run_into_output(cell)
-        except SpecDecBenchError as error:
-            # Not raised, for Hydra would print its own words about it.
-            exit_with_error(error.exit_status, str(error))
-        except KeyboardInterrupt:
-            if not RunDirectory.is_run(claimed):
-                raise
-            exit_with_error(RunInterrupted.exit_status, f"interrupted; what was measured is in {claimed}")
+        run_job(lambda: cell)
 
     is_new = landing.is_named_by_clock(composed, landing.RUN_DIR)
     with claim(folder, landing.RUN_DIR, is_new=is_new) as claimed, files.naming(claimed):

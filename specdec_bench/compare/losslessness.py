@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from specdec_bench.records.first_difference import first_difference
 from specdec_bench.records.request import RequestRecord
 
 NUM_EXAMPLES = 10
@@ -74,8 +75,8 @@ def verdict(measured: Mapping[str, Any], control: Mapping[str, Any] | None) -> s
 
 
 def _divergence(key: tuple[str, int, int], baseline: tuple[int, ...], other: tuple[int, ...]) -> dict[str, Any]:
-    shorter = min(len(baseline), len(other))
-    position = next((i for i in range(shorter) if baseline[i] != other[i]), shorter)
+    position = first_difference(baseline, other)
+    assert position is not None
     around = slice(max(position - CONTEXT_TOKENS, 0), position + CONTEXT_TOKENS + 1)
     return {
         "prompt_id": key[0],

@@ -6,7 +6,7 @@ from typing import Any
 from specdec_bench.compare.cell import Measured, by_method
 from specdec_bench.compare.labels import conditions, label
 from specdec_bench.compare.speedup import not_judged, recommend
-from specdec_bench.errors import listed
+from specdec_bench.errors import abbreviated
 
 
 def recommend_method(
@@ -33,7 +33,7 @@ def recommend_method(
     if not plain:
         advice = not_judged("there is no plain run; baseline=auto adds it")
     elif missing := sorted(asked - candidates.keys()):
-        advice = not_judged(f"{listed(missing)} cannot be compared with a plain run of the same number")
+        advice = not_judged(f"{abbreviated(missing)} cannot be compared with a plain run of the same number")
     else:
         advice = recommend([plain[replicate].times for replicate in replicates], candidates)
     load = ["engine", "model", "dataset", "concurrency", "load_axis", "load_value", *conditions(told_apart)]

@@ -15,8 +15,10 @@ from specdec_bench.compare.intervals import Interval, around, columns, log_margi
 from specdec_bench.compare.labels import method_name
 from specdec_bench.compare.recommend import recommend_method
 from specdec_bench.compare.speedup import RunTimes, ideal_speedup, speedup
+from specdec_bench.config.support import archived_support
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.summary import summarize
+from specdec_bench.records.first_difference import first_difference
 from specdec_bench.records.flatten import flatten
 from specdec_bench.records.manifest import LoadLabel, Manifest, label_of_load
 
@@ -190,7 +192,7 @@ def _against(plain: Measured, cell: Measured, noise: dict[str, Any] | None) -> t
     row: dict[str, Any] = {"baseline": str(plain.run.path), **_speedups([plain], [cell])}
     if cell.manifest.config["sampling"]["temperature"] > 0:
         return row | {"lossless": "not checked: temperature above 0"}, {"lossless": None}
-    if cell.summary["synthetic"] and cell.manifest.config["engine"]["name"] != "synthetic":
+    if cell.summary["synthetic"] and archived_support(cell.manifest.config).synthetic_changes_outputs:
         return row | {"lossless": "not checked: synthetic acceptance"}, {"lossless": None}
     compared = losslessness.compare(plain.outputs, cell.outputs)
     row |= {
@@ -224,8 +226,8 @@ def _around(baseline: str | None, other: str | None) -> tuple[str | None, str | 
     """Returns both texts around the first character in which they differ."""
     if baseline is None or other is None:
         return None, None
-    shorter = min(len(baseline), len(other))
-    at = next((i for i in range(shorter) if baseline[i] != other[i]), shorter)
+    position = first_difference(baseline, other)
+    at = len(baseline) if position is None else position  # other tokens of the same text
     around = slice(max(at - TEXT_AROUND, 0), at + TEXT_AROUND)
     return baseline[around], other[around]
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from specdec_bench.config.schema.engine import SyntheticEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.spec import CheckpointSpec, MTPSpec
+from specdec_bench.config.support import ENGINES
 from specdec_bench.errors import ConfigError
 
 BUNDLED = "bundled:"
@@ -47,7 +47,7 @@ def draft_checkpoint(config: ExperimentConfig) -> Draft | None:
 
 def checkpoint_roles(config: ExperimentConfig) -> dict[str, tuple[str, str | None]]:
     """Returns path and revision of every checkpoint that is used, by role: target, tokenizer, draft."""
-    if isinstance(config.engine, SyntheticEngine):
+    if not ENGINES[config.engine.name].has_checkpoints:
         return {}
     roles = {"target": (config.model.path, config.model.revision)}
     if config.model.tokenizer is not None:

@@ -10,7 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from specdec_bench.config.checkpoints import draft_checkpoint
-from specdec_bench.config.schema.engine import LLMAPIEngine, SGLangEngine, SyntheticEngine, VLLMEngine
 from specdec_bench.config.schema.experiment import (
     OPTIONS,
     Expected,
@@ -22,7 +21,8 @@ from specdec_bench.config.schema.experiment import (
 from specdec_bench.config.schema.load import LoadConfig
 from specdec_bench.config.schema.model import DraftCheckpoint
 from specdec_bench.config.schema.spec import CheckpointSpec
-from specdec_bench.errors import ConfigError
+from specdec_bench.config.support import ENGINES
+from specdec_bench.errors import ConfigError, first_line
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -56,7 +56,7 @@ def experiment(composed: DictConfig, largest_concurrency: int = 1) -> Experiment
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key}: has no value; pass {error.full_key}=VALUE") from None
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{error.full_key}: {first_line(error)}") from None
     assert isinstance(config, ExperimentConfig)
     _refuse_added_fields(config)
     _check_expected(config)
@@ -119,7 +119,7 @@ def archived_experiment(tree: dict[str, Any]) -> ExperimentConfig:
     except KeyError as error:
         raise ConfigError(f"config.yaml: {error} is missing or unknown; was it written by this project?") from None
     except OmegaConfBaseException as error:
-        raise ConfigError(f"config.yaml: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"config.yaml: {first_line(error)}") from None
     assert isinstance(config, ExperimentConfig)
     return config
 
@@ -131,7 +131,8 @@ def to_tree(config: ExperimentConfig) -> dict[str, Any]:
 
 def _complete(config: ExperimentConfig, largest_concurrency: int) -> ExperimentConfig:
     """Fills in what stands for something else, so that the archive names it: the draft, absolute folders."""
-    if isinstance(config.spec, CheckpointSpec) and not isinstance(config.engine, SyntheticEngine):
+    support, engine = ENGINES[config.engine.name], config.engine
+    if isinstance(config.spec, CheckpointSpec) and support.has_checkpoints:
         draft = draft_checkpoint(config)
         if draft is not None:
             config.spec.draft = DraftCheckpoint(
@@ -139,13 +140,13 @@ def _complete(config: ExperimentConfig, largest_concurrency: int) -> ExperimentC
                 revision=draft.revision,
                 allow_vocabulary_differences=draft.allow_vocabulary_differences,
             )
-    if isinstance(config.engine, LLMAPIEngine | SGLangEngine | VLLMEngine) and config.engine.max_num_seqs is None:
+    if support.sizes_batch and engine.max_num_seqs is None:  # type: ignore[attr-defined]
         if config.load.max_in_flight is None:
             raise ConfigError(
                 f"engine.max_num_seqs=null: load={config.load.name} has any number of requests in flight, so that it "
                 "sizes no batch; pass engine.max_num_seqs=N, the most that are to run at once"
             )
-        config.engine.max_num_seqs = max(config.load.max_in_flight, largest_concurrency)
+        engine.max_num_seqs = max(config.load.max_in_flight, largest_concurrency)  # type: ignore[attr-defined]
     config.model.path = _absolute(config.model.path)
     if config.model.tokenizer is not None:
         config.model.tokenizer = _absolute(config.model.tokenizer)

@@ -5,10 +5,13 @@ from pathlib import Path
 import yaml
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 
+from specdec_bench.config import plugins
 from specdec_bench.config.compose import CONF
 from specdec_bench.errors import ConfigError
 
@@ -56,9 +59,18 @@ class CheckedFiles(FileConfigSource):
 CheckedFiles.__name__ = FileConfigSource.__name__
 
 
+class PluginFolders(SearchPathPlugin):
+    """Adds the folders of plugins to those in which Hydra looks for YAML."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Adds them after the project's own."""
+        for name, folder in plugins.FOLDERS.items():
+            search_path.append(provider=name, path=f"file://{folder}")
+
+
 def register() -> None:
-    """Has Hydra read files by `CheckedFiles`, and forgets those that were read before."""
-    Plugins.instance()  # which registers Hydra's own first
+    """Has Hydra read files by `CheckedFiles` and look in plugins' folders, and forgets what was read before."""
+    Plugins.instance().register(PluginFolders)  # its instance registers Hydra's own first
     SourcesRegistry.instance().types[CheckedFiles.scheme()] = CheckedFiles
     _loaded.clear()
 

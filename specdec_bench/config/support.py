@@ -1,11 +1,17 @@
-"""What each engine can do, known without importing it: the table of methods, parameters, limits and capabilities."""
+"""What each engine can do, known without importing it: the table of methods, parameters, limits and capabilities.
+
+Outside an engine's own folder nothing asks which engine it is, but what it can do. The table needs neither Hydra nor
+OmegaConf, so that archived runs can be read with it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from specdec_bench.config.schema.experiment import ExperimentConfig
 
 ANY: tuple[Any, ...] = ()
 """In the table: the engine takes whatever value the schema allows."""
@@ -17,10 +23,18 @@ class EngineSupport:
 
     adapter: str
     """The module that has `create(config)`."""
-    package: str | None
-    """The module that must be installed; the extra of the same name installs it, where a registry has it."""
     methods: Mapping[str, Mapping[str, tuple[Any, ...]]]
     """Method -> parameter -> allowed values (ANY: all). A parameter that is not listed must be null or false."""
+    package: str | None = None
+    """The module that must be installed; the extra of the same name installs it, where a registry has it."""
+    has_checkpoints: bool = True
+    """It runs a model: a target and perhaps a draft, with a tokenizer. One that does not has `engine.vocab_size`, and
+    gets each byte of a prompt as a token."""
+    sizes_batch: bool = False
+    """`engine.max_num_seqs` bounds its batch, and null takes what the load and the sweep need."""
+    synthetic_changes_outputs: bool = True
+    """Where its figures are stamped as synthetic, drafts are accepted against the target's choice, so that outputs
+    cannot be compared with plain decoding's."""
     max_concurrency: int | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
     """Why a limit is there, by parameter or `concurrency`."""
@@ -43,7 +57,7 @@ _LLM_API_SAMPLING = {
 }
 
 
-ENGINES: Mapping[str, EngineSupport] = {
+ENGINES: dict[str, EngineSupport] = {
     "transformers": EngineSupport(
         adapter="specdec_bench.engines.transformers.adapter",
         package="transformers",
@@ -62,6 +76,7 @@ ENGINES: Mapping[str, EngineSupport] = {
     "vllm": EngineSupport(
         adapter="specdec_bench.engines.vllm.adapter",
         package="vllm",
+        sizes_batch=True,
         model_types=("vllm.transformers_utils.config:_CONFIG_REGISTRY",),
         stops_drafting=True,
         methods={
@@ -85,6 +100,7 @@ ENGINES: Mapping[str, EngineSupport] = {
     "sglang": EngineSupport(
         adapter="specdec_bench.engines.sglang.adapter",
         package="sglang",
+        sizes_batch=True,
         model_types=("sglang.srt.utils.hf_transformers.common:_CONFIG_REGISTRY",),
         long_draft_variable="SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN",
         methods={
@@ -105,6 +121,7 @@ ENGINES: Mapping[str, EngineSupport] = {
     "tensorrt_llm": EngineSupport(
         adapter="specdec_bench.engines.tensorrt_llm.adapter",
         package="tensorrt_llm",
+        sizes_batch=True,
         methods={
             "none": {},
             "ngram": {"draft_length": ANY, "ngram_min": (1,), "ngram_max": ANY},
@@ -122,12 +139,14 @@ ENGINES: Mapping[str, EngineSupport] = {
     "auto_deploy": EngineSupport(
         adapter="specdec_bench.engines.tensorrt_llm.auto_deploy",
         package="tensorrt_llm",
+        sizes_batch=True,
         methods={"none": {}, "draft_model": {"draft_length": ANY, "draft": ANY}},
         sampling=_LLM_API_SAMPLING,
     ),
     "synthetic": EngineSupport(
         adapter="specdec_bench.engines.synthetic",
-        package=None,
+        has_checkpoints=False,
+        synthetic_changes_outputs=False,
         methods={
             "none": {},
             "ngram": {"draft_length": ANY, "ngram_min": ANY, "ngram_max": ANY},
@@ -137,7 +156,19 @@ ENGINES: Mapping[str, EngineSupport] = {
 }
 
 
-def check_support(config: ExperimentConfig) -> None:
+def archived_support(config: Mapping[str, Any]) -> EngineSupport:
+    """Returns what the engine of an archived run can do; of one that is not known here, what most can.
+
+    Args:
+        config: the manifest's.
+    """
+    return ENGINES.get(config["engine"]["name"], _UNKNOWN)
+
+
+_UNKNOWN = EngineSupport(adapter="", methods={})
+
+
+def check_support(config: "ExperimentConfig") -> None:
     """Refuses a cell that its engine cannot run, before anything loads.
 
     Raises:
@@ -180,13 +211,11 @@ def check_support(config: ExperimentConfig) -> None:
             f"({support.greedy[spec.name]})"
         )
     most = support.max_concurrency
+    reason = f" ({support.reasons['concurrency']})" if "concurrency" in support.reasons else ""
     if most is not None and load.max_in_flight is None:
         raise ConfigError(
-            f"load={load.name}: engine={engine} takes at most {most} request at a time "
-            f"({support.reasons['concurrency']}), and this load sends while others are in flight; choose load=closed"
+            f"load={load.name}: engine={engine} takes at most {most} request at a time{reason}, and this load sends "
+            "while others are in flight; choose load=closed"
         )
     if most is not None and load.max_in_flight is not None and load.max_in_flight > most:
-        raise ConfigError(
-            f"load.{load.AXIS}={load.label.value}: engine={engine} takes at most {most}"
-            f" ({support.reasons['concurrency']})"
-        )
+        raise ConfigError(f"load.{load.AXIS}={load.label.value}: engine={engine} takes at most {most}{reason}")

@@ -1,6 +1,5 @@
 """Sources of prompts: one file a source. `load` takes the configured one and selects from it."""
 
-import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -8,10 +7,11 @@ from typing import Any
 
 import msgspec
 
+from specdec_bench.config import plugins
 from specdec_bench.config.schema.dataset import DatasetConfig, HFDataset, ShareGPTDataset
 from specdec_bench.datasets.rows import HALF_A_PAIR, can_be_encoded
 from specdec_bench.datasets.stratified import drawn
-from specdec_bench.errors import DatasetError, listed
+from specdec_bench.errors import DatasetError, abbreviated
 from specdec_bench.records.request import Prompt
 from specdec_bench.records.unused import Unused, describe
 
@@ -69,7 +69,7 @@ def load(config: DatasetConfig, seed: int, count_tokens: Callable[[Prompt], int]
         categories.append(category)
     for name in config.categories or ():
         if name not in found:
-            names = listed(list(found), most=20)
+            names = abbreviated(list(found), most=20)
             raise DatasetError(f"dataset.categories: {name!r} is none of {config.name}'s, which are {names}")
     if not candidates:
         raise DatasetError(
@@ -129,7 +129,7 @@ def read(config: DatasetConfig, unused: Unused) -> Iterator[Prompt]:
     Raises:
         DatasetError: as `load`.
     """
-    source = importlib.import_module(f"specdec_bench.datasets.{config.name}")
+    source = plugins.import_option("dataset", config.name)
     return checked(source.load(config, unused), config, unused)
 
 

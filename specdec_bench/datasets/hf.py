@@ -15,7 +15,7 @@ from specdec_bench.datasets import content
 from specdec_bench.datasets.jsonl import to_prompt
 from specdec_bench.datasets.rows import read_rows
 from specdec_bench.datasets.sharegpt import is_used, read_conversation
-from specdec_bench.errors import DatasetError
+from specdec_bench.errors import DatasetError, first_line
 from specdec_bench.records.request import Prompt
 from specdec_bench.records.unused import Unused
 
@@ -125,5 +125,5 @@ def _hub_rows(config: HFDataset) -> Iterable[tuple[str, int, dict[str, Any]]]:
     try:
         rows = datasets.load_dataset(config.id, config.subset, split=config.split, revision=config.revision)
     except (OSError, ValueError, RuntimeError) as error:
-        raise DatasetError(f"{where}: {str(error).strip().splitlines()[0]}") from None
+        raise DatasetError(f"{where}: {first_line(error)}") from None
     return ((f"{where}:{number}", number, row) for number, row in enumerate(rows, start=1))

@@ -37,7 +37,7 @@ from specdec_bench.config.schema.experiment import OPTIONS, field_names
 from specdec_bench.datasets import hf, mt_bench
 from specdec_bench.datasets.rows import read_rows, required_path
 from specdec_bench.datasets.speed_bench import source
-from specdec_bench.errors import ConfigError, DatasetError
+from specdec_bench.errors import ConfigError, DatasetError, first_line
 from specdec_bench.records.prompts_hash import PromptsDigest
 from specdec_bench.records.request import Prompt
 from specdec_bench.records.unused import Unused
@@ -92,7 +92,7 @@ def dataset_config(name: str, overrides: Sequence[str]) -> DatasetConfig:
         try:
             node = OmegaConf.merge(node, OmegaConf.from_dotlist([override.removeprefix("dataset.")]))
         except (OmegaConfBaseException, yaml.YAMLError) as error:
-            raise ConfigError(f"{override}: {str(error).splitlines()[0]}") from None
+            raise ConfigError(f"{override}: {first_line(error)}") from None
     config = OmegaConf.to_object(node)
     assert isinstance(config, DatasetConfig)
     return config
@@ -205,7 +205,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     try:
         found = (parquet.read_metadata(path).metadata or {}).get(METADATA_KEY)
     except (pyarrow.ArrowException, OSError) as error:
-        raise DatasetError(f"{path}: cannot be read as parquet: {str(error).splitlines()[0]}") from None
+        raise DatasetError(f"{path}: cannot be read as parquet: {first_line(error)}") from None
     if found is None:
         raise DatasetError(f"{path}: was not written by prepare; use the dataset's own option, or dataset=hf")
     metadata: dict[str, Any] = json.loads(found)

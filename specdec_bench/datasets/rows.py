@@ -8,7 +8,7 @@ from typing import Any
 
 from specdec_bench.config.schema.dataset import DatasetConfig
 from specdec_bench.datasets import content
-from specdec_bench.errors import DatasetError
+from specdec_bench.errors import DatasetError, first_line
 from specdec_bench.records.request import Prompt
 
 _CHUNK_BYTES = 1 << 20
@@ -183,7 +183,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     except UnicodeDecodeError:
         raise DatasetError(f"{path}:{number + 1}: not UTF-8 there or soon after; write the file anew") from None
     except (pyarrow.ArrowException, OSError) as error:
-        raise DatasetError(f"{path}: cannot be read as parquet: {str(error).splitlines()[0]}") from None
+        raise DatasetError(f"{path}: cannot be read as parquet: {first_line(error)}") from None
 
 
 def text_list(row: dict[str, Any], key: str) -> tuple[str, ...]:

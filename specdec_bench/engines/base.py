@@ -1,11 +1,10 @@
 """The Engine protocol."""
 
-import importlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
+from specdec_bench.config import plugins
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.support import ENGINES
 from specdec_bench.records.manifest import EngineDescription
 from specdec_bench.records.request import AcceptanceCounters, Chunk, GenerationRequest, RequestSampling, StepBatch
 
@@ -66,6 +65,5 @@ class Engine(Protocol):
 
 def create(config: ExperimentConfig) -> Engine:
     """Returns the chosen engine's adapter, not yet started. Imports that adapter's module alone."""
-    module = importlib.import_module(ENGINES[config.engine.name].adapter)
-    engine: Engine = module.create(config)
+    engine: Engine = plugins.import_option("engine", config.engine.name).create(config)
     return engine

@@ -1,9 +1,9 @@
 """The Load protocol, and where a load is found."""
 
-import importlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, TypeVar
 
+from specdec_bench.config.plugins import import_option
 from specdec_bench.config.schema.load import LoadConfig
 
 T = TypeVar("T")
@@ -46,6 +46,6 @@ def create(config: LoadConfig, seed: int, num_conversations: int) -> Load:
         seed: of the run; the same seed gives the same arrivals.
         num_conversations: of the run; no more are ever in flight, those of the warm-up included.
     """
-    module = importlib.import_module(f"specdec_bench.load.{config.name}")
+    module = import_option("load", config.name)
     load: Load = module.create(config, seed, num_conversations)
     return load

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from specdec_bench.errors import listed
+from specdec_bench.errors import abbreviated
 from specdec_bench.records.manifest import Manifest
 from specdec_bench.records.request import RequestRecord
 
@@ -60,6 +60,6 @@ def checkpoint_warnings(manifest: Manifest, reach: DraftReach, refused_prompts: 
     if refused_prompts:
         warnings.append(
             "the chat template or the tokenizer does not take a later turn of "
-            f"{listed(refused_prompts)} ({len(refused_prompts)} in all): these conversations FAILED there"
+            f"{abbreviated(refused_prompts)} ({len(refused_prompts)} in all): these conversations FAILED there"
         )
     return warnings

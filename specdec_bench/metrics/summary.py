@@ -5,10 +5,12 @@ figures), `dataset` (num_rows, num_usable, num_prompts, num_turns_cut, unused: w
 first row numbers), `requests` (finished, failed, skipped, interrupted, warmup, conversations, skipped_prompts, and of
 the finished ones preempted and preemptions), `prompt_tokens` (their distribution), `acceptance` (source, cross_check,
 pooled, macro, macro_by_conversation, by_category), `latency`, `latency_by_category`, `throughput`, `merged_chunks`,
-`merged_share`, `client` (lateness_ms, saturated), `definitions`. Undefined is null.
+`merged_share`, `client` (lateness_ms, saturated), `definitions`. Undefined is null. Where plugins have metrics also
+`extra`: of each its value and definition.
 """
 
 import json
+import math
 from array import array
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
@@ -16,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from specdec_bench.config import plugins
+from specdec_bench.errors import PluginError, named
 from specdec_bench.metrics.acceptance import (
     RequestAcceptance,
     RequestFigures,
@@ -60,6 +64,8 @@ class Samples:
         self.timings = Timings()
         self.timed_categories: list[str] = []
         """The category of each request in `timings`: those that received anything."""
+        self.kept: list[RequestRecord] = []
+        """The records themselves, kept only where a plugin has a metric of them."""
         for record in records:
             self._add(record)
 
@@ -72,6 +78,8 @@ class Samples:
             self.refused_prompts[record.prompt_id] = None
         if outcome != "finished":
             return
+        if plugins.METRICS:
+            self.kept.append(record)
         self.reach.add(record)
         self.acceptance.append(request_acceptance(record))
         self.categories.append(record.category)
@@ -126,6 +134,7 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
         "merged_chunks": timings.num_merged,
         "merged_share": timings.merged_share,
         "client": _client(manifest.client_lateness),
+        **_extra(samples.kept),
         "definitions": DEFINITIONS,
     }
 
@@ -258,6 +267,24 @@ def _outcome(record: RequestRecord) -> str:
     if record.error is None:
         return "finished"
     return {"context_overflow": "skipped", "interrupted": "interrupted"}.get(record.error.kind, "failed")
+
+
+def _extra(records: Sequence[RequestRecord]) -> dict[str, Any]:
+    """Returns what plugins make of the finished requests; nothing where no plugin has a metric.
+
+    Raises:
+        PluginError: one of them fails.
+    """
+    found: dict[str, Any] = {}
+    for name, metric in plugins.METRICS.items():
+        try:
+            value = metric.compute(records)
+        except Exception as error:
+            raise PluginError(f"the metric {name} of a plugin fails: {named(error)}; repair it") from error
+        if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+            raise PluginError(f"the metric {name} of a plugin gives {value!r}; it must be a finite number, or None")
+        found[name] = {"value": value, "definition": metric.definition}
+    return {"extra": found} if found else {}
 
 
 def _rows_by_category(categories: Sequence[str]) -> dict[str, np.ndarray]:

@@ -99,7 +99,7 @@ class RunProgress:
             self._task,
             description=self._prefix + _phase(progress),
             total=progress.total if progress.phase == "measure" else None,
-            completed=num_done(progress),
+            completed=progress.counts.ended,
             rates=_rates(progress),
         )
 
@@ -111,7 +111,7 @@ class RunProgress:
             return "; ".join([*parts, "starting the engine"])
         if last.phase == "warmup":
             return "; ".join([*parts, "warming up"])
-        parts += [f"{num_done(last)} of {last.total} requests done", _rates(last)]
+        parts += [f"{last.counts.ended} of {last.total} requests done", _rates(last)]
         left_s = seconds_left(last)
         if self._cells is not None and left_s is not None:
             left_s = self._cells.seconds_left(left_s, time.monotonic() - self._cells.began_s)
@@ -123,14 +123,9 @@ class RunProgress:
             sys.stderr.flush()
 
 
-def num_done(progress: messages.Progress) -> int:
-    """Returns how many requests have ended, in whatever way."""
-    return progress.finished + progress.failed + progress.skipped
-
-
 def seconds_left(progress: messages.Progress) -> float | None:
     """Returns seconds until the cell ends at the rate until now; None before its first request has ended."""
-    done = num_done(progress)
+    done = progress.counts.ended
     return progress.elapsed_s / done * (progress.total - done) if done else None
 
 
@@ -146,11 +141,12 @@ def _phase(progress: messages.Progress) -> str:
 
 
 def _rates(progress: messages.Progress) -> str:
-    rate = progress.output_tokens / progress.elapsed_s if progress.elapsed_s else 0.0
+    counts = progress.counts
+    rate = counts.output_tokens / progress.elapsed_s if progress.elapsed_s else 0.0
     rates = f"{rate:,.0f} tokens/s"
-    if progress.decode_steps:
-        rates += f" · acceptance length {progress.decoded_tokens / progress.decode_steps:.2f}"
-    for outcome, number in (("failed", progress.failed), ("skipped", progress.skipped)):
+    if counts.decode_steps:
+        rates += f" · acceptance length {counts.decoded_tokens / counts.decode_steps:.2f}"
+    for outcome, number in (("failed", counts.failed), ("skipped", counts.skipped)):
         if number:
             rates += f" · {number} {outcome}"
     return rates

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from specdec_bench.errors import listed
+from specdec_bench.errors import abbreviated
 from specdec_bench.records.summary import Summary
 from specdec_bench.records.unused import describe
 from specdec_bench.report.text import literal
@@ -83,7 +83,7 @@ def _warnings(summary: Summary) -> list[str]:
         f"{requests[outcome]} of {total} requests {words}; they are in no figure"
         for outcome, words in (
             ("failed", "FAILED"),
-            ("skipped", f"SKIPPED: longer than the model's context ({listed(requests['skipped_prompts'])})"),
+            ("skipped", f"SKIPPED: longer than the model's context ({abbreviated(requests['skipped_prompts'])})"),
             ("interrupted", "CUT OFF by the end of the run"),
         )
         if requests[outcome]

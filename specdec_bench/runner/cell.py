@@ -21,13 +21,13 @@ from specdec_bench.config.compose import to_tree
 from specdec_bench.config.identity import engine_key
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.support import check_support
-from specdec_bench.errors import ArchiveError, EngineError, RunInterrupted, SpecDecBenchError
+from specdec_bench.errors import ArchiveError, EngineError, PluginError, RunInterrupted, SpecDecBenchError
 from specdec_bench.records.manifest import Manifest
 from specdec_bench.records.request import SCHEMA_VERSION, Prompt, RunStatus
 from specdec_bench.records.unused import describe
 from specdec_bench.runner import held_log
 from specdec_bench.runner.identify import Identity, identify
-from specdec_bench.runner.messages import Done, Progress, RunCell, Started
+from specdec_bench.runner.messages import Counts, Progress, RunCell, Started
 from specdec_bench.runner.process import discard_process, process_for
 from specdec_bench.runner.signals import StopSignals
 
@@ -97,10 +97,21 @@ def _input_length(config: ExperimentConfig) -> Callable[[Prompt], int] | None:
     return lambda prompt: len(first_request(prompter, prompt))
 
 
-def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None]) -> RunDirectory:
+def run_cell(
+    cell: Cell,
+    run_dir: Path,
+    on_progress: Callable[[Progress], None],
+    on_samples: "Callable[[Samples], None]" = lambda _: None,
+) -> RunDirectory:
     """Runs a cell into `run_dir` and returns the finished run directory, summarized.
 
     However it ends, the manifest says so, the requests that finished are kept, and they are summarized.
+
+    Args:
+        cell: checked.
+        run_dir: does not exist, or is empty.
+        on_progress: gets how far it is, a few times a second.
+        on_samples: gets what the summary is computed from, so that the requests need not be read again.
 
     Raises:
         RunInterrupted: the user stopped it.
@@ -109,7 +120,7 @@ def run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None])
     with StopSignals() as stops:
         if stops.count:
             raise RunInterrupted("interrupted")
-        run = _run_cell(cell, run_dir, on_progress, stops)
+        run = _run_cell(cell, run_dir, on_progress, on_samples, stops)
     if stops.count:  # while the end was being written: it is whole, but nothing is to follow
         raise _interrupted(run)
     return run
@@ -119,7 +130,13 @@ def _interrupted(run: RunDirectory) -> RunInterrupted:
     return RunInterrupted(f"interrupted; what was measured is in {run.path}")
 
 
-def _run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None], stops: StopSignals) -> RunDirectory:
+def _run_cell(
+    cell: Cell,
+    run_dir: Path,
+    on_progress: Callable[[Progress], None],
+    on_samples: "Callable[[Samples], None]",
+    stops: StopSignals,
+) -> RunDirectory:
     tree = redact(to_tree(cell.config), refers=True)
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -188,10 +205,12 @@ def _run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None]
         try:
             if status != "finished":  # there is room reserved for this, and perhaps not for a summary
                 run.write_manifest(manifest)
-            run.write_summary(encoded_summary(samples_of(run), manifest))
+            samples = samples_of(run)
+            on_samples(samples)
+            run.write_summary(encoded_summary(samples, manifest))
             if status == "finished":  # a run that says so has a summary
                 run.write_manifest(manifest)
-        except ArchiveError as unwritten:
+        except (ArchiveError, PluginError) as unwritten:
             if error is None:
                 end("failed", str(unwritten), **changes)
                 raise
@@ -218,8 +237,8 @@ def _run_cell(cell: Cell, run_dir: Path, on_progress: Callable[[Progress], None]
     if done.interrupted:
         end("interrupted", "stopped by the user", **counted)
         raise _interrupted(run)
-    if done.num_finished == 0:
-        failure = _why_none_finished(done)
+    if done.counts.finished == 0:
+        failure = _why_none_finished(done.counts)
         end("failed", failure, **counted)
         raise EngineError(failure)
     end("finished", **counted)
@@ -267,9 +286,9 @@ def encoded_summary(samples: "Samples", manifest: Manifest) -> bytes:
     return encode(summarize(samples, manifest))
 
 
-def _why_none_finished(done: Done) -> str:
-    if done.num_failed == 0:
+def _why_none_finished(counts: Counts) -> str:
+    if counts.failed == 0:
         fix = "raise model.max_seq_len, or lower sampling.max_new_tokens"
-        return f"all {done.num_skipped} requests were skipped, the first because: {done.first_error}; {fix}"
-    skipped = f" and {done.num_skipped} were skipped" if done.num_skipped else ""
-    return f"no request finished: {done.num_failed} failed{skipped}, the first because: {done.first_error}"
+        return f"all {counts.skipped} requests were skipped, the first because: {counts.first_error}; {fix}"
+    skipped = f" and {counts.skipped} were skipped" if counts.skipped else ""
+    return f"no request finished: {counts.failed} failed{skipped}, the first because: {counts.first_error}"

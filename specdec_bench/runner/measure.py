@@ -34,7 +34,8 @@ from specdec_bench.records.request import (
     RequestSampling,
 )
 from specdec_bench.runner.loop_lag import LoopLateness
-from specdec_bench.runner.receive import LiveCounts, Received, receive
+from specdec_bench.runner.messages import Counts
+from specdec_bench.runner.receive import Received, receive
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Measurement:
             writer: where the records go.
             first_token_ids: of each conversation's first request, where they are encoded already.
         """
-        self.live = LiveCounts()
+        self.live = Counts()
         self.lateness = LoopLateness()
         self.phase: Phase = "warmup"
         self.phase_began_s = time.perf_counter()
@@ -133,7 +134,7 @@ class Measurement:
         try:
             await self._load.run(warmup, self._warm_up)
             await self._engine.reset()
-            self.phase, self.phase_began_s, self.live = "measure", time.perf_counter(), LiveCounts()
+            self.phase, self.phase_began_s, self.live = "measure", time.perf_counter(), Counts()
             repeats = (self._conversations(repeat) for repeat in range(load.repeats))
             with no_garbage_collection(), self.lateness:
                 await self._load.run(itertools.chain.from_iterable(repeats), self._run_conversation)

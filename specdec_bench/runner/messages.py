@@ -47,20 +47,39 @@ class Started:
     """Conversations that do not fit the model's context from the first, by id: the tokens that they need."""
 
 
+@dataclass(slots=True, kw_only=True)
+class Counts:
+    """Running totals of a phase. The measuring loop writes them, another thread reads them, and the parent gets them.
+
+    The last ones are the run's.
+    """
+
+    in_flight: int = 0
+    """Requests that the engine has been given and has not ended."""
+    finished: int = 0
+    failed: int = 0
+    skipped: int = 0
+    """Never sent, because they do not fit the model's context."""
+    first_error: str | None = None
+    """Of a failed or a skipped request."""
+    output_tokens: int = 0
+    decode_steps: int = 0
+    decoded_tokens: int = 0
+    """Output tokens less the prefill's, of the requests whose decode steps are known."""
+
+    @property
+    def ended(self) -> int:
+        """Requests that have ended, in whatever way."""
+        return self.finished + self.failed + self.skipped
+
+
 @dataclass(frozen=True, kw_only=True)
 class Progress:
     """From the child, a few times a second."""
 
     phase: Literal["warmup", "measure"]
-    finished: int
-    failed: int
-    skipped: int
+    counts: Counts
     total: int
-    in_flight: int
-    """Requests that the engine has been given and has not ended."""
-    output_tokens: int
-    decoded_tokens: int
-    decode_steps: int
     elapsed_s: float
 
 
@@ -69,10 +88,7 @@ class Done:
     """From the child: every record is on disk."""
 
     interrupted: bool
-    num_finished: int
-    num_failed: int
-    num_skipped: int
-    first_error: str | None
+    counts: Counts
     engine_totals: AcceptanceCounters | None
     client_lateness: Lateness | None
 

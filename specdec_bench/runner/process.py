@@ -185,14 +185,15 @@ class MeasuringProcess:
     def _read_log(self) -> None:
         """Copies the child's output into the log of the cell that it runs, or ran last, without secrets."""
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            line = redact_text(line)
-            self._words.add(line)
-            log = self._log
-            if log is not None:
-                # Closed at this moment, or the disk is full: the child must not wait until somebody reads on.
-                with contextlib.suppress(ValueError, OSError):
-                    log.write(line.encode("utf-8", "backslashreplace"))
+        with self._process.stdout as lines:
+            for line in lines:
+                line = redact_text(line)
+                self._words.add(line)
+                log = self._log
+                if log is not None:
+                    # Closed at this moment, or the disk is full: the child must not wait until somebody reads on.
+                    with contextlib.suppress(ValueError, OSError):
+                        log.write(line.encode("utf-8", "backslashreplace"))
 
     def close(self) -> None:
         """Stops the engine; kills what does not stop in time, or at once on a stop signal."""

@@ -18,24 +18,7 @@ from specdec_bench.records.request import (
     Step,
     StepBatch,
 )
-
-
-@dataclass(slots=True, kw_only=True)
-class LiveCounts:
-    """Running totals for the progress display. Written by the measuring loop, read by another thread."""
-
-    in_flight: int = 0
-    """Requests that the engine has been given and has not ended."""
-    finished: int = 0
-    failed: int = 0
-    skipped: int = 0
-    """Never sent, because they do not fit the model's context."""
-    first_error: str | None = None
-    """Of a failed or a skipped request."""
-    output_tokens: int = 0
-    decode_steps: int = 0
-    decoded_tokens: int = 0
-    """Output tokens less the prefill's, of the requests whose decode steps are known."""
+from specdec_bench.runner.messages import Counts
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,9 +56,7 @@ class Received:
         )
 
 
-async def receive(
-    engine: Engine, request: GenerationRequest, live: LiveCounts
-) -> tuple[Received, BaseException | None]:
+async def receive(engine: Engine, request: GenerationRequest, live: Counts) -> tuple[Received, BaseException | None]:
     """Sends one request and takes in its stream.
 
     Returns:

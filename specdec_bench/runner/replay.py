@@ -14,6 +14,7 @@ from specdec_bench.checkpoints.checks import check_checkpoints
 from specdec_bench.config.compose import archived_experiment
 from specdec_bench.config.support import check_support
 from specdec_bench.errors import ArchiveInputError
+from specdec_bench.records.first_difference import first_difference
 from specdec_bench.records.flatten import flatten
 from specdec_bench.records.manifest import Manifest
 from specdec_bench.records.prompts_hash import prompts_fingerprint
@@ -97,11 +98,8 @@ def _tree(run: RunDirectory, text: str) -> dict[str, Any]:
 
 
 def must_be_identical(manifest: Manifest) -> bool:
-    """Whether a replay has to give the same tokens and steps: one request at a time, and nothing is drawn."""
-    return (
-        manifest.config["engine"]["name"] in ("transformers", "synthetic")
-        and manifest.config["sampling"]["temperature"] == 0
-    )
+    """Whether a replay has to give the same tokens and steps: the engine said so when it ran, and nothing is drawn."""
+    return bool(manifest.engine.get("reproducible")) and manifest.config["sampling"]["temperature"] == 0
 
 
 def compare(
@@ -126,7 +124,7 @@ def compare(
         same_acceptance += acceptance_equal
         if not (outputs_equal and acceptance_equal) and len(differences) < MAX_LISTED:
             prompt_id, turn, repeat = key
-            position = _first_difference(before[key].output_token_ids, after[key].output_token_ids)
+            position = first_difference(before[key].output_token_ids, after[key].output_token_ids)
             differences.append({"prompt_id": prompt_id, "turn": turn, "repeat": repeat, "first_difference": position})
     return {
         "num_compared": len(common),
@@ -153,10 +151,3 @@ def _finished(records: Iterable[RequestRecord]) -> dict[tuple[str, int, int], Re
 
 def _acceptance(record: RequestRecord) -> list[tuple[int, int | None, int | None]]:
     return [(step.num_tokens, step.num_proposed, step.num_accepted) for step in record.steps]
-
-
-def _first_difference(before: tuple[int, ...], after: tuple[int, ...]) -> int | None:
-    for position, (left, right) in enumerate(zip(before, after, strict=False)):
-        if left != right:
-            return position
-    return None if len(before) == len(after) else min(len(before), len(after))

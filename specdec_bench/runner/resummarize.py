@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from specdec_bench.archive import RunDirectory
-from specdec_bench.errors import listed
+from specdec_bench.errors import abbreviated
 from specdec_bench.records.flatten import flatten
 from specdec_bench.runner.cell import encoded_summary, samples_of
 
@@ -56,7 +56,7 @@ def changes(before: bytes, after: dict[str, Any]) -> list[str]:
         if path in now and now[path] != value and not changed.keys() & set(path.split("."))
     ]
     if unexplained:
-        lines.append(f"CHANGED: {listed(unexplained)} had another value before")
+        lines.append(f"CHANGED: {abbreviated(unexplained)} had another value before")
     if added := sorted(DEFINITIONS.keys() - stored.keys()):
         lines.append(f"new since it was written: {', '.join(added)}")
     return lines or ["CHANGED: other fields or another layout"]

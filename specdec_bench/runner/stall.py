@@ -21,8 +21,8 @@ class StallWatch:
 
     def see(self, progress: Progress) -> None:
         """Takes in the latest counts."""
-        counts = (progress.phase, progress.finished, progress.failed, progress.skipped, progress.output_tokens)
-        if counts != self._counts or progress.in_flight == 0:
+        counts = (progress.phase, progress.counts.ended, progress.counts.output_tokens)
+        if counts != self._counts or progress.counts.in_flight == 0:
             self._since_s = time.monotonic()
         self._counts = counts
 

@@ -15,7 +15,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
-from typing import Any
 
 import msgspec
 
@@ -23,9 +22,11 @@ from specdec_bench.archive import provenance
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.redact import adopt, redact_text
 from specdec_bench.archive.writer import RequestWriter
+from specdec_bench.config import plugins
 from specdec_bench.engines import readback
 from specdec_bench.engines.base import Engine, create
 from specdec_bench.errors import ConfigError, SpecDecBenchError, named
+from specdec_bench.records.builtin import to_builtin
 from specdec_bench.records.manifest import Difference, EngineDescription
 from specdec_bench.records.request import RequestRecord
 from specdec_bench.runner import preflight, signals
@@ -138,14 +139,10 @@ class Worker:
             run.write_responses(
                 (record, redact_text(prompter.decode(record.output_token_ids))) for record in _replies(run)
             )
-        live = measurement.live
         self._send(
             Done(
                 interrupted=interrupted,
-                num_finished=live.finished,
-                num_failed=live.failed,
-                num_skipped=live.skipped,
-                first_error=live.first_error,
+                counts=measurement.live,
                 engine_totals=totals,
                 client_lateness=measurement.lateness.result(),
             )
@@ -158,18 +155,11 @@ class Worker:
 
         def report() -> None:
             while not over.wait(PROGRESS_PERIOD_S):
-                live = measurement.live
                 self._send(
                     Progress(
                         phase=measurement.phase,
-                        finished=live.finished,
-                        failed=live.failed,
-                        skipped=live.skipped,
+                        counts=measurement.live,
                         total=measurement.num_requests,
-                        in_flight=live.in_flight,
-                        output_tokens=live.output_tokens,
-                        decoded_tokens=live.decoded_tokens,
-                        decode_steps=live.decode_steps,
                         elapsed_s=time.perf_counter() - measurement.phase_began_s,
                     )
                 )
@@ -204,22 +194,10 @@ def _describe(engine: Engine, untaken: tuple[Difference, ...]) -> EngineDescript
         logger.warning("%s: %s was asked for, the engine has %s", difference.name, difference.asked, difference.got)
     return msgspec.structs.replace(
         description,
-        arguments=_plain(description.arguments),
-        resolved=_plain(description.resolved),
-        differences=tuple(msgspec.structs.replace(one, got=_plain(one.got)) for one in differences),
+        arguments=to_builtin(description.arguments),
+        resolved=to_builtin(description.resolved),
+        differences=tuple(msgspec.structs.replace(one, got=to_builtin(one.got)) for one in differences),
     )
-
-
-def _plain(value: Any) -> Any:
-    """Returns JSON's types for anything: an object becomes what `str` makes of it, and so does a key."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    for plain in (bool, int, float):
-        if isinstance(value, plain):
-            return plain(value)
-    return value if value is None else str(value)
 
 
 def _replies(run: RunDirectory) -> Iterator[RequestRecord]:
@@ -248,6 +226,7 @@ def main() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: None)  # not SIG_IGN, which an engine's processes would inherit
     signals.let_in()
+    plugins.load()
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s][%(name)s][%(levelname)s] %(message)s")
     asyncio.run(Worker(Connection(int(sys.argv[1]))).serve())
 

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from specdec_bench.archive.hydra_files import learn_composed
 from specdec_bench.config import compose
+from specdec_bench.config.support import ENGINES
 from specdec_bench.runner import held_log
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ def compose_cell(
         from specdec_bench.runner.cell import Cell, check, load_prompts
 
         check(config)
-    # By tokens it is selected with the engine's tokenizer, of which there are two.
-    key = repr((config.dataset, config.seed, config.model, config.engine.name == "synthetic"))
+    # By tokens it is selected with the engine's tokenizer: the model's, or one without a model.
+    key = repr((config.dataset, config.seed, config.model, ENGINES[config.engine.name].has_checkpoints))
     prompts = {} if prompts is None else prompts
     if key not in prompts:
         with held_log.hold() as of_prompts:

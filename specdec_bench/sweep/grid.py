@@ -17,7 +17,6 @@ from specdec_bench.errors import (
     JobFailed,
     LauncherError,
     RunInterrupted,
-    SpecDecBenchError,
 )
 from specdec_bench.report.progress import Cells
 from specdec_bench.report.streams import print_error
@@ -31,7 +30,7 @@ from specdec_bench.sweep.job import Job, failure_of, raise_first_failure
 from specdec_bench.sweep.launchers import patiently
 from specdec_bench.sweep.objective import check_objective
 from specdec_bench.sweep.plan import PlannedCell, Planner
-from specdec_bench.sweep.run_cell import run_into_output
+from specdec_bench.sweep.run_cell import run_job
 from specdec_bench.sweep.search import largest_concurrency, run_search
 from specdec_bench.sweep.show import close_abandoned, show_line, show_plan, show_sweep
 
@@ -134,7 +133,10 @@ def _run_grid(
                     show_line(moved)
             with patiently(lambda _: None):
                 progress = Cells(total=len(cells), done=len(done), is_verbose=composed.verbose)
-                run_planned = functools.partial(_run_planned, progress)
+
+                def run_planned(planned: PlannedCell) -> None:
+                    run_job(lambda: planned.cell, number=planned.number, cells=progress)
+
                 for planned, result in launch.launch(to_run, app.config_loader, composed, run_planned, job):
                     results.append(result)
                     if not job.runs_here and (failure := failure_of(result)) is not None:
@@ -174,18 +176,3 @@ def _done(sweep: directory.SweepDirectory, cells: list[PlannedCell], folders: di
         return set()
     directory.place(cells, plan, sweep)
     return {planned.number for planned in cells if sweep.is_finished(planned)}
-
-
-def _run_planned(cells: Cells, planned: PlannedCell) -> None:
-    """Runs a planned cell as the job that Hydra has set up.
-
-    Raises:
-        JobFailed: the error has been printed.
-    """
-    try:
-        run_into_output(planned.cell, cells)
-    except RunInterrupted:
-        raise KeyboardInterrupt from None  # ends the whole sweep, which tells how it goes on
-    except SpecDecBenchError as error:
-        print_error(f"job {planned.number}: {error}")
-        raise JobFailed(str(error), error.exit_status) from error

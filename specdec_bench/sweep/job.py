@@ -15,20 +15,20 @@ from omegaconf import DictConfig
 
 from specdec_bench.archive.hydra_files import redact_yaml
 from specdec_bench.archive.layout import MULTIRUN
-from specdec_bench.archive.redact import learn_arguments, redact_text, refuse_secret_folder
-from specdec_bench.errors import FAILED, JobFailed, RunInterrupted, SpecDecBenchError
-from specdec_bench.report.streams import print_error
+from specdec_bench.archive.redact import learn_arguments, refuse_secret_folder
+from specdec_bench.config import plugins
+from specdec_bench.errors import FAILED, JobFailed
 from specdec_bench.sweep.claims import remove_unused
 from specdec_bench.sweep.compose_cell import compose_cell
 from specdec_bench.sweep.directory import SweepDirectory
 from specdec_bench.sweep.launch import task_overrides
 from specdec_bench.sweep.launchers import JobLost
-from specdec_bench.sweep.objective import objective
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
 
     from specdec_bench.report.progress import Cells
+    from specdec_bench.runner.cell import Cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,39 +54,37 @@ class Job:
         Raises:
             JobFailed: in one line why; in the sweep's own process it has been printed.
         """
+        from specdec_bench.runner.process import end_process
+        from specdec_bench.sweep.run_cell import run_job
+
         hydra_config = HydraConfig.get()
         run_dir = Path(hydra_config.runtime.output_dir)
         learn_arguments(self.command)
-        try:
-            with self._taking_part(Path(hydra_config.sweep.dir)):
-                return self._run(composed, run_dir)
-        except RunInterrupted as error:
-            if self.runs_here:
-                raise KeyboardInterrupt from None  # ends the whole sweep
-            raise JobFailed(redact_text(str(error)), error.exit_status) from None
-        except SpecDecBenchError as error:
-            if self.runs_here:
-                print_error(f"job {hydra_config.job.num}: {error}")
-            raise JobFailed(redact_text(" ".join(str(error).split())), error.exit_status) from None
-        finally:
-            remove_unused(run_dir)
+        with contextlib.ExitStack() as until_its_end:
+            until_its_end.callback(remove_unused, run_dir)
 
-    def _run(self, composed: DictConfig, run_dir: Path) -> float | None:
-        from specdec_bench.runner.process import end_process
-        from specdec_bench.sweep.run_cell import run_and_show
+            def make_cell() -> "Cell":
+                plugins.load()
+                until_its_end.enter_context(self._taking_part(Path(hydra_config.sweep.dir)))
+                if not self.runs_here:
+                    until_its_end.callback(end_process)  # the launcher may give this process's GPUs to another
+                return self._compose(composed, run_dir)
 
+            return run_job(
+                make_cell,
+                number=hydra_config.job.num,
+                runs_here=self.runs_here,
+                cells=self.cells,
+                judged_by=composed.objective if self.returns_objective else None,
+            )
+
+    def _compose(self, composed: DictConfig, run_dir: Path) -> "Cell":
         hydra_config = HydraConfig.get()
         multirun = Path(hydra_config.sweep.dir) / MULTIRUN
-        try:
-            refuse_secret_folder(run_dir, task_overrides(hydra_config), "hydra.sweep")
-            if multirun.is_file():  # another sweeper's
-                redact_yaml(multirun)
-            cell = compose_cell(composed, task_overrides(hydra_config), self.largest_concurrency, command=self.command)
-            run = run_and_show(cell, run_dir, prints=self.runs_here, draws=False, cells=self.cells)
-        finally:
-            if not self.runs_here:
-                end_process()  # the launcher may keep this process, and give its GPUs to another
-        return objective(run.summary(), composed.objective) if self.returns_objective else None
+        refuse_secret_folder(run_dir, task_overrides(hydra_config), "hydra.sweep")
+        if multirun.is_file():  # another sweeper's
+            redact_yaml(multirun)
+        return compose_cell(composed, task_overrides(hydra_config), self.largest_concurrency, command=self.command)
 
     @contextlib.contextmanager
     def _taking_part(self, sweep_dir: Path) -> Iterator[None]:

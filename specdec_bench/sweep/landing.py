@@ -17,7 +17,7 @@ from specdec_bench.archive import layout
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.redact import refuse_secret_folder
 from specdec_bench.archive.sweep_plan import PLAN
-from specdec_bench.errors import ConfigError
+from specdec_bench.errors import ConfigError, first_line
 
 RUN_DIR = "hydra.run.dir"
 SWEEP_DIR = "hydra.sweep.dir"
@@ -288,7 +288,7 @@ def _resolve(composed: DictConfig, key: str) -> str:
             HydraConfig.instance().set_config(composed)
             return str(OmegaConf.select(composed, key, throw_on_missing=True))
     except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ConfigError(f"{key}={_unresolved(composed, key)}: has no value here: {reason}") from None
     finally:
         HydraConfig.instance().cfg = before

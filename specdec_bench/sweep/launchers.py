@@ -20,7 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from specdec_bench.archive.redact import redact_log
-from specdec_bench.errors import LauncherError, SpecDecBenchError
+from specdec_bench.errors import LauncherError, SpecDecBenchError, first_line
 from specdec_bench.runner import signals
 
 OnReturns = Callable[[Sequence[JobReturn]], None]
@@ -219,7 +219,7 @@ def _waiting_for_ray() -> Iterator[None]:
         try:
             return get(task, **arguments)
         except ray.exceptions.RayError as error:
-            return _lost(str(error).strip().splitlines()[0])
+            return _lost(first_line(error))
 
     with mock.patch.object(ray, "get", get_or_lost):
         yield

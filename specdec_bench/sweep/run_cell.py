@@ -1,20 +1,76 @@
-"""Runs one cell, whether it is the only one, one of a grid or a job on another host."""
+"""Runs one cell: the only one, one of a grid, a launcher's job, or a replay."""
 
+import contextlib
 import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 
 from specdec_bench.archive import RunDirectory
-from specdec_bench.errors import ArchiveError, SpecDecBenchError
+from specdec_bench.archive.redact import redact_text
+from specdec_bench.errors import ArchiveError, JobFailed, RunInterrupted, SpecDecBenchError
 from specdec_bench.report.console import console
 from specdec_bench.report.progress import Cells, RunProgress
 from specdec_bench.report.show_run import show_run, show_verdict
+from specdec_bench.report.streams import exit_with_error, print_error
 from specdec_bench.runner.cell import Cell, run_cell
+from specdec_bench.sweep.objective import objective
 from specdec_bench.sweep.show import _print_unused
 
+if TYPE_CHECKING:
+    from specdec_bench.metrics.summary import Samples
+
 logger = logging.getLogger(__name__)
+
+
+def run_job(
+    make_cell: Callable[[], Cell],
+    *,
+    number: int | None = None,
+    runs_here: bool = True,
+    cells: Cells | None = None,
+    judged_by: str | None = None,
+) -> float | None:
+    """Runs a cell as the job that Hydra has set up, and tells its failure to whoever is to hear of it.
+
+    Args:
+        make_cell: returns it, checked; what it raises is a failure of the job.
+        number: of the job in its sweep; None: it is the only one, which draws its plots and ends the process.
+        runs_here: whether it runs in the process of the command, which prints what comes out of it.
+        cells: how far the sweep is.
+        judged_by: the figure to return, to a sweeper that optimizes.
+
+    Raises:
+        SystemExit: the only cell failed; the error has been printed.
+        JobFailed: a sweep's failed; the error has been printed, where it runs here.
+        KeyboardInterrupt: the user stopped it; the whole sweep ends, and tells how it goes on.
+    """
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    with _told(run_dir, number, runs_here=runs_here):
+        run = run_and_show(make_cell(), run_dir, prints=runs_here, draws=number is None, cells=cells)
+        return None if judged_by is None else objective(run.summary(), judged_by)
+
+
+@contextlib.contextmanager
+def _told(run_dir: Path, number: int | None, *, runs_here: bool) -> Iterator[None]:
+    """Tells what is raised in the block as `run_job` says."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if number is not None or not RunDirectory.is_run(run_dir):
+            raise
+        exit_with_error(RunInterrupted.exit_status, f"interrupted; what was measured is in {run_dir}")
+    except SpecDecBenchError as error:
+        if number is None:
+            # Not raised, for Hydra would print its own words about it.
+            exit_with_error(error.exit_status, str(error))
+        if runs_here and isinstance(error, RunInterrupted):
+            raise KeyboardInterrupt from None
+        if runs_here:
+            print_error(f"job {number}: {error}")
+        raise JobFailed(redact_text(" ".join(str(error).split())), error.exit_status) from None
 
 
 def run_and_show(
@@ -32,18 +88,24 @@ def run_and_show(
     Raises:
         SpecDecBenchError: as the run ended.
     """
+    samples: Samples | None = None
+
+    def keep(found: "Samples") -> None:
+        nonlocal samples
+        samples = found
+
     try:
         with RunProgress(disable=not prints, cells=cells) as progress:
-            run = run_cell(cell, run_dir, progress.update)
+            run = run_cell(cell, run_dir, progress.update, keep)
     except SpecDecBenchError:
         run = RunDirectory(run_dir)
         if run.summary_path.is_file() and run.summary()["requests"]["finished"]:
             try:
-                show_run(run, prints=prints, draws=draws, cells=cells)
+                show_run(run, samples, prints=prints, draws=draws, cells=cells)
             except ArchiveError as unwritten:  # beside the reason why the run ended, which goes to the user
                 logger.error("%s", unwritten)
         raise
-    show_run(run, prints=prints, draws=draws, cells=cells)
+    show_run(run, samples, prints=prints, draws=draws, cells=cells)
     if prints:
         show_verdict(run)
     return run
@@ -58,10 +120,3 @@ def show_cell(cell: Cell) -> None:
         markup=False,
         soft_wrap=True,
     )
-
-
-def run_into_output(cell: Cell, cells: Cells | None = None) -> None:
-    """Runs a checked cell into Hydra's output directory."""
-    hydra_config = HydraConfig.get()
-    run_dir = Path(hydra_config.runtime.output_dir)
-    run_and_show(cell, run_dir, draws=hydra_config.mode != RunMode.MULTIRUN, cells=cells)

@@ -17,7 +17,8 @@ from specdec_bench.engines.readback import check_sampling
 from specdec_bench.errors import ConfigError
 from specdec_bench.records.manifest import Difference
 from specdec_bench.records.request import GenerationRequest, RequestMade, RequestSampling
-from specdec_bench.runner.receive import LiveCounts, Received, receive
+from specdec_bench.runner.messages import Counts
+from specdec_bench.runner.receive import Received, receive
 from tests.helpers.contract_engines import CASES, K, LiveEngine, steps
 
 pytestmark = [
@@ -211,7 +212,7 @@ def test_a_cancelled_request_keeps_what_came_and_leaves_the_engine_free(live: Li
     request = live.request(prompt, max_new_tokens=LONG)
 
     async def cancel() -> tuple[Received, BaseException | None]:
-        task = asyncio.create_task(receive(live.engine, request, LiveCounts()))
+        task = asyncio.create_task(receive(live.engine, request, Counts()))
         await asyncio.sleep(0.1)
         task.cancel()
         return await task

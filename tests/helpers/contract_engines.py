@@ -33,7 +33,8 @@ from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.support import ENGINES
 from specdec_bench.engines.base import Engine, create
 from specdec_bench.records.request import GenerationRequest, RequestSampling
-from specdec_bench.runner.receive import LiveCounts, Received, receive
+from specdec_bench.runner.messages import Counts
+from specdec_bench.runner.receive import Received, receive
 from tests.helpers.engine_runs import DRAFT, TARGET, demo_prompts, spec_of
 from tests.stand_ins import importing
 
@@ -228,7 +229,7 @@ class LiveEngine:
         )
 
     async def receive(self, request: GenerationRequest) -> Received:
-        received, cancellation = await receive(self.engine, request, LiveCounts())
+        received, cancellation = await receive(self.engine, request, Counts())
         assert cancellation is None
         return received
 

@@ -16,7 +16,8 @@ from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftModelSpec, NgramSpec, NoSpec, SpecConfig
 from specdec_bench.engines.base import Engine, create
 from specdec_bench.records.request import GenerationRequest, RequestSampling
-from specdec_bench.runner.receive import LiveCounts, receive
+from specdec_bench.runner.messages import Counts
+from specdec_bench.runner.receive import receive
 
 TARGET = "bundled:tiny/target"
 DRAFT = "bundled:tiny/draft"
@@ -98,7 +99,7 @@ class EnginePool:
 def ask(engine: Engine, prompt: Sequence[int], **sampling: Any) -> Result:
     """Returns what the engine makes of one request; the keywords are those of RequestSampling."""
     request = GenerationRequest(request_id="r", prompt_token_ids=tuple(prompt), sampling=RequestSampling(**sampling))
-    received, cancellation = asyncio.run(receive(engine, request, LiveCounts()))
+    received, cancellation = asyncio.run(receive(engine, request, Counts()))
     assert cancellation is None
     assert received.error is None, received.error
     return Result(

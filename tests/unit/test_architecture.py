@@ -1,11 +1,14 @@
 """The layering that the folder names promise, and what may be imported when."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from specdec_bench.config.schema import engine
 
 PACKAGE = Path(__file__).resolve().parents[2] / "specdec_bench"
 
@@ -25,6 +28,9 @@ ORDER = (
 )
 """From the lowest level to the highest. A package imports only from levels below its own."""
 LEVELS = {name: level for level, names in enumerate(ORDER) for name in names}
+
+
+ENGINE_NAME = re.compile(r"""engine\.name|engine_name|\['engine'\]\['name'\]|\['engine'\]\.get\('name'\)""")
 
 
 def module_level(path: Path) -> int:
@@ -56,6 +62,20 @@ def test_imports_run_one_way(path: Path) -> None:
 
 def test_the_roof_has_no_loose_modules() -> None:
     assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py", "errors.py", "hub.py"}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_an_engines_own_folder_asks_which_engine_it_is(path: Path) -> None:
+    if path.is_relative_to(PACKAGE / "engines"):
+        return
+    engines = {schema.__name__ for schema in engine.OPTIONS.values()} | {"LLMAPIEngine"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
+            assert not engines & {name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)}
+        if isinstance(node, ast.Compare | ast.Match):
+            subjects = [node.subject] if isinstance(node, ast.Match) else [node.left, *node.comparators]
+            for subject in map(ast.unparse, subjects):
+                assert not ENGINE_NAME.search(subject), f"{path.name}:{node.lineno}: ask config/support.py instead"
 
 
 def loaded_after(statement: str) -> set[str]:

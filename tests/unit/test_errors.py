@@ -3,7 +3,7 @@
 import pydantic
 import pytest
 
-from specdec_bench.errors import gist, named
+from specdec_bench.errors import first_line, named
 
 
 class Settings(pydantic.BaseModel):
@@ -38,7 +38,7 @@ def test_the_kind_and_the_first_line(error: Exception, words: str) -> None:
 
 
 def test_of_a_validation_error_the_reasons_and_not_their_number() -> None:
-    assert gist(refused(length="many", share=None)) == (
+    assert first_line(refused(length="many", share=None)) == (
         "length: Input should be a valid integer, unable to parse string as an integer; "
         "share: Input should be a valid number"
     )

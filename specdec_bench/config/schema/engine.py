@@ -24,6 +24,7 @@ from specdec_bench.config.schema.ranges import (
     FreeText,
     require,
 )
+from specdec_bench.config.schema.spec import DraftingSpec, SpecConfig
 
 
 @dataclass(kw_only=True)
@@ -39,6 +40,13 @@ class EngineConfig(Bounded):
     stall_timeout_s: Annotated[float | None, TIMEOUT_S] = 600.0
     """Seconds without a token, while requests are in flight, after which the cell fails; null waits for ever. It does
     not count while the engine starts, and makes no other cell or engine of it."""
+
+    def check_spec(self, spec: SpecConfig) -> None:
+        """Refuses settings of the engine that do not go with the method.
+
+        Raises:
+            ValueError: naming the setting and what to do.
+        """
 
 
 @dataclass(kw_only=True)
@@ -122,6 +130,18 @@ class VLLMEngine(EngineConfig):
         if rates is not None:
             falling = all(1 >= before >= after >= 0 for before, after in itertools.pairwise([1.0, *rates]))
             require(falling, "engine.synthetic_acceptance_rates", rates, "must lie in [0, 1] and never rise")
+
+    def check_spec(self, spec: SpecConfig) -> None:
+        """Refuses synthetic acceptance without drafts, or beyond what K allows."""
+        length, rates = self.synthetic_acceptance_length, self.synthetic_acceptance_rates
+        if length is None and rates is None:
+            return
+        key = "engine.synthetic_acceptance_length" if rates is None else "engine.synthetic_acceptance_rates"
+        drafted = spec.draft_length if isinstance(spec, DraftingSpec) else 0
+        require(drafted > 0, key, length or rates, "there are no drafts; choose another spec")
+        require(length is None or length <= drafted + 1, key, length, f"at most spec.draft_length + 1 = {drafted + 1}")
+        fix = f"give one rate for each of spec.draft_length={drafted} positions"
+        require(rates is None or len(rates) == drafted, key, rates, fix)
 
 
 @dataclass(kw_only=True)

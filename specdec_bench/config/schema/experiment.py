@@ -10,10 +10,7 @@ from specdec_bench.config.schema import dataset, engine, load, model, sampling, 
 from specdec_bench.config.schema.dataset import (
     DatasetConfig,
 )
-from specdec_bench.config.schema.engine import (
-    EngineConfig,
-    VLLMEngine,
-)
+from specdec_bench.config.schema.engine import EngineConfig
 from specdec_bench.config.schema.load import LoadConfig
 from specdec_bench.config.schema.model import ModelConfig
 from specdec_bench.config.schema.ranges import (
@@ -26,7 +23,6 @@ from specdec_bench.config.schema.ranges import (
     FreeText,
     Range,
     check_bounds,
-    require,
 )
 from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import (
@@ -71,21 +67,8 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, "")
-        if isinstance(self.engine, VLLMEngine):
-            _check_synthetic_acceptance(self.engine, self.spec)
-
-
-def _check_synthetic_acceptance(engine: VLLMEngine, spec: SpecConfig) -> None:
-    """Refuses synthetic acceptance without drafts, or beyond what K allows."""
-    length, rates = engine.synthetic_acceptance_length, engine.synthetic_acceptance_rates
-    if length is None and rates is None:
-        return
-    key = "engine.synthetic_acceptance_length" if rates is None else "engine.synthetic_acceptance_rates"
-    require(isinstance(spec, DraftingSpec), key, length or rates, "there are no drafts; choose another spec")
-    most = (draft_length(spec) or 0) + 1
-    require(length is None or length <= most, key, length, f"at most spec.draft_length + 1 = {most}")
-    fix = f"give one rate for each of spec.draft_length={most - 1} positions"
-    require(rates is None or len(rates) == most - 1, key, rates, fix)
+        if isinstance(self.engine, EngineConfig):  # it may be missing
+            self.engine.check_spec(self.spec)
 
 
 NO_BASELINE, AUTO = "none", "auto"

@@ -13,7 +13,7 @@ from specdec_bench.datasets.rows import shown
 from specdec_bench.datasets.speed_bench.rules import RULES, Rule
 from specdec_bench.datasets.speed_bench.sources import Need
 from specdec_bench.datasets.speed_bench.turns import PLACEHOLDER
-from specdec_bench.errors import DatasetError, listed
+from specdec_bench.errors import DatasetError, abbreviated
 
 
 def is_placeholder(row: dict[str, Any]) -> bool:
@@ -57,7 +57,7 @@ class Resolver:
         if refused:
             raise DatasetError(
                 f"{len(refused)} placeholders are of no set that can be resolved, by source and src_id: "
-                f"{listed(refused)}; those sets are {', '.join(RULES)}"
+                f"{abbreviated(refused)}; those sets are {', '.join(RULES)}"
             )
         self._loaded: dict[Need, Any] = {}
         missing: list[str] = []

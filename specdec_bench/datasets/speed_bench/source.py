@@ -19,7 +19,7 @@ from specdec_bench.config.schema.dataset import DatasetConfig, SpeedBenchDataset
 from specdec_bench.datasets import content
 from specdec_bench.datasets.rows import label, read_prompts, read_rows, text_list
 from specdec_bench.datasets.speed_bench.resolver import Resolver, is_placeholder
-from specdec_bench.errors import DatasetError, listed
+from specdec_bench.errors import DatasetError, abbreviated
 from specdec_bench.records.request import Prompt
 from specdec_bench.records.unused import Unused
 
@@ -53,8 +53,8 @@ def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
     yield from _until_one_is_refused(read_prompts(path, convert), unresolved)
     if unresolved:
         raise DatasetError(
-            f"{path}: {len(unresolved)} prompts are placeholders, not prompts: {listed(unresolved)}; make them with "
-            f"specdec-bench prepare speed_bench dataset.path={config.path} dataset.split={config.split} "
+            f"{path}: {len(unresolved)} prompts are placeholders, not prompts: {abbreviated(unresolved)}; "
+            f"make them with specdec-bench prepare speed_bench dataset.path={config.path} dataset.split={config.split} "
             "--accept-license, and run dataset=prepared"
         )
 
@@ -100,7 +100,8 @@ def _resolved(path: Path, split: str, resolver: Resolver, unused: Unused) -> Ite
     yield from _until_one_is_refused(read_prompts(path, convert), unresolved)
     if unresolved:
         raise DatasetError(
-            f"{path}: {len(unresolved)} prompts cannot be made: {listed(unresolved)}; the first because {reasons[0]}"
+            f"{path}: {len(unresolved)} prompts cannot be made: {abbreviated(unresolved)}; "
+            f"the first because {reasons[0]}"
         )
 
 

@@ -12,7 +12,7 @@ from specdec_bench import hub
 from specdec_bench.datasets.rows import read_rows
 from specdec_bench.datasets.speed_bench import wording
 from specdec_bench.datasets.speed_bench.turns import Encoding, HLEExamples, Table, Wording
-from specdec_bench.errors import DatasetError
+from specdec_bench.errors import DatasetError, first_line
 
 EXTRA = "install specdec-bench[speed_bench]"
 
@@ -69,7 +69,7 @@ class HubRows:
         try:
             return Table(rows())
         except (OSError, ValueError, RuntimeError) as error:
-            raise DatasetError(f"{self.name}: {str(error).strip().splitlines()[0]}") from None
+            raise DatasetError(f"{self.name}: {first_line(error)}") from None
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Tokens:
         try:
             encoding: Encoding = tiktoken.get_encoding(self.name)
         except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             raise DatasetError(f"tiktoken's {self.name}: cannot be fetched: {reason}") from None
         return encoding
 

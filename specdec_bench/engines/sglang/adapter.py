@@ -24,7 +24,7 @@ from specdec_bench.errors import (
     EngineError,
     EngineUnavailableError,
     SpecDecBenchError,
-    gist,
+    first_line,
     named,
 )
 from specdec_bench.records.manifest import EngineDescription
@@ -122,7 +122,7 @@ class SGLangAdapter:
             made.normalize(None)
             made.verify(2**31)  # of the vocabulary, for a bias that is not asked for
         except ValueError as error:
-            raise ConfigError(f"sampling: SGLang refuses it: {gist(error)}") from None
+            raise ConfigError(f"sampling: SGLang refuses it: {first_line(error)}") from None
         is_greedy = made.top_k == 1 and (sampling.temperature == 0 or sampling.top_k != 1)
         return {
             "max_new_tokens": made.max_new_tokens,

@@ -14,7 +14,6 @@ It does not tell how many steps had drafts, nor how many drafts it proposed and 
 on the PyTorch backend. Those figures stay null.
 """
 
-import enum
 import importlib
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -24,6 +23,7 @@ from specdec_bench.config.schema.engine import LLMAPIEngine, TensorRTLLMEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.spec import NoSpec
 from specdec_bench.engines.readback import differences
+from specdec_bench.engines.settings import settings_of
 from specdec_bench.engines.tensorrt_llm import arguments as tensorrt_llm_arguments
 from specdec_bench.engines.tensorrt_llm.arguments import Release
 from specdec_bench.errors import (
@@ -32,7 +32,7 @@ from specdec_bench.errors import (
     EngineError,
     EngineUnavailableError,
     SpecDecBenchError,
-    gist,
+    first_line,
     named,
 )
 from specdec_bench.records.manifest import EngineDescription
@@ -143,7 +143,7 @@ class TensorRTLLMAdapter:
         try:
             made = _sampling(sampling)
         except ValueError as error:
-            raise ConfigError(f"sampling: TensorRT-LLM refuses it: {gist(error)}") from None
+            raise ConfigError(f"sampling: TensorRT-LLM refuses it: {first_line(error)}") from None
         is_greedy = sampling.temperature == 0 and made.top_k == 1
         stops = () if made.ignore_eos else (made.end_id, *(made.stop_token_ids or ()))
         return {
@@ -159,7 +159,7 @@ class TensorRTLLMAdapter:
     def describe(self) -> EngineDescription:
         """Returns the arguments that were passed and TensorRT-LLM's resolved ones."""
         resolved = self._engine.args
-        plain = _plain(resolved)
+        plain = settings_of(resolved)
         return EngineDescription(
             arguments=self._arguments,
             resolved={"tensorrt_llm": self._release, **plain},
@@ -222,7 +222,7 @@ class TensorRTLLMAdapter:
             raise
         except RequestError as error:
             is_over = True
-            raise EngineError(f"TensorRT-LLM: {gist(error)}") from error
+            raise EngineError(f"TensorRT-LLM: {first_line(error)}") from error
         except Exception as error:  # what is not one request's shuts TensorRT-LLM down (its _handle_background_error)
             is_over = True
             raise EngineDiedError(f"TensorRT-LLM died: {named(error)}") from error
@@ -293,17 +293,3 @@ def _reason(completion: Any) -> FinishReason:
     if reason not in ("length", "stop"):
         raise EngineError(f"TensorRT-LLM: the request ended as {reason!r}")
     return reason
-
-
-def _plain(arguments: Any) -> dict[str, Any]:
-    """Returns a configuration of TensorRT-LLM as plain data; what is neither a setting nor settings is left out."""
-    plain: dict[str, Any] = {}
-    for name in type(arguments).model_fields:
-        value = getattr(arguments, name, None)
-        if isinstance(value, enum.Enum):
-            value = value.name
-        if hasattr(type(value), "model_fields"):
-            plain[name] = _plain(value)
-        elif isinstance(value, bool | int | float | str | list | tuple | dict) or value is None:
-            plain[name] = value
-    return plain

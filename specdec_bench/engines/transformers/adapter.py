@@ -20,7 +20,7 @@ from specdec_bench.config.schema.spec import DraftModelSpec, NgramSpec
 from specdec_bench.engines.extra_args import checked
 from specdec_bench.engines.readback import differences
 from specdec_bench.engines.transformers.steps import CancelledGenerationError, CountedCandidates, StepStream
-from specdec_bench.errors import ConfigError, EngineError, EngineUnavailableError, gist, named
+from specdec_bench.errors import ConfigError, EngineError, EngineUnavailableError, first_line, named
 from specdec_bench.records.manifest import EngineDescription
 from specdec_bench.records.request import AcceptanceCounters, Chunk, GenerationRequest, RequestSampling
 
@@ -169,7 +169,7 @@ class TransformersAdapter:
         try:
             made = transformers.GenerationConfig(**_generation_options(sampling))
         except ValueError as error:
-            raise ConfigError(f"sampling: transformers refuses it: {gist(error)}") from None
+            raise ConfigError(f"sampling: transformers refuses it: {first_line(error)}") from None
         return {
             "max_new_tokens": made.max_new_tokens,
             "min_new_tokens": made.min_new_tokens or 0,

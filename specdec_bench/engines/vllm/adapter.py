@@ -6,7 +6,6 @@ apart: in the collector that vLLM fills for each request (see `_collector`).
 """
 
 import dataclasses
-import enum
 import itertools
 import os
 import time
@@ -19,9 +18,10 @@ from specdec_bench.config.schema.engine import VLLMEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.spec import NgramSpec, NoSpec, SuffixSpec
 from specdec_bench.engines.readback import differences
+from specdec_bench.engines.settings import settings_of
 from specdec_bench.engines.step_buffer import NotedSteps
 from specdec_bench.engines.vllm import arguments as vllm_arguments
-from specdec_bench.errors import ConfigError, EngineDiedError, EngineError, EngineUnavailableError, gist, named
+from specdec_bench.errors import ConfigError, EngineDiedError, EngineError, EngineUnavailableError, first_line, named
 from specdec_bench.records.manifest import EngineDescription
 from specdec_bench.records.request import (
     AcceptanceCounters,
@@ -142,7 +142,7 @@ class VLLMAdapter:
         try:
             made = _sampling(sampling)
         except ValueError as error:
-            raise ConfigError(f"sampling: vLLM refuses it: {gist(error)}") from None
+            raise ConfigError(f"sampling: vLLM refuses it: {first_line(error)}") from None
         return {
             "max_new_tokens": made.max_tokens,
             "min_new_tokens": made.min_tokens,
@@ -158,7 +158,7 @@ class VLLMAdapter:
         import vllm
 
         config, engine = self._engine.vllm_config, self._engine_config
-        resolved = _plain(config)
+        resolved = settings_of(config, without="target_")  # the same again
         num_workers = engine.tensor_parallel_size * engine.pipeline_parallel_size * engine.data_parallel_size
         return EngineDescription(
             arguments=self._arguments,
@@ -371,22 +371,3 @@ def _made(output: Any) -> RequestMade:
 def _reason(completion: Any) -> FinishReason | None:
     reason: FinishReason | None = completion.finish_reason
     return reason
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    """Returns a vLLM configuration as plain data; what is neither a setting nor a section of settings is left out."""
-    plain: dict[str, Any] = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name, None)
-        if isinstance(value, enum.Enum):
-            value = value.name
-        elif type(value).__module__ == "torch":  # a dtype
-            value = str(value).removeprefix("torch.")
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            if not field.name.startswith("target_"):  # the same again
-                plain[field.name] = _plain(value)
-        elif isinstance(value, bool | int | float | str | list | tuple | dict) or value is None:
-            plain[field.name] = value
-        elif type(value).__module__ == "torch":
-            plain[field.name] = str(value)
-    return plain

@@ -23,7 +23,8 @@ from specdec_bench.records.request import (
     RequestSampling,
     StepBatch,
 )
-from specdec_bench.runner.receive import LiveCounts, Received, receive
+from specdec_bench.runner.messages import Counts
+from specdec_bench.runner.receive import Received, receive
 
 SAMPLED = RequestSampling(max_new_tokens=8, temperature=0.7, top_p=0.9, top_k=20, seed=3, stop_token_ids=(2, 1))
 
@@ -231,7 +232,7 @@ class OneAnswer:
 
 
 def received(answer: Chunk | StepBatch) -> Received:
-    found, cancellation = asyncio.run(receive(OneAnswer(answer), ASKED, LiveCounts()))  # type: ignore[arg-type]
+    found, cancellation = asyncio.run(receive(OneAnswer(answer), ASKED, Counts()))  # type: ignore[arg-type]
     assert cancellation is None
     return found
 

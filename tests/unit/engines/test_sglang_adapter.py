@@ -18,7 +18,8 @@ from specdec_bench.config.schema.spec import DraftModelSpec, NoSpec, SpecConfig
 from specdec_bench.engines.sglang.adapter import SGLangAdapter
 from specdec_bench.errors import EngineError
 from specdec_bench.records.request import AcceptanceCounters, GenerationRequest, RequestSampling
-from specdec_bench.runner.receive import LiveCounts, Received, receive
+from specdec_bench.runner.messages import Counts
+from specdec_bench.runner.receive import Received, receive
 
 LENGTH = {"type": "length", "length": 4}
 
@@ -63,7 +64,7 @@ def adapter(engine: StandIn, spec: SpecConfig) -> SGLangAdapter:
 def received(engine: StandIn, spec: SpecConfig | None = None, stops: tuple[int, ...] = (1, 2)) -> Received:
     sampling = RequestSampling(max_new_tokens=4, stop_token_ids=stops)
     request = GenerationRequest(request_id="r", prompt_token_ids=(7,), sampling=sampling)
-    found, _ = asyncio.run(receive(adapter(engine, spec or NoSpec()), request, LiveCounts()))
+    found, _ = asyncio.run(receive(adapter(engine, spec or NoSpec()), request, Counts()))
     return found
 
 
@@ -140,7 +141,7 @@ class LosesACancellation(StandIn):
 def test_a_cancellation_that_meets_a_delivery_is_not_lost() -> None:
     engine = LosesACancellation(([5], None), ([6], None), ([8, 9], LENGTH))
     request = GenerationRequest(request_id="r", prompt_token_ids=(7,), sampling=RequestSampling(max_new_tokens=4))
-    found, cancellation = asyncio.run(receive(adapter(engine, NoSpec()), request, LiveCounts()))
+    found, cancellation = asyncio.run(receive(adapter(engine, NoSpec()), request, Counts()))
     assert isinstance(cancellation, asyncio.CancelledError)
     assert (found.token_ids, found.error and found.error.kind, engine.aborted) == ([5, 6], "interrupted", ["r"])
 

@@ -18,7 +18,8 @@ from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import NgramSpec, NoSpec
 from specdec_bench.engines.base import Engine, create
 from specdec_bench.records.request import GenerationRequest, RequestSampling
-from specdec_bench.runner.receive import LiveCounts, Received, receive
+from specdec_bench.runner.messages import Counts
+from specdec_bench.runner.receive import Received, receive
 
 
 def engine(k: int | None = 3, max_seq_len: int | None = None, **settings: Any) -> Engine:
@@ -51,7 +52,7 @@ def ask(asked: Engine, requests: Sequence[GenerationRequest], concurrency: int =
 
         async def one(item: GenerationRequest) -> Received:
             async with slots:
-                return (await receive(asked, item, LiveCounts()))[0]
+                return (await receive(asked, item, Counts()))[0]
 
         return await asyncio.gather(*map(one, requests))
 
@@ -275,7 +276,7 @@ def test_a_hanging_engine_gives_one_decode_step_and_no_end() -> None:
     assert ask(hanging, [request(0)])[0].finish_reason == "length"
 
     async def wait() -> Received:
-        live = LiveCounts()
+        live = Counts()
         receiving = asyncio.create_task(receive(hanging, request(1), live))
         while live.output_tokens < 2:
             await asyncio.sleep(0)

@@ -19,7 +19,8 @@ from specdec_bench.engines.base import create
 from specdec_bench.engines.tensorrt_llm.adapter import TensorRTLLMAdapter
 from specdec_bench.errors import ConfigError, EngineDiedError, EngineError, EngineUnavailableError
 from specdec_bench.records.request import AcceptanceCounters, GenerationRequest, RequestSampling
-from specdec_bench.runner.receive import LiveCounts, Received, receive
+from specdec_bench.runner.messages import Counts
+from specdec_bench.runner.receive import Received, receive
 from tests.stand_ins import importing
 
 EOS = 2
@@ -66,7 +67,7 @@ def received(
 
     adapter._engine.script = None if responses is None else [Response(*response) for response in responses]
     limit = limit or sum(len(response[0]) for response in responses or ()) or 16
-    result, _ = asyncio.run(receive(adapter, request(stops, limit), LiveCounts()))
+    result, _ = asyncio.run(receive(adapter, request(stops, limit), Counts()))
     return result
 
 
@@ -173,7 +174,7 @@ def test_what_is_not_one_request_s_ends_the_engine() -> None:
 
     adapter = started(NoSpec())
     adapter._engine.script = [Response([10], 1), Response([], 1, None, MemoryError("out of it"))]
-    result, raised = asyncio.run(receive(adapter, request(), LiveCounts()))
+    result, raised = asyncio.run(receive(adapter, request(), Counts()))
     assert isinstance(raised, EngineDiedError)
     assert result.token_ids == [10]
     assert result.error is not None
@@ -217,7 +218,7 @@ def test_two_requests_at_a_time_do_not_mix() -> None:
     adapter = started(NgramSpec(draft_length=3))
 
     async def both() -> list[Received]:
-        pair = (receive(adapter, request(max_new_tokens=number), LiveCounts()) for number in (6, 7))
+        pair = (receive(adapter, request(max_new_tokens=number), Counts()) for number in (6, 7))
         return [result for result, _ in await asyncio.gather(*pair)]
 
     short, long = asyncio.run(both())

@@ -8,20 +8,16 @@ import pytest
 
 from specdec_bench.report import progress
 from specdec_bench.report.progress import Cells, RunProgress, duration
-from specdec_bench.runner.messages import Progress
+from specdec_bench.runner.messages import Counts, Progress
 
 
 def told(phase: str = "measure", *, finished: int = 0, failed: int = 0, elapsed_s: float = 10.0) -> Progress:
     return Progress(
         phase=phase,  # type: ignore[arg-type]
-        finished=finished,
-        failed=failed,
-        skipped=0,
+        counts=Counts(
+            finished=finished, failed=failed, in_flight=1, output_tokens=500, decoded_tokens=400, decode_steps=200
+        ),
         total=80,
-        in_flight=1,
-        output_tokens=500,
-        decoded_tokens=400,
-        decode_steps=200,
         elapsed_s=elapsed_s,
     )
 

@@ -19,7 +19,8 @@ from specdec_bench.records.request import (
     Step,
     StepBatch,
 )
-from specdec_bench.runner.receive import LiveCounts, Received, receive
+from specdec_bench.runner.messages import Counts
+from specdec_bench.runner.receive import Received, receive
 
 REQUEST = GenerationRequest(
     request_id="r", prompt_token_ids=(1,), sampling=RequestSampling(max_new_tokens=5, stop_token_ids=(0, 6))
@@ -65,10 +66,10 @@ class Scripted:
 
 
 def received(
-    *script: Chunk | StepBatch | BaseException | float, live: LiveCounts | None = None
+    *script: Chunk | StepBatch | BaseException | float, live: Counts | None = None
 ) -> tuple[Received, BaseException | None]:
     engine = Scripted(*script)
-    found = asyncio.run(receive(engine, REQUEST, live or LiveCounts()))
+    found = asyncio.run(receive(engine, REQUEST, live or Counts()))
     assert engine.is_closed, "a stream that is left open goes on generating"
     return found
 
@@ -90,7 +91,7 @@ def test_a_stream_by_hand() -> None:
 
 
 def test_steps_that_come_in_batches_are_kept_apart() -> None:
-    live = LiveCounts()
+    live = Counts()
     found, _ = received(
         StepBatch([5, 6, 7, 8], [1, 3], [100, 110], [0, None], [0, 2]),
         StepBatch([9], [1], [130], [None], [0], finish_reason="length", counters=COUNTERS),
@@ -156,7 +157,7 @@ def test_an_engine_may_use_its_list_again() -> None:
             yield Chunk(tokens, received_ns=2, finish_reason="length")
             tokens.clear()
 
-    found, _ = asyncio.run(receive(Reusing(), REQUEST, LiveCounts()))
+    found, _ = asyncio.run(receive(Reusing(), REQUEST, Counts()))
     assert (found.token_ids, found.sizes) == ([5, 6, 7], [1, 2])
 
 
@@ -196,7 +197,7 @@ def test_a_stream_that_just_ends_is_a_failure(script: tuple[Chunk, ...]) -> None
 def test_a_cancelled_request_is_returned_with_its_cancellation() -> None:
     async def cancel() -> tuple[Received, BaseException | None]:
         engine = Scripted(Chunk([5], 0, 0, received_ns=100), 60.0)
-        task = asyncio.create_task(receive(engine, REQUEST, LiveCounts()))
+        task = asyncio.create_task(receive(engine, REQUEST, Counts()))
         await asyncio.sleep(0.01)
         task.cancel()
         found = await task
@@ -210,7 +211,7 @@ def test_a_cancelled_request_is_returned_with_its_cancellation() -> None:
 
 
 def test_live_tokens_are_counted_chunk_by_chunk() -> None:
-    live = LiveCounts(output_tokens=10)
+    live = Counts(output_tokens=10)
     received(Chunk([5]), Chunk([]), Chunk([6, 7]), EngineError("died"), live=live)
     assert live.output_tokens == 13
     assert (live.finished, live.failed) == (0, 0), "whether the request counts is decided with its record"

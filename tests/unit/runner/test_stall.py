@@ -3,7 +3,7 @@
 import pytest
 
 from specdec_bench.runner import stall
-from specdec_bench.runner.messages import Progress
+from specdec_bench.runner.messages import Counts, Progress
 from specdec_bench.runner.stall import StallWatch
 
 
@@ -24,14 +24,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def progress(*, in_flight: int = 1, output_tokens: int = 0, finished: int = 0) -> Progress:
     return Progress(
         phase="measure",
-        finished=finished,
-        failed=0,
-        skipped=0,
+        counts=Counts(in_flight=in_flight, output_tokens=output_tokens, finished=finished),
         total=10,
-        in_flight=in_flight,
-        output_tokens=output_tokens,
-        decoded_tokens=0,
-        decode_steps=0,
         elapsed_s=0.0,
     )
 

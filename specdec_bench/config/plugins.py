@@ -1,0 +1,165 @@
+"""Plugins: datasets, engines, loads, methods and metrics of other packages.
+
+A package names an entry point of the group `specdec_bench.plugins`, which is a `Plugin`. What it declares then stands
+beside the project's own: in the table of engines, in Hydra's groups, in summaries. Every process loads them once, the
+one that measures and a launcher's too. This module needs neither Hydra nor OmegaConf.
+"""
+
+import contextlib
+import functools
+import importlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from specdec_bench.config.support import ENGINES, EngineSupport
+from specdec_bench.errors import PluginError, named
+from specdec_bench.records.request import RequestRecord
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+GROUP = "specdec_bench.plugins"
+"""Of entry points."""
+EXTENSIBLE = ("dataset", "engine", "load", "spec")
+"""Groups of options in which every option has a dataclass of its own. To others a plugin adds YAML alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtraMetric:
+    """A number of a run that only a plugin computes. It goes into summary.json, as `extra.NAME`."""
+
+    definition: str
+    """The formula, which is archived beside the value."""
+    compute: Callable[[Sequence[RequestRecord]], float | None]
+    """Takes the finished requests of the measured window, in the order in which they ended. None: undefined."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plugin:
+    """What a package adds."""
+
+    options: Mapping[str, Mapping[str, type]] = field(default_factory=dict)
+    """Group -> option -> its dataclass, which derives from the group's (`EngineConfig`, ...); see `EXTENSIBLE`."""
+    modules: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Group (dataset, load) -> option -> the module that implements it, by its dotted name."""
+    engines: Mapping[str, EngineSupport] = field(default_factory=dict)
+    """What each engine of `options` can do, and its adapter's module."""
+    metrics: Mapping[str, ExtraMetric] = field(default_factory=dict)
+    conf: Path | None = None
+    """A folder of YAML, laid out as the project's conf/: GROUP/OPTION.yaml."""
+
+
+_modules: dict[tuple[str, str], str] = {}
+_PACKAGES = {"dataset": "specdec_bench.datasets", "load": "specdec_bench.load"}
+METRICS: dict[str, ExtraMetric] = {}
+"""Of all plugins, by name."""
+FOLDERS: dict[str, Path] = {}
+"""The YAML of each plugin that has some, by the plugin's name."""
+
+
+def import_option(group: str, name: str) -> ModuleType:
+    """Returns the module that implements an option of the groups dataset, engine and load; no other is imported."""
+    if group == "engine":
+        return importlib.import_module(ENGINES[name].adapter)
+    return importlib.import_module(_modules.get((group, name)) or f"{_PACKAGES[group]}.{name}")
+
+
+@functools.cache
+def load() -> None:
+    """Loads the installed plugins, once.
+
+    Raises:
+        PluginError: one cannot be loaded, or declares what is there already.
+    """
+    for entry_point in _entry_points():
+        try:
+            plugin = entry_point.load()
+        except Exception as error:  # noqa: BLE001  (whatever its code raises)
+            reason = f"cannot be loaded: {named(error)}; repair or uninstall it"
+            raise PluginError(f"plugin {entry_point.name}: {entry_point.value} {reason}") from None
+        if not isinstance(plugin, Plugin):
+            reason = f"is a {type(plugin).__name__}; name a specdec_bench.config.plugins.Plugin"
+            raise PluginError(f"plugin {entry_point.name}: {entry_point.value} {reason}")
+        _check(entry_point.name, plugin)
+        _register(entry_point.name, plugin)
+
+
+def _register(name: str, plugin: Plugin) -> None:
+    from specdec_bench.config.schema.experiment import OPTIONS
+
+    for group, options in plugin.options.items():
+        OPTIONS[group].update(options)
+    ENGINES.update(plugin.engines)
+    METRICS.update(plugin.metrics)
+    for group, modules in plugin.modules.items():
+        _modules.update({(group, option): module for option, module in modules.items()})
+    if plugin.conf is not None:
+        FOLDERS[name] = plugin.conf
+
+
+def _check(name: str, plugin: Plugin) -> None:
+    """Refuses what does not fit, before any of it is registered.
+
+    Raises:
+        PluginError: naming it.
+    """
+    # Not at the top, for the modules that read archives.
+    from specdec_bench.config.compose import CONF
+    from specdec_bench.config.schema.experiment import OPTIONS, ExperimentConfig
+
+    def require(condition: bool, what: str) -> None:
+        if not condition:
+            raise PluginError(f"plugin {name}: {what}")
+
+    for group, options in plugin.options.items():
+        require(group in EXTENSIBLE, f"options of the group {group}; it can add some to {', '.join(EXTENSIBLE)}")
+        base = ExperimentConfig.__dataclass_fields__[group].type
+        assert isinstance(base, type)
+        for option, schema in options.items():
+            require(option not in OPTIONS[group], f"{group}={option} is there already; choose another name")
+            fits = isinstance(schema, type) and issubclass(schema, base)
+            require(fits, f"{group}={option}: {schema!r} must be a dataclass that derives from {base.__name__}")
+    for group, modules in plugin.modules.items():
+        require(group in _PACKAGES, f"modules of the group {group}; there are some of {', '.join(_PACKAGES)}")
+        for option in modules:
+            has_dataclass = option in plugin.options.get(group, {})
+            require(has_dataclass, f"{group}={option} has a module and no dataclass; add it to options")
+    own = plugin.options.get("engine", {})
+    for engine in own.keys() ^ plugin.engines.keys():
+        require(False, f"engine={engine} needs both a dataclass in options and a row in engines")
+    for metric in plugin.metrics:
+        require(metric not in METRICS, f"the metric {metric} is there already; choose another name")
+    if plugin.conf is not None:
+        require(plugin.conf.is_dir(), f"conf={plugin.conf}: no such folder")
+        for path in plugin.conf.glob("**/*.yaml"):
+            file = path.relative_to(plugin.conf)
+            is_new = not any((folder / file).exists() for folder in (CONF, *FOLDERS.values()))
+            require(is_new, f"{path}: {file} is there already; choose another name")
+
+
+def _entry_points() -> Iterable["EntryPoint"]:
+    """Returns the plugins' entry points, sorted by name.
+
+    Importing importlib.metadata and asking it takes 40 ms, which a start without plugins does not spend.
+    """
+    if not any(_mention_plugins(sys.path)):
+        return ()
+    from importlib.metadata import entry_points
+
+    return sorted(entry_points(group=GROUP), key=lambda entry_point: entry_point.name)
+
+
+def _mention_plugins(folders: Iterable[str]) -> Iterator[bool]:
+    """Says of each installed distribution with entry points whether plugins may be among them."""
+    for folder in folders:
+        try:
+            paths = [path for path in Path(folder).iterdir() if path.suffix in (".dist-info", ".egg-info")]
+        except OSError:  # a zip, or not there
+            continue
+        for path in paths:
+            with contextlib.suppress(OSError):  # most have none
+                yield GROUP.encode() in (path / "entry_points.txt").read_bytes()

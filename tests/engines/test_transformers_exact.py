@@ -16,16 +16,6 @@ from typing import Any
 
 import pytest
 import torch
-from reference.draft_and_verify import (
-    Context,
-    Ending,
-    GreedyModel,
-    Outcome,
-    decode,
-    draft_model,
-    prompt_lookup,
-    propose_nothing,
-)
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -39,6 +29,16 @@ from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.engines.base import create
 from specdec_bench.errors import ConfigError, EngineError, SpecDecBenchError
 from specdec_bench.records.request import GenerationRequest, RequestSampling
+from tests.helpers.draft_and_verify import (
+    Context,
+    Ending,
+    GreedyModel,
+    Outcome,
+    decode,
+    draft_model,
+    prompt_lookup,
+    propose_nothing,
+)
 from tests.helpers.engine_runs import (
     DRAFT,
     NGRAM_MAX,

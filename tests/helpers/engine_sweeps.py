@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reference.draft_and_verify import GreedyModel
-
 from specdec_bench.archive import RunDirectory
 from specdec_bench.records.request import RequestRecord
+from tests.helpers.draft_and_verify import GreedyModel
 from tests.helpers.engine_runs import TARGET, raw_model
 
 ROOT = Path(__file__).resolve().parents[2]

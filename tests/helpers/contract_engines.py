@@ -39,17 +39,18 @@ from tests.stand_ins import importing
 
 K = 3
 Answer = TypeVar("Answer")
+Failing = Callable[[Any, str, LiveCounts], AbstractContextManager[None]]
 
 
 @contextlib.contextmanager
-def _synthetic_failure(engine: Any, request_id: str) -> Iterator[None]:
+def _synthetic_failure(engine: Any, request_id: str, live: LiveCounts) -> Iterator[None]:
     """Every request fails after its first decode step."""
     with mock.patch.object(engine._config, "fail_every", 1):
         yield
 
 
 @contextlib.contextmanager
-def _failing_forward(engine: Any, request_id: str) -> Iterator[None]:
+def _failing_forward(engine: Any, request_id: str, live: LiveCounts) -> Iterator[None]:
     """The target's fifth forward pass raises."""
     passes = itertools.count(1)
 
@@ -62,13 +63,14 @@ def _failing_forward(engine: Any, request_id: str) -> Iterator[None]:
     hook.remove()
 
 
-def _given_up(abort: Callable[[Any, str], Any]) -> Callable[[Any, str], AbstractContextManager[None]]:
+def _given_up(abort: Callable[[Any, str], Any]) -> Failing:
     """Returns a failure: the engine itself gives the request up once tokens of it have come."""
 
     @contextlib.contextmanager
-    def failure(engine: Any, request_id: str) -> Iterator[None]:
+    def failure(engine: Any, request_id: str, live: LiveCounts) -> Iterator[None]:
         async def give_up() -> None:
-            await asyncio.sleep(0.2)
+            while not live.output_tokens:
+                await asyncio.sleep(0.01)
             answer = abort(engine, request_id)
             if answer is not None:
                 await answer
@@ -87,8 +89,8 @@ class Case:
 
     engine: EngineConfig
     method: str
-    failing: Callable[[Any, str], AbstractContextManager[None]]
-    """Within it the request of that id fails after its first tokens."""
+    failing: Failing
+    """Within it the request of that id, whose counts are given, fails after its first tokens."""
     dtype: str = "float32"
     tells_drafts: bool = True
     """Whether the engine tells how many drafts it accepted; where it does not, they are null."""
@@ -227,8 +229,8 @@ class LiveEngine:
             sampling=RequestSampling(**{"max_new_tokens": 24} | sampling),
         )
 
-    async def receive(self, request: GenerationRequest) -> Received:
-        received, cancellation = await receive(self.engine, request, LiveCounts())
+    async def receive(self, request: GenerationRequest, live: LiveCounts | None = None) -> Received:
+        received, cancellation = await receive(self.engine, request, live or LiveCounts())
         assert cancellation is None
         return received
 

@@ -17,7 +17,6 @@ from unittest import mock
 
 import pytest
 
-from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import (
     EngineConfig,
     SGLangEngine,
@@ -27,13 +26,12 @@ from specdec_bench.config.schema.engine import (
     VLLMEngine,
 )
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import ModelConfig
-from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.support import ENGINES
 from specdec_bench.engines.base import Engine, create
 from specdec_bench.records.request import GenerationRequest, RequestSampling
 from specdec_bench.runner.receive import LiveCounts, Received, receive
+from tests.helpers import build
 from tests.helpers.engine_runs import DRAFT, TARGET, demo_prompts, spec_of
 from tests.stand_ins import importing
 
@@ -101,13 +99,10 @@ class Case:
         return not isinstance(self.engine, SyntheticEngine)
 
     def config(self) -> ExperimentConfig:
-        return ExperimentConfig(
+        return build.experiment(
             engine=self.engine,
             model=ModelConfig(name="tiny", path=TARGET, dtype=self.dtype, max_seq_len=2048),
-            dataset=DemoDataset(),
             spec=spec_of(self.method, K, DRAFT),
-            load=ClosedLoad(),
-            sampling=SamplingConfig(),
         )
 
 

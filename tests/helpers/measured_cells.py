@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import SyntheticEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.load import ClosedLoad
@@ -22,6 +21,7 @@ from specdec_bench.records.request import (
     RequestRecord,
     RequestSampling,
 )
+from tests.helpers import build
 
 COUNTERS = AcceptanceCounters(num_verify_steps=1, num_accepted=2)
 
@@ -36,10 +36,9 @@ def experiment(
     sampling: dict[str, Any] | None = None,
     **engine: Any,
 ) -> ExperimentConfig:
-    return ExperimentConfig(
+    return build.experiment(
         engine=SyntheticEngine(**({"ttft_ms": 0.0, "step_time_ms": 0.0} | engine)),
         model=ModelConfig(name="m", path="p", max_seq_len=max_seq_len),
-        dataset=DemoDataset(),
         spec=spec or NgramSpec(),
         load=ClosedLoad(num_warmup=num_warmup, repeats=repeats, concurrency=concurrency),
         sampling=SamplingConfig(**({"max_new_tokens": 8} | (sampling or {}))),
@@ -48,8 +47,7 @@ def experiment(
 
 
 def prompt(name: str, num_turns: int = 2, **changes: Any) -> Prompt:
-    values = {"prompt_id": name, "category": "c", "turns": tuple(f"{name}{i}" for i in range(num_turns))}
-    return Prompt(**(values | changes))
+    return build.prompt(**({"prompt_id": name, "turns": tuple(f"{name}{i}" for i in range(num_turns))} | changes))
 
 
 Measure = Callable[..., list[RequestRecord]]

@@ -4,6 +4,7 @@ from typing import Any
 
 from specdec_bench.metrics.acceptance import figures, request_acceptance
 from specdec_bench.records.request import AcceptanceCounters, AcceptanceSource, RequestRecord, Step
+from tests.helpers import build
 
 Counts = tuple[int, int | None, int | None]
 """Of one chunk: tokens, proposed, accepted."""
@@ -17,25 +18,11 @@ def request(
 ) -> RequestRecord:
     """A request of one prefill chunk and these later ones, 1 ns apart."""
     chunks = [prefill, *decode]
-    return RequestRecord(
-        request_id="r",
-        prompt_id="p",
-        category="c",
-        turn=0,
-        repeat=0,
-        phase="measure",
-        scheduled_ns=0,
-        sent_ns=0,
-        prompt_token_ids=(1,),
-        output_token_ids=tuple(range(sum(tokens for tokens, _, _ in chunks))),
-        steps=tuple(
-            Step(received_ns=i, num_tokens=tokens, num_proposed=proposed, num_accepted=accepted)
-            for i, (tokens, proposed, accepted) in enumerate(chunks)
-        ),
-        counters=counters,
-        acceptance_source=source,
-        finish_reason="length",
-    )
+    steps = [
+        Step(received_ns=i, num_tokens=tokens, num_proposed=proposed, num_accepted=accepted)
+        for i, (tokens, proposed, accepted) in enumerate(chunks)
+    ]
+    return build.request(steps, counters=counters, acceptance_source=source)
 
 
 def pooled(*records: RequestRecord, k: int = 3) -> dict[str, Any]:

@@ -9,14 +9,11 @@ import pytest
 from specdec_bench import hub
 from specdec_bench.checkpoints import chat as chatting
 from specdec_bench.checkpoints.prompter import BytePrompter
-from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import EngineConfig, SyntheticEngine, TransformersEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import ModelConfig
-from specdec_bench.config.schema.sampling import SamplingConfig
-from specdec_bench.config.schema.spec import NoSpec
 from specdec_bench.errors import ConfigError
+from tests.helpers import build
 from tests.helpers.word_tokenizer import IDS, TEMPLATE, NewCheckpoint, chat, ids
 
 
@@ -104,9 +101,7 @@ def test_a_hub_that_does_not_answer_is_noticed_before_transformers_asks_it(monke
 
 
 def experiment(engine: EngineConfig, model: ModelConfig) -> ExperimentConfig:
-    return ExperimentConfig(
-        engine=engine, model=model, dataset=DemoDataset(), spec=NoSpec(), load=ClosedLoad(), sampling=SamplingConfig()
-    )
+    return build.experiment(engine=engine, model=model)
 
 
 def test_the_synthetic_engine_needs_no_tokenizer() -> None:

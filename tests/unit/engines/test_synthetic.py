@@ -9,28 +9,22 @@ from typing import Any
 
 import pytest
 
-from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import SyntheticEngine
-from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import ModelConfig
-from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import NgramSpec, NoSpec
 from specdec_bench.engines.base import Engine, create
 from specdec_bench.records.request import GenerationRequest, RequestSampling
 from specdec_bench.runner.receive import LiveCounts, Received, receive
+from tests.helpers import build
 
 
 def engine(k: int | None = 3, max_seq_len: int | None = None, **settings: Any) -> Engine:
     """Drafts `k` tokens a step (None: plain decoding); takes no time unless told to."""
     return create(
-        ExperimentConfig(
+        build.experiment(
             engine=SyntheticEngine(**({"ttft_ms": 0.0, "step_time_ms": 0.0} | settings)),
             model=ModelConfig(name="m", path="p", max_seq_len=max_seq_len),
-            dataset=DemoDataset(),
             spec=NoSpec() if k is None else NgramSpec(draft_length=k),
-            load=ClosedLoad(),
-            sampling=SamplingConfig(),
         )
     )
 

@@ -1,12 +1,15 @@
 """The tests of real engines: torch kept to one thread (the tiny models gain nothing from more), and what they share."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from specdec_bench.archive import RunDirectory
 from tests.helpers.engine_runs import DRAFT, TARGET, EnginePool, demo_prompts
+from tests.helpers.engine_sweeps import transformers_sweep
 from tests.helpers.exactness import VOCABULARY, Pair, Truths
 
 
@@ -73,3 +76,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
+    """What the transformers engine makes of the prompts, by method; one sweep for all processes of tests."""
+    own = tmp_path_factory.getbasetemp()
+    return transformers_sweep((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "transformers")

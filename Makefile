@@ -21,19 +21,20 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test $(SGLANG)/.test
 	$(MAKE) lint
-	$(MAKE) --jobs=2 --output-sync=target pytest pytest-sglang
+	$(MAKE) --jobs=2 pytest pytest-sglang
 
 # What a contributor runs between edits.
 test-fast: $(VENV)/.test
 	$(MAKE) lint
 	$(PYTEST) tests/unit tests/reference
 
-# The plus shows its progress as it comes; what runs beside it is shown when it has ended.
 pytest:
-	+$(PYTEST)
+	$(PYTEST)
 
+# Runs beside the others, and is shown when it has ended.
 pytest-sglang:
-	SGLANG_USE_CPU_ENGINE=1 PYTHONPATH=tests/sglang_cpu $(SGLANG)/bin/python -m pytest -m sglang tests/engines/test_contract.py
+	@status=0; SGLANG_USE_CPU_ENGINE=1 PYTHONPATH=tests/sglang_cpu $(SGLANG)/bin/python -m pytest -m sglang \
+		tests/engines/test_contract.py >$(SGLANG)/test.log 2>&1 || status=$$?; cat $(SGLANG)/test.log; exit $$status
 
 # Measures anew how long each file of tests takes, by which `make test` orders them.
 durations: $(VENV)/.test $(SGLANG)/.test

@@ -10,18 +10,35 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # SGLang and vLLM pin different releases of what both need.
 SGLANG := .venv-sglang
 
-# Two processes of tests whose threads wait for each other's cores take many times as long.
-test soak: export OMP_NUM_THREADS = 1
+# Processes of tests whose threads wait for each other's cores take many times as long.
+test test-fast soak durations: export OMP_NUM_THREADS = 1
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo test soak lint bench clean
+.PHONY: demo test test-fast soak durations lint clean pytest pytest-sglang
 
 demo: $(VENV)/.demo
 	$(BIN)/python run.py
 
 test: $(VENV)/.test $(SGLANG)/.test
 	$(MAKE) lint
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
-	SGLANG_USE_CPU_ENGINE=1 PYTHONPATH=tests/sglang_cpu $(SGLANG)/bin/python -m pytest -m sglang tests/engines/test_contract.py
+	$(MAKE) --jobs=2 pytest pytest-sglang
+
+# What a contributor runs between edits.
+test-fast: $(VENV)/.test
+	$(MAKE) lint
+	$(PYTEST) tests/unit tests/reference
+
+pytest:
+	$(PYTEST)
+
+# Runs beside the others, and is shown when it has ended.
+pytest-sglang:
+	@status=0; SGLANG_USE_CPU_ENGINE=1 PYTHONPATH=tests/sglang_cpu $(SGLANG)/bin/python -m pytest -m sglang \
+		tests/engines/test_contract.py >$(SGLANG)/test.log 2>&1 || status=$$?; cat $(SGLANG)/test.log; exit $$status
+
+# Measures anew how long each file of tests takes, by which `make test` orders them.
+durations: $(VENV)/.test $(SGLANG)/.test
+	$(PYTEST) --write-durations
 
 # The long versions of tests that `make test` runs a few cases of.
 soak: $(VENV)/.test

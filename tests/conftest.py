@@ -1,23 +1,68 @@
-"""How the tests are shared out among processes (`pytest -n 2`)."""
+"""How the tests are shared out among processes (`pytest -n 2`): what takes longest goes first."""
 
+import json
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+DURATIONS = Path(__file__).with_name("durations.json")
+"""Seconds that each file took when they were last measured: `make durations`."""
+UNKNOWN_S = 1.0
+"""Of a file that has not been measured."""
+SHORTEST_S = 1.0
+"""Files that take less are not listed."""
 VLLM = ("test_contract.py", "test_vllm.py", "test_vllm_faults.py")
+
+
+def scope_of(nodeid: str) -> str:
+    """Returns what is kept in one process: a file, whose tests share engines and sweeps, or all that start vLLM.
+
+    Two vLLMs at a time would bind themselves to the same core.
+    """
+    file = nodeid.partition("::")[0]
+    return "vllm" if file.endswith(VLLM) else file
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-durations", action="store_true", help=f"measures the files anew, into {DURATIONS.name}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--write-durations") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Durations(), "durations")
+
+
+class Durations:
+    """Adds up how long the tests of each scope take, in whichever process they run."""
+
+    def __init__(self) -> None:
+        self._seconds: Counter[str] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._seconds[scope_of(report.nodeid)] += report.duration
+
+    def pytest_sessionfinish(self) -> None:
+        long = {scope: round(seconds) for scope, seconds in self._seconds.items() if seconds >= SHORTEST_S}
+        listed = sorted(long.items(), key=lambda pair: (-pair[1], pair[0]))
+        DURATIONS.write_text(json.dumps(dict(listed), indent=2) + "\n", encoding="utf-8")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the scopes that take longest first, and leaves the tests of each in their order."""
+    known = json.loads(DURATIONS.read_text(encoding="utf-8"))
+    items.sort(key=lambda item: (-known.get(scope_of(item.nodeid), UNKNOWN_S), scope_of(item.nodeid)))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keeps a file's tests, which share engines and sweeps, in one process, and all that start vLLM in the same one.
-
-    Two vLLMs at a time would bind themselves to the same core.
-    """
+    """Keeps a scope in one process."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByFile(LoadScopeScheduling):
+    class ByScope(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            return "vllm" if file.endswith(VLLM) else file
+            return scope_of(nodeid)
 
-    return ByFile(config, log)
+    return ByScope(config, log)

@@ -253,9 +253,10 @@ def test_a_request_that_fails_in_mid_stream_keeps_what_came_and_others_go_on(liv
     is_shared = live.max_concurrency > 1 and live.case.has_model
 
     async def fail() -> tuple[Received, list[Received]]:
-        with live.case.failing(live.engine, request.request_id):
+        counts = Counts()
+        with live.case.failing(live.engine, request.request_id, counts):
             others = [live.receive(live.request(other))] if is_shared else []
-            failed, *rest = await asyncio.gather(live.receive(request), *others)
+            failed, *rest = await asyncio.gather(live.receive(request, counts), *others)
         return failed, rest
 
     failed, rest = live.run(fail())

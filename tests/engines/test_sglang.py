@@ -52,14 +52,6 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Run
     return dict(zip(cells, runs, strict=True))
 
 
-@pytest.fixture(scope="module")
-def truth(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
-    """What the transformers engine makes of the same prompts, by method."""
-    methods = ("none", "draft_model")
-    runs = run_sweep(tmp_path_factory.mktemp("transformers"), *COMMON, f"spec={','.join(methods)}")
-    return dict(zip(methods, runs, strict=True))
-
-
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)
 @pytest.mark.parametrize("method", METHODS)
 def test_outputs_are_those_of_transformers(

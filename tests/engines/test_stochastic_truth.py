@@ -1,6 +1,6 @@
 """Sampled speculative decoding against the two models' own distributions.
 
-See `reference.acceptance_truth` for the statistic, and why the steps that an end of sequence or the token limit
+See `tests.helpers.acceptance_truth` for the statistic, and why the steps that an end of sequence or the token limit
 cuts leave it unbiased. A right engine exceeds 2.58 with a chance of 1%; the seeds are fixed, so that it either does
 or does not on a given machine.
 """
@@ -11,9 +11,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 
 import pytest
-from reference.acceptance_truth import StepTruth, z_score
 
 from specdec_bench.config import checkpoints
+from tests.helpers.acceptance_truth import StepTruth, z_score
 from tests.helpers.engine_runs import DRAFT, TARGET, demo_prompts
 from tests.helpers.sampled_steps import SampledRun, sample
 

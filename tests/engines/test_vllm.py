@@ -37,14 +37,6 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Run
     return dict(zip(cells, run_sweep(folder, *VLLM, *COMMON, *grid), strict=True))
 
 
-@pytest.fixture(scope="module")
-def truth(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
-    """What the transformers engine makes of the same prompts, by method."""
-    folder = tmp_path_factory.mktemp("transformers")
-    runs = run_sweep(folder, *COMMON, "spec=none,ngram,draft_model")
-    return dict(zip(METHODS[:3], runs, strict=True))
-
-
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)
 @pytest.mark.parametrize("method", METHODS)
 def test_outputs_are_those_of_transformers(

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from specdec_bench.records.manifest import Manifest
-from specdec_bench.records.request import SCHEMA_VERSION, Prompt, RequestRecord, Step
+from specdec_bench.records.request import Prompt, RequestRecord, Step
+from tests.helpers import build
 
 CONFIG: dict[str, Any] = {
     "engine": {"name": "synthetic"},
@@ -40,8 +41,6 @@ HOSTILE = (
 
 def make_manifest(**changes: Any) -> Manifest:
     values: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "run_id": "run-1",
         "status": "started",
         "created_utc": "2026-01-02T03:04:05.000006+00:00",
         "command": ("run.py", "spec=ngram"),
@@ -49,12 +48,12 @@ def make_manifest(**changes: Any) -> Manifest:
         "config": CONFIG,
         "project": {"version": "0.1.0"},
     }
-    return Manifest(**(values | changes))
+    return build.manifest(**(values | changes))
 
 
 def make_prompt(number: int = 0, **changes: Any) -> Prompt:
-    values: dict[str, Any] = {"prompt_id": f"p{number}", "category": "writing", "turns": ("one", "two")}
-    return Prompt(**(values | changes))
+    values: dict[str, Any] = {"category": "writing", "turns": ("one", "two")}
+    return build.prompt(f"p{number}", **(values | changes))
 
 
 def make_request(number: int = 0, **changes: Any) -> RequestRecord:
@@ -68,19 +67,14 @@ def make_request(number: int = 0, **changes: Any) -> RequestRecord:
         "request_id": f"r{number}",
         "prompt_id": f"p{number}",
         "category": "writing",
-        "turn": 0,
-        "repeat": 0,
-        "phase": "measure",
         "scheduled_ns": 9_000_000,
         "sent_ns": 10_000_000,
         "prompt_token_ids": (1, 2, 3, 4),
         "output_token_ids": (5, 6, 7, 8, 9, 10),
-        "steps": steps,
         "acceptance_source": "stream",
-        "finish_reason": "length",
         "seed": 2**63,
     }
-    return RequestRecord(**(values | changes))
+    return build.request(**({"steps": steps} | values | changes))
 
 
 def start_python(script: str, *arguments: str | Path) -> "subprocess.Popen[bytes]":

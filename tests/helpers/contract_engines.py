@@ -17,7 +17,6 @@ from unittest import mock
 
 import pytest
 
-from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import (
     EngineConfig,
     SGLangEngine,
@@ -27,30 +26,30 @@ from specdec_bench.config.schema.engine import (
     VLLMEngine,
 )
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import ModelConfig
-from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.support import ENGINES
 from specdec_bench.engines.base import Engine, create
 from specdec_bench.records.request import GenerationRequest, RequestSampling
 from specdec_bench.runner.messages import Counts
 from specdec_bench.runner.receive import Received, receive
+from tests.helpers import build
 from tests.helpers.engine_runs import DRAFT, TARGET, demo_prompts, spec_of
 from tests.stand_ins import importing
 
 K = 3
 Answer = TypeVar("Answer")
+Failing = Callable[[Any, str, Counts], AbstractContextManager[None]]
 
 
 @contextlib.contextmanager
-def _synthetic_failure(engine: Any, request_id: str) -> Iterator[None]:
+def _synthetic_failure(engine: Any, request_id: str, live: Counts) -> Iterator[None]:
     """Every request fails after its first decode step."""
     with mock.patch.object(engine._config, "fail_every", 1):
         yield
 
 
 @contextlib.contextmanager
-def _failing_forward(engine: Any, request_id: str) -> Iterator[None]:
+def _failing_forward(engine: Any, request_id: str, live: Counts) -> Iterator[None]:
     """The target's fifth forward pass raises."""
     passes = itertools.count(1)
 
@@ -63,13 +62,14 @@ def _failing_forward(engine: Any, request_id: str) -> Iterator[None]:
     hook.remove()
 
 
-def _given_up(abort: Callable[[Any, str], Any]) -> Callable[[Any, str], AbstractContextManager[None]]:
+def _given_up(abort: Callable[[Any, str], Any]) -> Failing:
     """Returns a failure: the engine itself gives the request up once tokens of it have come."""
 
     @contextlib.contextmanager
-    def failure(engine: Any, request_id: str) -> Iterator[None]:
+    def failure(engine: Any, request_id: str, live: Counts) -> Iterator[None]:
         async def give_up() -> None:
-            await asyncio.sleep(0.2)
+            while not live.output_tokens:
+                await asyncio.sleep(0.01)
             answer = abort(engine, request_id)
             if answer is not None:
                 await answer
@@ -88,8 +88,8 @@ class Case:
 
     engine: EngineConfig
     method: str
-    failing: Callable[[Any, str], AbstractContextManager[None]]
-    """Within it the request of that id fails after its first tokens."""
+    failing: Failing
+    """Within it the request of that id, whose counts are given, fails after its first tokens."""
     dtype: str = "float32"
     tells_drafts: bool = True
     """Whether the engine tells how many drafts it accepted; where it does not, they are null."""
@@ -100,13 +100,10 @@ class Case:
         return not isinstance(self.engine, SyntheticEngine)
 
     def config(self) -> ExperimentConfig:
-        return ExperimentConfig(
+        return build.experiment(
             engine=self.engine,
             model=ModelConfig(name="tiny", path=TARGET, dtype=self.dtype, max_seq_len=2048),
-            dataset=DemoDataset(),
             spec=spec_of(self.method, K, DRAFT),
-            load=ClosedLoad(),
-            sampling=SamplingConfig(),
         )
 
 
@@ -228,8 +225,8 @@ class LiveEngine:
             sampling=RequestSampling(**{"max_new_tokens": 24} | sampling),
         )
 
-    async def receive(self, request: GenerationRequest) -> Received:
-        received, cancellation = await receive(self.engine, request, Counts())
+    async def receive(self, request: GenerationRequest, live: Counts | None = None) -> Received:
+        received, cancellation = await receive(self.engine, request, live or Counts())
         assert cancellation is None
         return received
 

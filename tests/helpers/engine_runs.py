@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from specdec_bench.config import checkpoints
-from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import TransformersEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
-from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftModelSpec, NgramSpec, NoSpec, SpecConfig
 from specdec_bench.engines.base import Engine, create
 from specdec_bench.records.request import GenerationRequest, RequestSampling
 from specdec_bench.runner.messages import Counts
 from specdec_bench.runner.receive import receive
+from tests.helpers import build
 
 TARGET = "bundled:tiny/target"
 DRAFT = "bundled:tiny/draft"
@@ -52,13 +50,10 @@ def experiment(
     spec: SpecConfig, dtype: str = "float64", target: str = TARGET, extra_args: dict[str, Any] | None = None
 ) -> ExperimentConfig:
     """Returns one cell on the CPU."""
-    return ExperimentConfig(
+    return build.experiment(
         engine=TransformersEngine(device="cpu", num_threads=1, extra_args=extra_args or {}),
         model=ModelConfig(name="tiny", path=target, dtype=dtype),
-        dataset=DemoDataset(),
         spec=spec,
-        load=ClosedLoad(),
-        sampling=SamplingConfig(),
     )
 
 

@@ -1,5 +1,6 @@
 """Runs cells through the command line, in this environment or another, and compares what two engines made of them."""
 
+import fcntl
 import json
 import os
 import signal
@@ -10,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reference.draft_and_verify import GreedyModel
-
 from specdec_bench.archive import RunDirectory
 from specdec_bench.records.request import RequestRecord
+from tests.helpers.draft_and_verify import GreedyModel
 from tests.helpers.engine_runs import TARGET, raw_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,8 +48,23 @@ def sweep(folder: Path, *arguments: str, **interpreter: Any) -> list[RunDirector
     """Returns the finished cells of a sweep, in its order."""
     done = command_line(folder, "-m", *arguments, "hydra.sweep.dir=sweep", **interpreter)
     assert done.returncode == 0, done.stderr[-2000:]
+    return cells(folder)
+
+
+def cells(folder: Path) -> list[RunDirectory]:
     numbers = sorted(int(path.name) for path in (folder / "sweep").iterdir() if path.name.isdigit())
     return [RunDirectory.open(folder / "sweep" / str(number)) for number in numbers]
+
+
+def transformers_sweep(folder: Path) -> dict[str, RunDirectory]:
+    """Returns what the transformers engine makes of the prompts, by method. The first process to ask runs the sweep."""
+    methods = ("none", "ngram", "draft_model")
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        is_there = (folder / "sweep" / "sweep.csv").is_file()
+        runs = cells(folder) if is_there else sweep(folder, *COMMON, f"spec={','.join(methods)}")
+    return dict(zip(methods, runs, strict=True))
 
 
 def requests(run: RunDirectory) -> dict[str, RequestRecord]:

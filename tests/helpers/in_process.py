@@ -1,19 +1,21 @@
 """Runs the command line in the tests' own process: a refusal takes a tenth of the second that a new one needs."""
 
 import contextlib
+import gc
 import io
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
 from specdec_bench.cli.main import main
-from tests.helpers.command_line import Outcome
+from tests.helpers.command_line import CommandLine, Outcome
 
 
 def run(folder: Path, *arguments: str | Path) -> Outcome:
@@ -32,11 +34,26 @@ def run(folder: Path, *arguments: str | Path) -> Outcome:
     return Outcome(status, stdout.getvalue(), stderr.getvalue())
 
 
+@dataclass(frozen=True)
+class InProcess(CommandLine):
+    """run.py in the tests' own process, for what is refused before it starts another."""
+
+    @classmethod
+    def of(cls, other: CommandLine) -> "InProcess":
+        """Returns the same folder, file and experiment."""
+        return cls(other.folder, other.environment, other.prompts, other.timeout_s)
+
+    def __call__(self, *arguments: str | Path, **environment: str) -> Outcome:
+        assert not environment, "an environment of its own needs a process of its own"
+        return run(self.folder, *arguments)
+
+
 @contextlib.contextmanager
 def _restored(folder: Path) -> Iterator[None]:
     """Takes back what a run sets for its whole process. Warnings are printed as in a process of its own."""
     argv, environment, loggers = sys.argv, dict(os.environ), logging.root.handlers[:]
-    level, disabled = logging.root.level, logging.root.manager.disable
+    level, disabled, raises = logging.root.level, logging.root.manager.disable, logging.raiseExceptions
+    collects = gc.isenabled()
     GlobalHydra.instance().clear()
     try:
         with contextlib.chdir(folder), warnings.catch_warnings():
@@ -56,3 +73,5 @@ def _restored(folder: Path) -> Iterator[None]:
         logging.root.handlers[:] = loggers
         logging.root.setLevel(level)
         logging.disable(disabled)
+        logging.raiseExceptions = raises
+        (gc.enable if collects else gc.disable)()

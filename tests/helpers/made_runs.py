@@ -4,6 +4,7 @@ from typing import Any
 
 from specdec_bench.records.manifest import Manifest
 from specdec_bench.records.request import ErrorKind, RequestError, RequestRecord, Step
+from tests.helpers import build
 
 S = 1_000_000_000
 """A second in nanoseconds."""
@@ -19,18 +20,11 @@ def request(number: int, *accepted: int, **changes: Any) -> RequestRecord:
         "request_id": f"r{number}",
         "prompt_id": f"p{number}",
         "category": "writing",
-        "turn": 0,
-        "repeat": 0,
-        "phase": "measure",
         "scheduled_ns": sent,
         "sent_ns": sent,
-        "prompt_token_ids": (1,),
-        "output_token_ids": (7,) * sum(step.num_tokens for step in steps),
-        "steps": tuple(steps),
         "acceptance_source": "engine_request",
-        "finish_reason": "length",
     }
-    return RequestRecord(**(values | changes))
+    return build.request(**({"steps": steps} | values | changes))
 
 
 def failure(kind: ErrorKind) -> RequestError:
@@ -40,14 +34,5 @@ def failure(kind: ErrorKind) -> RequestError:
 
 def manifest(**changes: Any) -> Manifest:
     """A finished run of spec=ngram with 3 drafts, one request in flight."""
-    values: dict[str, Any] = {
-        "schema_version": 1,
-        "run_id": "run-1",
-        "status": "finished",
-        "created_utc": "2026-01-02T03:04:05+00:00",
-        "command": (),
-        "overrides": (),
-        "config": {"spec": {"name": "ngram", "draft_length": 3}, "load": {"concurrency": 1}},
-        "project": {},
-    }
-    return Manifest(**(values | changes))
+    config = {"spec": {"name": "ngram", "draft_length": 3}, "load": {"concurrency": 1}}
+    return build.manifest(**({"config": config} | changes))

@@ -9,8 +9,8 @@ from unittest import mock
 
 import torch
 import transformers.generation.utils
-from reference.acceptance_truth import StepTruth, verify_step_truths, warper
 
+from tests.helpers.acceptance_truth import StepTruth, verify_step_truths, warper
 from tests.helpers.engine_runs import ask, experiment, raw_model, spec_of, started
 
 MAX_NEW_TOKENS = 256

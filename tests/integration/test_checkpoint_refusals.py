@@ -9,6 +9,7 @@ import pytest
 
 from specdec_bench.config.checkpoints import ASSETS
 from tests.helpers.command_line import CommandLine, Outcome, measured, read_json, requests
+from tests.helpers.in_process import InProcess
 
 TEMPLATE = json.loads((ASSETS / "tiny/target/tokenizer_config.json").read_text(encoding="utf-8"))["chat_template"]
 ONLY_ONE_TURN = "{% if messages|length > 1 %}{{ raise_exception('Only one turn') }}{% endif %}"
@@ -52,7 +53,12 @@ FINE = [{"prompt_id": "a", "turns": ["def add(a, b):"]}]
 def test_before_any_process_starts(command_line: CommandLine, variant: Variant, engine: str) -> None:
     folder = variant(config={"max_position_embeddings": 64})
     outcome = run(
-        command_line, FINE, "model=custom", f"model.path={folder}", "model.max_seq_len=65", f"engine={engine}"
+        InProcess.of(command_line),
+        FINE,
+        "model=custom",
+        f"model.path={folder}",
+        "model.max_seq_len=65",
+        f"engine={engine}",
     )
     assert outcome.status == 2
     assert outcome.error == (
@@ -64,7 +70,7 @@ def test_before_any_process_starts(command_line: CommandLine, variant: Variant, 
 def test_a_file_that_is_there_and_broken_is_never_absent(command_line: CommandLine, variant: Variant) -> None:
     folder = variant()
     (folder / "generation_config.json").write_text('{"eos_token_id": [1, 204],}')
-    outcome = run(command_line, FINE, "model=custom", f"model.path={folder}")
+    outcome = run(InProcess.of(command_line), FINE, "model=custom", f"model.path={folder}")
     assert outcome.status == 2
     assert f"{folder}/generation_config.json: cannot be read as JSON" in outcome.error
 
@@ -88,7 +94,7 @@ def test_a_template_that_does_not_end_is_given_up(command_line: CommandLine, var
 
 def test_weights_of_another_model_are_named(command_line: CommandLine, variant: Variant) -> None:
     folder = variant(config={"hidden_size": 320})
-    outcome = run(command_line, FINE, "model=custom", f"model.path={folder}")
+    outcome = run(InProcess.of(command_line), FINE, "model=custom", f"model.path={folder}")
     assert outcome.status == 2
     assert f"{folder}/model.safetensors: tensor model.embed_tokens.weight has the shape [2048, 256]" in outcome.error
 

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -54,9 +55,7 @@ def test_every_speculative_cell_is_compared_with_its_plain_one(command_line: Com
     assert list(rows["replicate"]) == [0, 0, 0, 1]
     assert list(rows["lossless"][[0, 1, 3]]) == ["identical"] * 3
     assert list(rows["num_compared"][[0, 1]]) == list(rows["num_identical"][[0, 1]])
-    # Without rejection a step emits K + 1 tokens in the time of one.
-    assert rows["acceptance_length"][0] == 2
-    assert rows["speedup_tpot"][1] > rows["speedup_tpot"][0] > 1
+    assert rows["acceptance_length"][0] == 2  # without rejection a step emits K + 1 tokens
     assert rows["speedup_tpot_low"][0] <= rows["speedup_tpot"][0] <= rows["speedup_tpot_high"][0]
     for name in (
         "acceptance_length",
@@ -211,23 +210,38 @@ def test_a_killed_sweep_goes_on_where_it_was(command_line: CommandLine, victim: 
     assert "3 cells, 3 done; 0 to run with 0 engine starts" in again.stdout
 
 
+KILLED = ("load.concurrency=1,2", "spec.draft_length=1,2,3", "sampling.max_new_tokens=9", "load.repeats=5")
+"""Six cells of about a quarter of a second."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, environment: Mapping[str, str], prompts: Path
+) -> dict[str, tuple[str, list[str]]]:
+    """What every cell comes to where nobody kills the sweep."""
+    command_line = CommandLine(tmp_path_factory.mktemp("undisturbed"), environment, prompts)
+    done = command_line.measure("-m", *KILLED, "engine.step_time_ms=10", "hydra.sweep.dir=sweep")
+    assert done.status == 0, done.stderr
+    return outcome(command_line.folder / "sweep")
+
+
+@pytest.mark.parametrize("wanted_kills", [3, pytest.param(10, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("victim", ["parent", "child", "both"])
-def test_ten_kills_at_random_moments_lose_nothing_that_was_finished(command_line: CommandLine, victim: str) -> None:
+def test_kills_at_random_moments_lose_nothing_that_was_finished(
+    command_line: CommandLine, undisturbed: dict[str, tuple[str, list[str]]], victim: str, wanted_kills: int
+) -> None:
     moments = random.Random(victim)
-    cells = ["load.concurrency=1,2", "spec.draft_length=1,2,3", "sampling.max_new_tokens=9", "load.repeats=5"]
-    grid = ["-m", *command_line.experiment, *cells, "engine.step_time_ms=10"]
-    assert command_line(*grid, "hydra.sweep.dir=undisturbed").status == 0
-    undisturbed = outcome(command_line.folder / "undisturbed")
+    grid = ["-m", *command_line.experiment, *KILLED, "engine.step_time_ms=10"]
     num_kills = num_sweeps = 0
-    # A fast machine finishes a sweep in fewer than ten kills: then the next one is killed too.
-    while num_kills < 10:
+    # A fast machine finishes a sweep in fewer kills: then the next one is killed too.
+    while num_kills < wanted_kills:
         num_sweeps += 1
         sweep = command_line.folder / f"sweep{num_sweeps}"
         finished: dict[Path, bytes] = {}
         arguments = [*grid, f"hydra.sweep.dir={sweep.name}"]
-        while num_kills < 10 and len(finished) < 6:
+        while num_kills < wanted_kills and len(finished) < 6:
             with command_line.started(*arguments) as running:
-                while running.process.poll() is None and num_kills < 10:
+                while running.process.poll() is None and num_kills < wanted_kills:
                     time.sleep(moments.uniform(0.2, 2.5))
                     num_kills += kill(running, victim)
                 running.process.wait()

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from specdec_bench.cli.main import main
-from tests.helpers.command_line import ROOT, CommandLine, Outcome, read_json
+from tests.helpers.command_line import ROOT, TIMEOUT_S, CommandLine, Outcome, read_json
 
 EVIL = "a\x1b[31mred\x1b[0m\u202eevil\u2066[bold]m[/bold]\x07\x9b31m"
 SPELT = r"a\x1b[31mred\x1b[0m\u202eevil\u2066[bold]m[/bold]\x07\x9b31m"
@@ -142,7 +142,7 @@ def shell(command_line: CommandLine, redirection: str, *arguments: str, **enviro
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=TIMEOUT_S,
     )
     status = int((command_line.folder / "status").read_text())
     assert "Traceback" not in done.stderr

@@ -89,7 +89,7 @@ def test_a_run_is_stopped(command_line: CommandLine, stop: Callable[[Running], N
 
 def test_a_run_is_stopped_before_anything_is_measured(command_line: CommandLine) -> None:
     run = command_line.folder / "run"
-    arguments = [*command_line.experiment, "engine.ttft_ms=1000000", "hydra.run.dir=run"]
+    arguments = [*command_line.experiment, "engine.ttft_ms=600000", "hydra.run.dir=run"]
     with command_line.started(*arguments) as running:
         wait_until(lambda: (run / "requests.jsonl").exists())  # the warm-up is in flight, and stays there
         child = running.measuring_process()

@@ -9,6 +9,7 @@ import pytest
 
 from specdec_bench import archive
 from tests.helpers.command_line import ROOT, TIMEOUT_S, CommandLine, Outcome, measured, read_json
+from tests.helpers.in_process import InProcess
 
 SHORT = ("sampling.max_new_tokens=5", "load.num_warmup=0")
 
@@ -54,7 +55,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("arguments", "words"), REFUSED.values(), ids=REFUSED)
 def test_where_nothing_can_land_nothing_is_written(command_line: CommandLine, arguments: list[str], words: str) -> None:
-    outcome = command_line.measure(*arguments)
+    outcome = InProcess.of(command_line).measure(*arguments)
     assert outcome.status == 2
     assert any(word in outcome.error for word in words.split("|"))
     assert everything(command_line.folder) == everything(command_line.folder.parent / "cwd") == []

@@ -6,6 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.command_line import CommandLine
+from tests.helpers.in_process import InProcess
+
+
+@pytest.fixture
+def command_line(command_line: CommandLine) -> CommandLine:
+    """In the tests' own process: nothing here gets as far as starting another."""
+    return InProcess.of(command_line)
+
 
 REFUSALS = {
     "a misspelt field": (["load.concurency=4"], ["load.concurency=4", "no such field", "did you mean concurrency?"]),

@@ -8,7 +8,6 @@ import pytest
 
 from specdec_bench.checkpoints.checks import check_checkpoints
 from specdec_bench.config.checkpoints import ASSETS
-from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import (
     EngineConfig,
     SGLangEngine,
@@ -17,12 +16,11 @@ from specdec_bench.config.schema.engine import (
     TransformersEngine,
     VLLMEngine,
 )
-from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
 from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftModelSpec, NgramSpec, SpecConfig
 from specdec_bench.errors import ConfigError
+from tests.helpers import build
 from tests.helpers.checkpoint_folders import write_json
 
 ENGINES = [TransformersEngine(), VLLMEngine(), SGLangEngine(), TensorRTLLMEngine()]
@@ -35,12 +33,10 @@ def check(
     **model: Any,
 ) -> None:
     check_checkpoints(
-        ExperimentConfig(
+        build.experiment(
             engine=engine or TransformersEngine(),
             model=ModelConfig(**({"name": "m", "path": "bundled:tiny/target"} | model)),
-            dataset=DemoDataset(),
             spec=spec or NgramSpec(),
-            load=ClosedLoad(),
             sampling=SamplingConfig(**(sampling or {})),
         )
     )

@@ -8,13 +8,11 @@ import pytest
 
 from specdec_bench.checkpoints.checks import check_checkpoints
 from specdec_bench.config.checkpoints import ASSETS
-from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import VLLMEngine
-from specdec_bench.config.schema.experiment import OPTIONS, ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad
+from specdec_bench.config.schema.experiment import OPTIONS
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
-from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.errors import ConfigError
+from tests.helpers import build
 
 LLAMA: dict[str, Any] = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": 1}
 MODEL = ("lm_head.weight", "model.embed_tokens.weight", "model.layers.0.mlp.c_fc.weight", "model.norm.weight")
@@ -37,13 +35,10 @@ def checkpoint(folder: Path, config: dict[str, Any], names: tuple[str, ...] = ()
 
 def check(spec: str, draft: Path | str) -> None:
     check_checkpoints(
-        ExperimentConfig(
+        build.experiment(
             engine=VLLMEngine(),
             model=ModelConfig(name="m", path="org/target"),
-            dataset=DemoDataset(),
             spec=OPTIONS["spec"][spec](draft=DraftCheckpoint(path=str(draft))),
-            load=ClosedLoad(),
-            sampling=SamplingConfig(),
         )
     )
 

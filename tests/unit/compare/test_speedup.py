@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from specdec_bench.compare.speedup import RunTimes, ideal_speedup, recommend, speedup
-from specdec_bench.records.request import RequestError, RequestRecord, Step
+from specdec_bench.records.request import RequestError, Step
+from tests.helpers import build
 
 MS = 1_000_000
 
@@ -17,17 +18,12 @@ def request(
     values: dict[str, object] = {
         "request_id": f"{prompt}/{turn}/{repeat}",
         "prompt_id": prompt,
-        "category": "c",
         "turn": turn,
         "repeat": repeat,
-        "phase": "measure",
         "scheduled_ns": sent_ms * MS,
         "sent_ns": sent_ms * MS,
-        "prompt_token_ids": (1,),
-        "output_token_ids": (1, 2, 3, 4, 5),
-        "steps": tuple(Step(received_ns=at * MS, num_tokens=1) for at in times),
     }
-    return RequestRecord(**(values | changes))  # type: ignore[arg-type]
+    return build.request((Step(received_ns=at * MS, num_tokens=1) for at in times), **(values | changes))
 
 
 def run(*records: object) -> RunTimes:

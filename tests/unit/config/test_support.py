@@ -4,16 +4,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import EngineConfig, SyntheticEngine, TransformersEngine
 from specdec_bench.config.schema.experiment import OPTIONS, ExperimentConfig
 from specdec_bench.config.schema.load import ClosedLoad, LoadConfig, PoissonLoad
-from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
-from specdec_bench.config.schema.sampling import SamplingConfig
+from specdec_bench.config.schema.model import DraftCheckpoint
 from specdec_bench.config.schema.spec import DraftingSpec, DraftModelSpec, NgramSpec, NoSpec, SpecConfig
 from specdec_bench.config.support import ANY, ENGINES, EngineSupport, check_support
 from specdec_bench.engines import base
 from specdec_bench.errors import ConfigError
+from tests.helpers import build
 
 
 @dataclass(kw_only=True)
@@ -27,13 +26,10 @@ class TreeSpec(DraftingSpec):
 def experiment(
     engine: EngineConfig | None = None, spec: SpecConfig | None = None, load: LoadConfig | None = None
 ) -> ExperimentConfig:
-    return ExperimentConfig(
+    return build.experiment(
         engine=engine or TransformersEngine(),
-        model=ModelConfig(name="m", path="p"),
-        dataset=DemoDataset(),
         spec=spec or NoSpec(),
         load=load or ClosedLoad(),
-        sampling=SamplingConfig(),
     )
 
 

@@ -8,18 +8,15 @@ from typing import Any
 
 import pytest
 
-from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import SGLangEngine
-from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
-from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftModelSpec, NoSpec, SpecConfig
 from specdec_bench.engines.sglang.adapter import SGLangAdapter
 from specdec_bench.errors import EngineError
 from specdec_bench.records.request import AcceptanceCounters, GenerationRequest, RequestSampling
 from specdec_bench.runner.messages import Counts
 from specdec_bench.runner.receive import Received, receive
+from tests.helpers import build
 
 LENGTH = {"type": "length", "length": 4}
 
@@ -48,13 +45,10 @@ class StandIn:
 
 
 def adapter(engine: StandIn, spec: SpecConfig) -> SGLangAdapter:
-    config = ExperimentConfig(
+    config = build.experiment(
         engine=SGLangEngine(),
         model=ModelConfig(name="m", path="org/target"),
-        dataset=DemoDataset(),
         spec=spec,
-        load=ClosedLoad(),
-        sampling=SamplingConfig(),
     )
     made = SGLangAdapter(config)
     made._engine = engine

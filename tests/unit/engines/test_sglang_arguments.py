@@ -6,12 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import SGLangEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
-from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import (
     DFlashSpec,
     DraftModelSpec,
@@ -24,6 +21,7 @@ from specdec_bench.config.schema.spec import (
 )
 from specdec_bench.engines.sglang import arguments
 from specdec_bench.errors import ConfigError, EngineUnavailableError
+from tests.helpers import build
 
 DRAFT = DraftCheckpoint(path="org/draft", revision="abc")
 ALGORITHMS = ["EAGLE", "EAGLE3", "NEXTN", "STANDALONE", "NGRAM", "DFLASH"]
@@ -33,13 +31,10 @@ KNOWN = (arguments.SETTINGS.keys() | arguments.FIXED.keys()) - MATCH_WINDOW - {"
 
 
 def experiment(spec: SpecConfig, **engine: Any) -> ExperimentConfig:
-    return ExperimentConfig(
+    return build.experiment(
         engine=SGLangEngine(**engine),
         model=ModelConfig(name="m", path="org/target", revision="def", dtype="bfloat16", max_seq_len=4096),
-        dataset=DemoDataset(),
         spec=spec,
-        load=ClosedLoad(),
-        sampling=SamplingConfig(),
     )
 
 

@@ -8,12 +8,9 @@ from typing import Any
 
 import pytest
 
-from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import AutoDeployEngine, LLMAPIEngine, TensorRTLLMEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
-from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftModelSpec, MTPSpec, NgramSpec, NoSpec, SpecConfig
 from specdec_bench.engines.base import create
 from specdec_bench.engines.tensorrt_llm.adapter import TensorRTLLMAdapter
@@ -21,6 +18,7 @@ from specdec_bench.errors import ConfigError, EngineDiedError, EngineError, Engi
 from specdec_bench.records.request import AcceptanceCounters, GenerationRequest, RequestSampling
 from specdec_bench.runner.messages import Counts
 from specdec_bench.runner.receive import Received, receive
+from tests.helpers import build
 from tests.stand_ins import importing
 
 EOS = 2
@@ -34,13 +32,10 @@ def _stand_in() -> Iterator[None]:
 
 
 def experiment(spec: SpecConfig, engine: LLMAPIEngine | None = None) -> ExperimentConfig:
-    return ExperimentConfig(
+    return build.experiment(
         engine=engine or TensorRTLLMEngine(max_num_seqs=4),
         model=ModelConfig(name="m", path="org/target"),
-        dataset=DemoDataset(),
         spec=spec,
-        load=ClosedLoad(),
-        sampling=SamplingConfig(),
     )
 
 

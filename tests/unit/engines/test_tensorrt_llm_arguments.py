@@ -4,10 +4,8 @@ from typing import Any
 
 import pytest
 
-from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import AutoDeployEngine, LLMAPIEngine, TensorRTLLMEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
 from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftModelSpec, Eagle3Spec, MTPSpec, NgramSpec, NoSpec, SpecConfig
@@ -15,6 +13,7 @@ from specdec_bench.config.support import check_support
 from specdec_bench.engines.tensorrt_llm import arguments
 from specdec_bench.engines.tensorrt_llm.arguments import Release
 from specdec_bench.errors import ConfigError, EngineUnavailableError
+from tests.helpers import build
 from tests.stand_ins.signatures import field_names, load
 
 DRAFT = DraftCheckpoint(path="org/draft")
@@ -35,12 +34,10 @@ NOW, LATER = release(), release(decoding="tensorrt_llm_later.json")
 
 
 def experiment(spec: SpecConfig, engine: LLMAPIEngine | None = None, **sampling: Any) -> ExperimentConfig:
-    return ExperimentConfig(
+    return build.experiment(
         engine=engine or TensorRTLLMEngine(max_num_seqs=64),
         model=ModelConfig(name="m", path="org/target", revision="def", dtype="bfloat16", max_seq_len=4096),
-        dataset=DemoDataset(),
         spec=spec,
-        load=ClosedLoad(),
         sampling=SamplingConfig(**sampling),
     )
 

@@ -4,12 +4,9 @@ from typing import Any
 
 import pytest
 
-from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import VLLMEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
-from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import (
     CheckpointSpec,
     DFlashSpec,
@@ -25,18 +22,16 @@ from specdec_bench.config.schema.spec import (
 )
 from specdec_bench.engines.vllm import arguments
 from specdec_bench.errors import ConfigError, EngineError, EngineUnavailableError
+from tests.helpers import build
 
 DRAFT = DraftCheckpoint(path="org/draft", revision="abc")
 
 
 def experiment(spec: SpecConfig, **engine: Any) -> ExperimentConfig:
-    return ExperimentConfig(
+    return build.experiment(
         engine=VLLMEngine(**engine),
         model=ModelConfig(name="m", path="org/target", revision="def", dtype="bfloat16", max_seq_len=4096),
-        dataset=DemoDataset(),
         spec=spec,
-        load=ClosedLoad(),
-        sampling=SamplingConfig(),
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from specdec_bench.metrics.distribution import describe
 from specdec_bench.metrics.timing import Timings
 from specdec_bench.records.request import AcceptanceSource, RequestRecord, Step
+from tests.helpers import build
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -22,28 +23,20 @@ def request(
     is_told: bool = True,
 ) -> RequestRecord:
     """A request with these chunks, each (received, tokens); `is_told`: each is known to be one engine step."""
-    return RequestRecord(
-        request_id="r",
-        prompt_id="p",
-        category="c",
-        turn=0,
-        repeat=0,
-        phase="measure",
+    steps = [
+        Step(
+            received_ns=received * unit,
+            num_tokens=tokens,
+            num_proposed=3 if is_told else None,
+            num_accepted=tokens - 1 if is_told else None,
+        )
+        for received, tokens in chunks
+    ]
+    return build.request(
+        steps,
         scheduled_ns=(sent or 0) * unit if scheduled is None else scheduled * unit,
         sent_ns=None if sent is None else sent * unit,
-        prompt_token_ids=(1,),
-        output_token_ids=(7,) * sum(tokens for _, tokens in chunks),
-        steps=tuple(
-            Step(
-                received_ns=received * unit,
-                num_tokens=tokens,
-                num_proposed=3 if is_told else None,
-                num_accepted=tokens - 1 if is_told else None,
-            )
-            for received, tokens in chunks
-        ),
         acceptance_source=source,
-        finish_reason="length",
     )
 
 

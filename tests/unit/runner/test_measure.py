@@ -1,8 +1,7 @@
 """A cell's requests, in this process, on the synthetic engine or on one that remembers what it was asked."""
 
 import asyncio
-import gc
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,126 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from specdec_bench.archive import RequestWriter, codec
+from specdec_bench.archive import RequestWriter
 from specdec_bench.checkpoints.prompter import BytePrompter
 from specdec_bench.config.identity import request_seed
-from specdec_bench.config.schema.dataset import DemoDataset
-from specdec_bench.config.schema.engine import SyntheticEngine
-from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad
-from specdec_bench.config.schema.model import ModelConfig
-from specdec_bench.config.schema.sampling import SamplingConfig
-from specdec_bench.config.schema.spec import NgramSpec, NoSpec, SpecConfig
-from specdec_bench.engines.base import Engine, create
+from specdec_bench.config.schema.spec import NoSpec
+from specdec_bench.engines.base import create
 from specdec_bench.errors import ConfigError
-from specdec_bench.records.manifest import EngineDescription
-from specdec_bench.records.request import (
-    AcceptanceCounters,
-    AcceptanceSource,
-    Chunk,
-    GenerationRequest,
-    Prompt,
-    RequestMade,
-    RequestRecord,
-    RequestSampling,
-)
+from specdec_bench.records.request import Chunk, RequestMade, RequestRecord
 from specdec_bench.runner.measure import Measurement
-
-COUNTERS = AcceptanceCounters(num_verify_steps=1, num_accepted=2)
-
-
-def experiment(
-    *,
-    spec: SpecConfig | None = None,
-    num_warmup: int = 0,
-    repeats: int = 1,
-    concurrency: int = 1,
-    max_seq_len: int | None = None,
-    sampling: dict[str, Any] | None = None,
-    **engine: Any,
-) -> ExperimentConfig:
-    return ExperimentConfig(
-        engine=SyntheticEngine(**({"ttft_ms": 0.0, "step_time_ms": 0.0} | engine)),
-        model=ModelConfig(name="m", path="p", max_seq_len=max_seq_len),
-        dataset=DemoDataset(),
-        spec=spec or NgramSpec(),
-        load=ClosedLoad(num_warmup=num_warmup, repeats=repeats, concurrency=concurrency),
-        sampling=SamplingConfig(**({"max_new_tokens": 8} | (sampling or {}))),
-        seed=7,
-    )
-
-
-def prompt(name: str, num_turns: int = 2, **changes: Any) -> Prompt:
-    values = {"prompt_id": name, "category": "c", "turns": tuple(f"{name}{i}" for i in range(num_turns))}
-    return Prompt(**(values | changes))
-
-
-Measure = Callable[..., list[RequestRecord]]
-
-
-@pytest.fixture
-def measure(tmp_path: Path) -> Measure:
-    """Returns a function that runs a cell and returns its records in the order in which they were archived."""
-
-    def run(
-        config: ExperimentConfig,
-        prompts: list[Prompt],
-        engine: Engine | None = None,
-        watch: Callable[[Measurement], None] = lambda _: None,
-    ) -> list[RequestRecord]:
-        path = tmp_path / "requests.jsonl"
-        path.unlink(missing_ok=True)
-        with RequestWriter(path) as writer:
-            measurement = Measurement(config, prompts, engine or create(config), BytePrompter(256), writer)
-            asyncio.run(measurement.run())
-            watch(measurement)
-        decoder = msgspec.json.Decoder(RequestRecord)
-        return [codec.decode(line, decoder) for line in path.read_bytes().splitlines()]
-
-    return run
-
-
-class Remembering:
-    """Answers every request with these chunks and keeps what it was asked, resets included."""
-
-    def __init__(self, *chunks: Chunk, totals: AcceptanceCounters | None = None, pause_s: float = 0.0) -> None:
-        self._chunks = chunks or (Chunk([65, 66, 67, 68, 69, 70, 71, 72], 0, 0, finish_reason="length"),)
-        self._totals = totals
-        self._pause_s = pause_s
-        self.asked: list[GenerationRequest] = []
-        self.events: list[str] = []
-        self.in_flight = self.most = 0
-
-    async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
-        self.asked.append(request)
-        self.events.append(request.request_id)
-        self.in_flight += 1
-        self.most = max(self.most, self.in_flight)
-        try:
-            for chunk in self._chunks:
-                await asyncio.sleep(self._pause_s)
-                yield chunk
-        finally:
-            self.in_flight -= 1
-
-    async def start(self) -> None: ...
-
-    async def reset(self) -> None:
-        self.events.append("reset")
-
-    def counters(self) -> AcceptanceCounters | None:
-        return self._totals
-
-    def read_back(self, sampling: RequestSampling) -> dict[str, Any]:
-        return msgspec.structs.asdict(sampling)
-
-    def describe(self) -> EngineDescription:
-        return EngineDescription(arguments={}, resolved={}, max_seq_len=None, num_accelerators=0, reproducible=True)
-
-    async def stop(self) -> None: ...
-
-
-# ---------------------------------------------------------------- order, warm-up, repeats
+from tests.helpers.measured_cells import COUNTERS, Measure, Remembering, experiment, prompt
 
 
 class Refusing(BytePrompter):
@@ -229,9 +117,6 @@ def test_conversations_in_flight_together_keep_their_own_turns(measure: Measure)
     assert content(together) == content(alone)
 
 
-# ---------------------------------------------------------------- prompts
-
-
 def test_the_next_prompt_holds_what_was_said_before(measure: Measure) -> None:
     prompter = BytePrompter(256)
     asked = prompt("a", 3, system="S")
@@ -276,9 +161,6 @@ def test_a_reply_that_was_cut_fails_and_ends_its_conversation(measure: Measure) 
     assert record.error is not None
     assert "after 7 of 8 tokens" in record.error.message
     assert (watched[0].live.finished, watched[0].live.failed) == (0, 1)
-
-
-# ---------------------------------------------------------------- sampling
 
 
 def test_every_request_has_a_seed_of_its_own(measure: Measure) -> None:
@@ -326,160 +208,3 @@ def test_every_stop_token_reaches_the_engine(measure: Measure, options: dict[str
     engine = Remembering()
     measure(experiment(sampling=options), [prompt("a", 1)], engine)
     assert engine.asked[0].sampling.stop_token_ids == stops
-
-
-# ---------------------------------------------------------------- what goes wrong
-
-
-def test_a_prompt_that_does_not_fit_is_recorded_and_the_run_goes_on(measure: Measure) -> None:
-    """Room for 12 tokens, 8 of them new: "long prompt" has 11 already, "b0" two."""
-    watched: list[Measurement] = []
-    prompts = [prompt("a", 1, turns=("long prompt",)), prompt("b", 1)]
-    records = measure(experiment(max_seq_len=12), prompts, watch=watched.append)
-    assert [record.request_id for record in records] == ["a/0/0", "b/0/0"]
-    skipped = records[0]
-    assert skipped.error is not None
-    assert skipped.error.kind == "context_overflow"
-    assert skipped.error.message == "prompt of 11 and 8 new tokens exceed max_seq_len=12"
-    assert (skipped.sent_ns, skipped.steps, skipped.output_token_ids) == (None, (), ())
-    assert (skipped.counters, skipped.acceptance_source, skipped.finish_reason) == (None, None, None)
-    assert records[1].error is None
-    live = watched[0].live
-    assert (live.finished, live.failed, live.skipped) == (1, 0, 1)
-    assert watched[0].dropped == {"a": 19}, "11 + 8, known before anything is sent"
-
-
-def test_what_does_not_fit_warms_nothing_up(measure: Measure) -> None:
-    prompts = [prompt("a", 1, turns=("long prompt",)), prompt("b", 1)]
-    records = measure(experiment(max_seq_len=12, num_warmup=2), prompts)
-    assert [r.request_id for r in records if r.phase == "warmup"] == ["warmup/b/0/0", "warmup/b/0/0"]
-    records = measure(experiment(max_seq_len=9, num_warmup=2), prompts)
-    assert [(r.request_id, r.error and r.error.kind) for r in records] == [
-        ("a/0/0", "context_overflow"),
-        ("b/0/0", "context_overflow"),
-    ]
-
-
-def test_a_conversation_that_outgrows_the_context_ends_there(measure: Measure) -> None:
-    """Turn 0 needs 2 + 8; turn 1 holds a0, a1, 8 tokens of reply and 2 newlines: 14 + 8."""
-    records = measure(experiment(max_seq_len=21), [prompt("a", 3), prompt("b", 1)])
-    assert [(r.request_id, r.error and r.error.kind) for r in records] == [
-        ("a/0/0", None),
-        ("a/1/0", "context_overflow"),
-        ("b/0/0", None),
-    ]
-    records = measure(experiment(max_seq_len=22), [prompt("a"), prompt("b", 1)])
-    assert {record.error for record in records} == {None}, "to the token"
-
-
-def test_the_own_limit_of_a_prompt_makes_room(measure: Measure) -> None:
-    long = prompt("a", 1, turns=("long prompt",), max_new_tokens=1)
-    assert [record.error for record in measure(experiment(max_seq_len=12), [long])] == [None]
-
-
-def test_a_failed_turn_ends_its_conversation_and_no_other(measure: Measure) -> None:
-    """Every second request fails: a1, then b1 (after b0), and c has one turn only."""
-    watched: list[Measurement] = []
-    records = measure(experiment(fail_every=2), [prompt("a", 3), prompt("b", 3), prompt("c", 1)], watch=watched.append)
-    assert [(r.request_id, r.error is not None) for r in records] == [
-        ("a/0/0", False),
-        ("a/1/0", True),
-        ("b/0/0", False),
-        ("b/1/0", True),
-        ("c/0/0", False),
-    ]
-    assert len(records[1].steps) == 2, "what had come is kept"
-    live = watched[0].live
-    assert (live.finished, live.failed) == (3, 2)
-    assert live.first_error == "synthetic failure: engine.fail_every=2"
-
-
-def test_a_failed_warm_up_does_not_end_the_run(measure: Measure) -> None:
-    watched: list[Measurement] = []
-    records = measure(experiment(num_warmup=1, fail_every=1), [prompt("a", 1)], watch=watched.append)
-    assert [(record.phase, record.error is not None) for record in records] == [("warmup", True), ("measure", True)]
-    assert watched[0].live.failed == 1, "the warm-up's is not among the run's"
-
-
-def test_a_stopped_run_records_what_was_in_flight(tmp_path: Path) -> None:
-    config = experiment(concurrency=2, step_time_ms=5.0, sampling={"max_new_tokens": 1000}, spec=NoSpec())
-    path = tmp_path / "requests.jsonl"
-
-    async def stop_soon(writer: RequestWriter) -> None:
-        engine = create(config)
-        prompts = [prompt(name) for name in "abc"]
-        measurement = Measurement(config, prompts, engine, BytePrompter(256), writer)
-        running = asyncio.create_task(measurement.run())
-        while measurement.live.output_tokens < 20:
-            await asyncio.sleep(0.001)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-
-    with RequestWriter(path) as writer:
-        asyncio.run(stop_soon(writer))
-    decoder = msgspec.json.Decoder(RequestRecord)
-    records = [codec.decode(line, decoder) for line in path.read_bytes().splitlines()]
-    assert sorted(record.request_id for record in records) == ["a/0/0", "b/0/0"]
-    for record in records:
-        assert record.error is not None
-        assert record.error.kind == "interrupted"
-        assert 1 < len(record.steps) == len(record.output_token_ids) < 1000
-    assert gc.isenabled()
-
-
-def test_the_collector_rests_during_the_window_alone(measure: Measure) -> None:
-    states: list[bool] = []
-
-    class Watching(Remembering):
-        async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
-            states.append(gc.isenabled())
-            async for chunk in super().stream(request):
-                yield chunk
-
-    measure(experiment(num_warmup=1), [prompt("a", 1)], Watching())
-    assert states == [True, False]
-    assert gc.isenabled()
-
-
-# ---------------------------------------------------------------- counts
-
-
-@pytest.mark.parametrize(
-    ("chunks", "totals", "spec", "source"),
-    [
-        ([Chunk([1], 0, 0), Chunk([2, 3], 3, 1, finish_reason="length")], None, NgramSpec(), "engine_request"),
-        ([Chunk([1]), Chunk([2, 3], finish_reason="length", counters=COUNTERS)], None, NgramSpec(), "engine_request"),
-        ([Chunk([1]), Chunk([2, 3], finish_reason="length")], COUNTERS, NgramSpec(), "engine_total"),
-        ([Chunk([1]), Chunk([2, 3], finish_reason="length")], None, NgramSpec(), "stream"),
-        ([Chunk([1]), Chunk([2, 3], finish_reason="length")], COUNTERS, NoSpec(), None),
-    ],
-    ids=["steps", "counters", "totals", "neither", "plain"],
-)
-def test_the_first_source_at_hand_is_named(
-    measure: Measure,
-    chunks: list[Chunk],
-    totals: AcceptanceCounters | None,
-    spec: SpecConfig,
-    source: AcceptanceSource | None,
-) -> None:
-    (record,) = measure(experiment(spec=spec), [prompt("a", 1)], Remembering(*chunks, totals=totals))
-    assert record.acceptance_source == source
-
-
-def test_live_counts_are_the_measured_windows(measure: Measure) -> None:
-    """Two measured requests of 8 tokens, in steps of 4, 3 (room for 2 drafts) after the prefill's 1."""
-    watched: list[Measurement] = []
-    measure(experiment(num_warmup=5, acceptance_rates=[1.0]), [prompt("a", 1), prompt("b", 1)], watch=watched.append)
-    live = watched[0].live
-    assert (live.finished, live.failed, live.output_tokens) == (2, 0, 16)
-    assert (live.decode_steps, live.decoded_tokens) == (4, 14)
-    assert watched[0].phase == "measure"
-
-
-def test_a_request_without_a_token_takes_nothing_from_the_live_counts(measure: Measure) -> None:
-    """An end of sequence that the engine does not send: no prefill token to leave out either."""
-    watched: list[Measurement] = []
-    measure(experiment(), [prompt("a", 1)], Remembering(Chunk([], finish_reason="stop")), watch=watched.append)
-    live = watched[0].live
-    assert (live.finished, live.decode_steps, live.decoded_tokens) == (1, 0, 0)

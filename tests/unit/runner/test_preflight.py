@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 
 from specdec_bench.config.checkpoints import ASSETS
-from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import SyntheticEngine
 from specdec_bench.config.schema.experiment import OPTIONS, ExperimentConfig
-from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
 from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftModelSpec, NoSpec, SpecConfig
@@ -19,6 +17,7 @@ from specdec_bench.config.support import ENGINES
 from specdec_bench.errors import ConfigError
 from specdec_bench.records.request import Prompt
 from specdec_bench.runner.preflight import Prepared, fingerprints, prepare
+from tests.helpers import build
 
 Variant = Callable[..., Path]
 
@@ -56,12 +55,10 @@ def experiment(
     max_new_tokens: int = 8,
     **engine_settings: Any,
 ) -> ExperimentConfig:
-    return ExperimentConfig(
+    return build.experiment(
         engine=OPTIONS["engine"][engine](**engine_settings),
         model=ModelConfig(name="m", path=str(target), max_seq_len=max_seq_len),
-        dataset=DemoDataset(),
         spec=spec or NoSpec(),
-        load=ClosedLoad(),
         sampling=SamplingConfig(max_new_tokens=max_new_tokens),
     )
 

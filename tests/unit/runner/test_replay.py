@@ -7,6 +7,7 @@ import pytest
 from specdec_bench.records.manifest import Manifest
 from specdec_bench.records.request import RequestError, RequestRecord, Step
 from specdec_bench.runner.replay import MAX_LISTED, compare, environment_changes, must_be_identical
+from tests.helpers import build
 
 Steps = tuple[tuple[int, int | None, int | None], ...]
 STEPS: Steps = ((1, 0, 0), (3, 3, 2), (1, 3, 0))
@@ -15,24 +16,12 @@ STEPS: Steps = ((1, 0, 0), (3, 3, 2), (1, 3, 0))
 def request(
     prompt_id: str = "a", output: tuple[int, ...] = (5, 6, 7, 8, 9), steps: Steps = STEPS, **changes: Any
 ) -> RequestRecord:
-    values: dict[str, Any] = {
-        "request_id": f"{prompt_id}/0/0",
-        "prompt_id": prompt_id,
-        "category": "c",
-        "turn": 0,
-        "repeat": 0,
-        "phase": "measure",
-        "scheduled_ns": 0,
-        "sent_ns": 0,
-        "prompt_token_ids": (1,),
-        "output_token_ids": output,
-        "steps": tuple(
-            Step(received_ns=i, num_tokens=tokens, num_proposed=proposed, num_accepted=accepted)
-            for i, (tokens, proposed, accepted) in enumerate(steps)
-        ),
-        "finish_reason": "length",
-    }
-    return RequestRecord(**(values | changes))
+    made = [
+        Step(received_ns=i, num_tokens=tokens, num_proposed=proposed, num_accepted=accepted)
+        for i, (tokens, proposed, accepted) in enumerate(steps)
+    ]
+    values = {"request_id": f"{prompt_id}/0/0", "prompt_id": prompt_id, "output_token_ids": output}
+    return build.request(made, **(values | changes))
 
 
 def test_equal_runs_are_identical() -> None:
@@ -126,18 +115,8 @@ def test_the_first_few_differences_are_listed_and_all_are_counted() -> None:
 
 
 def manifest(engine: dict[str, Any] | None = None, temperature: float = 0.0, **environment: Any) -> Manifest:
-    return Manifest(
-        schema_version=1,
-        run_id="r",
-        status="finished",
-        created_utc="2026-01-02T03:04:05+00:00",
-        command=(),
-        overrides=(),
-        config={"engine": {"name": "toy"}, "sampling": {"temperature": temperature}},
-        engine=engine or {},
-        project={},
-        environment=environment,
-    )
+    config = {"engine": {"name": "toy"}, "sampling": {"temperature": temperature}}
+    return build.manifest(config=config, engine=engine or {}, environment=environment)
 
 
 @pytest.mark.parametrize(

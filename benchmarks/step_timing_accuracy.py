@@ -1,4 +1,4 @@
-"""Whether figures stay true when steps come faster than a client reads: `python benchmarks/any_speed.py`.
+"""Whether figures stay true when steps come faster than a client reads: `python benchmarks/step_timing_accuracy.py`.
 
 An engine of known truth runs in another process: the first token 50 ms after a request, then a step every 10 or
 50 ms, K=3. Its outputs come over ZeroMQ into vLLM's own output collector, which merges what its reader has not

@@ -12,7 +12,7 @@ from pathlib import Path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from specdec_bench import cli
+from specdec_bench.cli.main import main
 from tests.helpers.command_line import Outcome
 
 
@@ -26,7 +26,7 @@ def run(folder: Path, *arguments: str | Path) -> Outcome:
     with _restored(folder), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         sys.argv = ["run.py"]
         try:
-            cli.main([str(argument) for argument in arguments])
+            main([str(argument) for argument in arguments])
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     return Outcome(status, stdout.getvalue(), stderr.getvalue())

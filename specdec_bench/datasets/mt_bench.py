@@ -26,7 +26,7 @@ def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
     """Yields row numbers and questions of `config.path`, or else of the hub's copy, at a pinned revision.
 
     Raises:
-        DatasetError: naming file and line; or there is no file, and no hub either.
+        DatasetError: naming file and line, or there is neither a file nor a hub.
     """
     path = required_path(config) if config.path is not None else hub_file()
 

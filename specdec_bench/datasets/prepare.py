@@ -130,7 +130,7 @@ def prepare(
     except OSError as error:
         raise datasets.unreadable(config, error) from error
     if isinstance(config, SpeedBenchDataset):
-        resolved, metadata["made_of"] = source.resolved(config, unused, on_load)
+        resolved, metadata["made_of"] = source.resolve(config, unused, on_load)
         prompts = datasets.checked(resolved, config, unused)
     else:
         prompts = datasets.read(config, unused)
@@ -168,10 +168,10 @@ def read_prepared(path: Path, unused: Unused) -> Iterator[tuple[int, Prompt]]:
     """Yields row numbers and prompts of a prepared file; at the end they are checked against the metadata.
 
     Raises:
-        DatasetError: it is no prepared file, one of another format, or was changed since.
+        DatasetError: the file was not written by `prepare`, has another format, or was changed since.
     """
     metadata = read_metadata(path)
-    unused.inherit(metadata.get("unused", {}))  # files of before have none
+    unused.inherit(metadata.get("unused", {}))  # older files have none
     digest = PromptsDigest()
     for number, row in read_rows(path):
         try:
@@ -195,7 +195,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """Returns what a prepared file says of itself.
 
     Raises:
-        DatasetError: it is no prepared file, or one of another format.
+        DatasetError: the file was not written by `prepare`, or has another format.
     """
     import pyarrow
     from pyarrow import parquet

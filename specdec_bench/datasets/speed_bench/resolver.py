@@ -41,7 +41,7 @@ class Resolver:
             load: loads it.
 
         Raises:
-            DatasetError: naming all that cannot be had, or the rows for which there is no rule.
+            DatasetError: naming everything that cannot be fetched, or the rows that have no rule.
         """
         self._num_tokens = num_tokens
         needed: dict[Need, int] = {}

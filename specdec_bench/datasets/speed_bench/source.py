@@ -59,7 +59,7 @@ def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
         )
 
 
-def resolved(
+def resolve(
     config: SpeedBenchDataset, unused: Unused, on_load: Callable[[str], None] = lambda _: None
 ) -> tuple[Iterator[tuple[int, Prompt]], dict[str, str]]:
     """Returns the split's prompts with the placeholders made good, and what they are made of, with its version.

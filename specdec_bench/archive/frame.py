@@ -160,7 +160,7 @@ def _request_values(record: RequestRecord) -> dict[str, Any]:
 
 
 def _latency(record: RequestRecord) -> dict[str, float]:
-    """Returns ttft, e2e and tpot of one request in milliseconds, NaN where undefined."""
+    """Returns METRICS' ttft, e2e and tpot of one request in milliseconds, NaN where undefined."""
     times = request_times(record)
     if times is None:
         return dict.fromkeys(("ttft_ms", "e2e_ms", "tpot_ms"), math.nan)

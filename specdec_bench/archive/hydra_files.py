@@ -1,17 +1,22 @@
-"""Writes Hydra's own files in place of Hydra, without the secrets that they contain."""
+"""Writes Hydra's own files in place of Hydra, without the secrets that they contain.
 
+Every process that runs a cell imports this module, which makes Hydra save through it, and loggers write no secret.
+"""
+
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hydra.core.utils
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from specdec_bench.archive import files, secrets
 from specdec_bench.archive.layout import CONFIG
-from specdec_bench.archive.redact import known, learn, learn_arguments, redact, redact_overrides
+from specdec_bench.archive.redact import known, learn, learn_arguments, redact, redact_overrides, redacted_record
 from specdec_bench.archive.secrets import REDACTED, is_secret_key
 from specdec_bench.errors import ArchiveError
 
@@ -132,3 +137,7 @@ def _replace(value: Any, replacements: dict[str, str], key: object = None) -> An
         # Written with other separators than the overrides themselves; which part is the secret cannot be told.
         return REDACTED
     return value
+
+
+hydra.core.utils._save_config = save_config
+logging.setLogRecordFactory(redacted_record)

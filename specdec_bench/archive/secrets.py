@@ -66,7 +66,7 @@ _ASSIGNMENTS = [
     for pattern in (
         rf"([?&]{NAME}\\?=)",
         rf"((?<![\w-]){_PLAIN_NAME}[\"'\\]*\s*=\s*[\"'\\]*{_SCHEME})",
-        rf"((?<![\w.-]){_PLAIN_NAME}\s*\\?:\s*{_SCHEME})",  # a header; `engine.api_key: must be` is none
+        rf"((?<![\w./-]){_PLAIN_NAME}\s*\\?:\s*{_SCHEME})",  # a header, no path and no override
         rf"((?<=[\"']){NAME}\\?[\"']\s*[:=]\s*[\"'\\]*{_SCHEME})",  # JSON
         rf"((?<![\w-])--{NAME}[ =][\"']?)",
     )

@@ -124,6 +124,7 @@ def _stamp(entry: "os.DirEntry[str]") -> tuple[int, int]:
 @functools.lru_cache(maxsize=8)  # a sweep's cells have the same checkpoints, and a vocabulary takes 0.1 s to parse
 def _read(folder: Path, _: frozenset[tuple[str, int, int]]) -> CheckpointFacts:
     config = find_json(folder / "config.json") or {}
+    _check_kinds(folder / "config.json", config)
     tokenizer_config = find_json(folder / "tokenizer_config.json") or {}
     tokenizer = _tokenizer(folder)
     text = language_config(config)
@@ -139,6 +140,20 @@ def _read(folder: Path, _: frozenset[tuple[str, int, int]]) -> CheckpointFacts:
         chat_templates=chat_templates(folder, tokenizer_config),
         token_ids=tokenizer and _token_ids(tokenizer),
     )
+
+
+def _check_kinds(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuses a config.json in which something else stands where a list or an object is read.
+
+    Raises:
+        ConfigError: naming the file and the key.
+    """
+    kinds = {"architectures": list} | dict.fromkeys(_NESTED, dict)
+    for key, kind in kinds.items():
+        value = config.get(key)
+        if value is not None and not isinstance(value, kind):
+            what = "a list" if kind is list else "an object"
+            raise ConfigError(f"{path}: {key}={value!r}: must be {what}; the checkpoint is damaged")
 
 
 def language_config(config: Mapping[str, Any]) -> Mapping[str, Any]:

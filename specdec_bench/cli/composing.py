@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from specdec_bench.archive.secrets import REDACTED
-from specdec_bench.cli.hydra_errors import first_line, is_hydras_own
+from specdec_bench.cli.hydra_errors import ends_in, first_line, is_hydras_own
 from specdec_bench.config.compose import CONFIG
 from specdec_bench.errors import ConfigError, SpecDecBenchError
 from specdec_bench.sweep import landing, launch
@@ -36,7 +36,9 @@ def compose_all(app: "Hydra", overrides: list[str]) -> DictConfig:
             return _compose(app, overrides)
     except (SpecDecBenchError, HydraException, OmegaConfBaseException):
         raise
-    except RecursionError:
+    except RecursionError as error:
+        if not ends_in(error, "hydra._internal.defaults_list"):
+            raise
         raise ConfigError(
             "defaults: a file chooses itself, directly or through others; leave one of them out"
         ) from None

@@ -119,10 +119,15 @@ def _explain_group_value(arguments: Sequence[str]) -> str | None:
 
 def is_hydras_own(error: Exception) -> bool:
     """Whether Hydra or what it builds on raised it: it refuses some input by ValueError or RecursionError."""
-    modules = [str(frame.f_globals.get("__name__", "")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return ends_in(error, *_LIBRARIES)
+
+
+def ends_in(error: Exception, *modules: str) -> bool:
+    """Whether it was raised in one of the modules, which are named by how their names begin."""
+    names = [str(frame.f_globals.get("__name__", "")) for frame, _ in traceback.walk_tb(error.__traceback__)]
     # What recurses ends wherever the stack does, in a module of Python's own perhaps.
-    ends_in = modules[-20:] if isinstance(error, RecursionError) else modules[-1:]
-    return any(module.startswith(_LIBRARIES) for module in ends_in)
+    last = names[-20:] if isinstance(error, RecursionError) else names[-1:]
+    return any(name.startswith(modules) for name in last)
 
 
 def _explain_unknown(key: str, override: str) -> str:

@@ -153,6 +153,8 @@ def _claim(output: Path) -> Path:
     Raises:
         ConfigError: nothing can be written there.
     """
+    if not output.name:
+        raise ConfigError(f"--output={output}: names no file; give the path of the file to write")
     temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
     try:
         if output.is_dir():

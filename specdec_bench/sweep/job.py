@@ -4,21 +4,18 @@ Other launchers run `Job` in processes of their own, where nothing but its pickl
 """
 
 import contextlib
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
-import hydra.core.utils
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from specdec_bench.archive.hydra_files import redact_yaml, save_config
+from specdec_bench.archive.hydra_files import redact_yaml
 from specdec_bench.archive.layout import MULTIRUN
-from specdec_bench.archive.redact import learn_arguments, redact_text, redacted_record, refuse_secret_folder
+from specdec_bench.archive.redact import learn_arguments, redact_text, refuse_secret_folder
 from specdec_bench.errors import FAILED, JobFailed, RunInterrupted, SpecDecBenchError
 from specdec_bench.report.streams import print_error
 from specdec_bench.sweep.claims import remove_unused
@@ -32,10 +29,6 @@ if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
 
     from specdec_bench.report.progress import Cells
-
-# A launcher's process imports this module before it runs its job.
-hydra.core.utils._save_config = save_config
-logging.setLogRecordFactory(redacted_record)
 
 
 @dataclass(frozen=True, kw_only=True)

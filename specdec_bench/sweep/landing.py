@@ -158,6 +158,7 @@ def check_unused(folder: Path, key: str) -> None:
     Raises:
         ConfigError: naming it.
     """
+    _check_length(folder, f"{key}={folder}")
     if RunDirectory.is_run(folder):
         raise ConfigError(f"{key}={folder}: already holds a run; choose another folder")
     if not folder.is_dir():

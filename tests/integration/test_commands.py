@@ -224,9 +224,7 @@ def test_a_replay_takes_no_folder_that_holds_something(shell: Shell, archived: P
     (shell.folder / "file").write_text("x")
     before = {path: path.read_bytes() for path in shell.folder.rglob("*") if path.is_file()}
     for output in ("archived", "file", "file/below", ".", "x" * 300):
-        assert f"--output={output}: cannot be made a new folder" in shell.refused(
-            "replay", "archived", "--output", output
-        )
+        assert f"--output={output[:40]}" in shell.refused("replay", "archived", "--output", output)
     assert {path: path.read_bytes() for path in shell.folder.rglob("*") if path.is_file()} == before
 
 
@@ -236,7 +234,7 @@ def test_prepare_refuses_what_cannot_be_read_or_written(shell: Shell) -> None:
     assert "nosuch: no dataset that can be prepared" in shell.refused("prepare", "nosuch")
     assert "dataset.path=gone" in shell.refused("prepare", "jsonl", "dataset.path=gone")
     for output in ("folder.parquet", "file/below.parquet"):
-        assert f"--output={output}: cannot be written" in shell.refused("prepare", "demo", "--output", output)
+        assert f"--output={output[:40]}" in shell.refused("prepare", "demo", "--output", output)
     assert sorted(entry.name for entry in shell.folder.iterdir()) == ["file", "folder.parquet"]
 
 
@@ -257,8 +255,8 @@ def test_a_dataset_that_may_not_be_read_is_refused(
 def test_a_run_directory_that_cannot_be_made_is_refused(shell: Shell, prompts: Path, folder: str) -> None:
     (shell.folder / "file").write_text("x")
     experiment = ("engine=synthetic", "spec=ngram", "dataset=jsonl", f"dataset.path={prompts}")
-    assert f"{folder}: cannot be" in shell.refused(*experiment, f"hydra.run.dir={folder}")
-    assert f"{folder}: cannot be" in shell.refused("-m", *experiment, f"hydra.sweep.dir={folder}")
+    assert f"hydra.run.dir={folder[:40]}" in shell.refused(*experiment, f"hydra.run.dir={folder}")
+    assert f"hydra.sweep.dir={folder[:40]}" in shell.refused("-m", *experiment, f"hydra.sweep.dir={folder}")
     assert [entry.name for entry in shell.folder.iterdir()] == ["file"]
 
 

@@ -24,37 +24,34 @@ ENVIRONMENT = {
 }
 """`fail_every` stands in what the synthetic engine says of a failure."""
 OVERRIDES = [
-    "+engine.extra_args.api_key=CANARY-key",
-    "+engine.extra_args.service_password='CANARY=pass,word (x)'",
-    "+engine.extra_args.headers=[Authorization: Bearer CANARY-header,'X-API-Key: CANARY-second']",
-    "+engine.extra_args.nested={deep: [{client_secret: CANARY-nested}, {num_speculative_tokens: 3}]}",
-    '+engine.extra_args.json=\'{"token": "CANARY-json", "stop_token_ids": [1]}\'',
-    "+engine.extra_args.arguments='--port 8000 --api-key CANARY-option --token=CANARY-token'",
-    "+engine.extra_args.endpoint='https://host.invalid/v1?x=1&api_key=CANARY-query'",
-    "+engine.extra_args.foo=${oc.env:MY_API_KEY}",
-    "+engine.extra_args.default='${oc.env:UNSET_TOKEN,CANARY-default}'",
-    "+engine.extra_args.decoded='${oc.decode:${oc.env:SETTINGS_TOKEN}}'",
-    f"+engine.extra_args.expanded='{ENVIRONMENT['SHELL_SECRET']}'",
-    "+engine.extra_args.token=zq_9",
-    "+engine.extra_args.harmless=${oc.env:HARMLESS}",
+    "+model.chat_template_kwargs.api_key=CANARY-key",
+    "+model.chat_template_kwargs.service_password='CANARY=pass,word (x)'",
+    "+model.chat_template_kwargs.headers=[Authorization: Bearer CANARY-header,'X-API-Key: CANARY-second']",
+    "+model.chat_template_kwargs.nested={deep: [{client_secret: CANARY-nested}, {num_speculative_tokens: 3}]}",
+    '+model.chat_template_kwargs.json=\'{"token": "CANARY-json", "stop_token_ids": [1]}\'',
+    "+model.chat_template_kwargs.arguments='--port 8000 --api-key CANARY-option --token=CANARY-token'",
+    "+model.chat_template_kwargs.endpoint='https://host.invalid/v1?x=1&api_key=CANARY-query'",
+    "+model.chat_template_kwargs.foo=${oc.env:MY_API_KEY}",
+    "+model.chat_template_kwargs.default='${oc.env:UNSET_TOKEN,CANARY-default}'",
+    "+model.chat_template_kwargs.decoded='${oc.decode:${oc.env:SETTINGS_TOKEN}}'",
+    f"+model.chat_template_kwargs.expanded='{ENVIRONMENT['SHELL_SECRET']}'",
+    "+model.chat_template_kwargs.token=zq_9",
+    "+model.chat_template_kwargs.harmless=${oc.env:HARMLESS}",
     "+model.chat_template_kwargs.access_token=CANARY-template",
     "model.path=https://bob:CANARY-url@host.invalid/x",
-    "+hydra.job.env_set.WANDB_API_KEY=CANARY-env-set",
-    "+hydra.job.env_set.PLAIN=kept-env-set",
     "--config-dir=conf-CANARY-folder",
     "experiment=own",
 ]
 OWN_YAML = """\
 # @package _global_
-engine:
-  extra_args:
+model:
+  chat_template_kwargs:
     secret: CANARY-yaml
     private_key: |
       -----BEGIN KEY-----
       CANARY-first-line
       CANARY-second-line
-model:
-  chat_template_kwargs: {copied: "${engine.extra_args.foo}"}
+    copied: "${model.chat_template_kwargs.foo}"
 """
 SECRETS = [
     re.escape(form).encode()
@@ -91,13 +88,13 @@ def ask(command_line: CommandLine, *arguments: str) -> Outcome:
 
 def test_a_single_run(command_line: CommandLine) -> None:
     prepare(command_line)
-    outcome = ask(command_line, "hydra.run.dir=run", "hydra.output_subdir=asked")
+    outcome = ask(command_line, "hydra.run.dir=run")
     assert outcome.status == 0, outcome.stderr
     run = command_line.folder / "run"
     assert leaks([run], outcome) == []
     # All else is there, and what stands for a secret says which variable has it.
     config = yaml.safe_load((run / "config.yaml").read_text())
-    arguments = config["engine"]["extra_args"]
+    arguments = config["model"]["chat_template_kwargs"]
     assert arguments["api_key"] == arguments["token"] == arguments["secret"] == "[redacted]"
     assert arguments["headers"] == ["Authorization: Bearer [redacted]", "X-API-Key: [redacted]"]
     assert arguments["nested"] == {"deep": [{"client_secret": "[redacted]"}, {"num_speculative_tokens": 3}]}
@@ -109,10 +106,9 @@ def test_a_single_run(command_line: CommandLine) -> None:
     assert arguments["decoded"] == {"inner": "[redacted]", "list": ["[redacted]"]}
     assert arguments["harmless"] == "kept-variable"
     assert config["model"]["path"] == "https://[redacted]@host.invalid/x"
-    assert config["model"]["chat_template_kwargs"]["copied"] == "${oc.env:MY_API_KEY}"
-    hydra = yaml.safe_load((run / "asked" / "hydra.yaml").read_text())["hydra"]
-    assert hydra["job"]["env_set"] == {"WANDB_API_KEY": "[redacted]", "PLAIN": "kept-env-set"}
-    assert "+engine.extra_args.foo=${oc.env:MY_API_KEY}" in hydra["overrides"]["task"]
+    assert arguments["copied"] == "${oc.env:MY_API_KEY}"
+    hydra = yaml.safe_load((run / ".hydra" / "hydra.yaml").read_text())["hydra"]
+    assert "+model.chat_template_kwargs.foo=${oc.env:MY_API_KEY}" in hydra["overrides"]["task"]
 
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib_workers", "local_jobs"])
@@ -158,8 +154,10 @@ def test_a_launcher_s_pickles_are_their_owner_s_alone_while_jobs_run(command_lin
     ("arguments", "words"),
     [
         (["engine=transformers"], "model.path=https://[redacted]@host.invalid/x"),
+        (["+engine.extra_args.api_key=CANARY-key"], "engine.extra_args.api_key: engine=synthetic has no arguments"),
+        (["+hydra.job.env_set.WANDB_API_KEY=CANARY-env-set"], "hydra.job.env_set={'WANDB_API_KEY': '[redacted]'}"),
         (["--api-key", "CANARY-flag"], "--api-key [redacted]"),
-        (["+engine.extra_args.password={CANARY-broken"], "+engine.extra_args.password=[redacted]"),
+        (["+model.chat_template_kwargs.password={CANARY-broken"], "+model.chat_template_kwargs.password=[redacted]"),
         (["+engine.nothing.token=CANARY-unknown"], "+engine.nothing={'token': '[redacted]'}"),
         (["spec.draft_length=${oc.env:MY_API_KEY}"], "spec.draft_length"),
         (["hydra.run.dir=out/${hydra.job.override_dirname}"], "hydra.run.dir: would put a secret into the folder"),
@@ -167,7 +165,7 @@ def test_a_launcher_s_pickles_are_their_owner_s_alone_while_jobs_run(command_lin
         (["hydra.run.dir=out/CANARY-variable"], "hydra.run.dir: would put a secret into the folder"),
         (
             ["-m", "hydra.sweep.subdir='${hydra.job.override_dirname}'", "spec.draft_length=1,2"],
-            "hydra.sweep: would put a secret into the folder",
+            "hydra.sweep.subdir: would put a secret into the folder",
         ),
     ],
 )
@@ -202,11 +200,11 @@ def test_what_is_only_shown(command_line: CommandLine, arguments: list[str], wor
 
 def test_a_resume_asks_again_for_what_was_given_literally(command_line: CommandLine) -> None:
     sweep = ["-m", "spec.draft_length=1,2", "sampling.max_new_tokens=4", "hydra.sweep.dir=sweep"]
-    secret = "+engine.extra_args.api_key=CANARY-key"
+    secret = "+model.chat_template_kwargs.api_key=CANARY-key"
     assert command_line.measure(*sweep, secret).status == 0
     refused = command_line("resume=sweep")
     assert refused.status == 2
-    assert "+engine.extra_args.api_key=[redacted]" in refused.error
+    assert "+model.chat_template_kwargs.api_key=[redacted]" in refused.error
     again = command_line.measure(*sweep[:3], secret, "resume=sweep")
     assert again.status == 0, again.stderr
     assert leaks([command_line.folder], again) == []
@@ -214,10 +212,10 @@ def test_a_resume_asks_again_for_what_was_given_literally(command_line: CommandL
 
 def test_a_secret_of_the_environment_is_there_for_resume_and_replay(command_line: CommandLine) -> None:
     variables = [
-        "+engine.extra_args.api_key=${oc.env:MY_API_KEY}",
-        "+engine.extra_args.foo=${oc.env:MY_API_KEY}",
-        "+engine.extra_args.header='Authorization: Bearer ${oc.env:MY_API_KEY}'",
-        "+engine.extra_args.password=${oc.env:HARMLESS}",
+        "+model.chat_template_kwargs.api_key=${oc.env:MY_API_KEY}",
+        "+model.chat_template_kwargs.foo=${oc.env:MY_API_KEY}",
+        "+model.chat_template_kwargs.header='Authorization: Bearer ${oc.env:MY_API_KEY}'",
+        "+model.chat_template_kwargs.password=${oc.env:HARMLESS}",
     ]
     sweep = ["-m", "spec.draft_length=1,2", "sampling.max_new_tokens=4", "hydra.sweep.dir=sweep"]
     assert command_line.measure(*sweep, *variables, **ENVIRONMENT).status == 0

@@ -79,7 +79,10 @@ def test_a_grid_over_methods_keeps_secrets_out_of_every_file(command_line: Comma
     # Such a run cannot be replayed, since nobody has what was taken out.
     refused = command_line("replay", "sweep/1", "--output", "replayed")
     assert refused.status == 2
-    assert "engine.extra_args.token, engine.extra_args.headers.authorization was a secret" in refused.error
+    assert (
+        "model.chat_template_kwargs.token, model.chat_template_kwargs.headers.authorization was a secret"
+        in refused.error
+    )
     assert not (command_line.folder / "replayed").exists()
 
 

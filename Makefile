@@ -13,13 +13,13 @@ SGLANG := .venv-sglang
 # Two processes of tests whose threads wait for each other's cores take many times as long.
 test soak: export OMP_NUM_THREADS = 1
 
-.PHONY: demo test soak lint docs bench clean
+.PHONY: demo test soak lint bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python run.py
 
 test: $(VENV)/.test $(SGLANG)/.test
-	$(MAKE) lint docs
+	$(MAKE) lint
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 	SGLANG_USE_CPU_ENGINE=1 PYTHONPATH=tests/sglang_cpu $(SGLANG)/bin/python -m pytest -m sglang tests/engines/test_contract.py
 
@@ -32,7 +32,9 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# A warning is an error: a link that leads nowhere, a page that no table of contents names.
+# `make test` builds the pages too. A warning is an error: a broken link, a page that no table of contents names.
+.PHONY: docs
+test: docs
 docs: $(VENV)/.test
 	$(BIN)/python -m sphinx -q -W --keep-going -n docs docs/_build
 

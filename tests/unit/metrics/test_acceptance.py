@@ -67,7 +67,7 @@ def test_one_request_by_hand() -> None:
 
 
 def test_the_prefill_is_no_step() -> None:
-    """With the prefill as a step a true 4.0 over 10 steps reads 41 / 11 = 3.73."""
+    """PEERS 3: with the prefill as a step a true 4.0 over 10 steps reads 41 / 11 = 3.73."""
     found = pooled(request(*[(4, 3, 3)] * 10))
     assert found["acceptance_length"] == 4.0
     assert found["decode_steps"] == 10
@@ -75,7 +75,7 @@ def test_the_prefill_is_no_step() -> None:
 
 
 def test_positions_that_no_step_reached_are_there() -> None:
-    """Steps that accepted 0 and 2 but none that accepted 1 or 3."""
+    """PEERS 7: steps that accepted 0 and 2 but none that accepted 1 or 3."""
     found = pooled(request((1, 3, 0), (3, 3, 2), (3, 3, 2)), k=4)
     assert found["acceptance_histogram"] == [1, 0, 2, 0, 0]
     assert found["acceptance_joint"] == [2 / 3, 2 / 3, 0.0, 0.0]
@@ -102,7 +102,7 @@ def test_a_step_without_a_proposal_is_a_decode_step_and_no_verify_step() -> None
 
 
 def test_a_cut_step_counts_what_was_accepted_and_what_was_emitted() -> None:
-    """3 of 3 accepted, but the limit left room for 2 tokens only."""
+    """PEERS 4: 3 of 3 accepted, but the limit left room for 2 tokens only."""
     found = pooled(request((4, 3, 3), (2, 3, 3)))
     assert found["truncated_steps"] == 1
     assert found["acceptance_length"] == 6 / 2
@@ -162,7 +162,7 @@ def test_drafts_that_all_failed_are_zero_and_not_null() -> None:
     ids=["one token", "no token"],
 )
 def test_a_request_that_ends_in_the_prefill_divides_nothing_by_zero(record: RequestRecord) -> None:
-    """An immediate end of sequence must not crash the metrics."""
+    """PEERS 8: an immediate end of sequence must not crash the metrics."""
     found = pooled(record)
     assert (found["decode_steps"], found["acceptance_length"]) == (0, None)
     assert pooled(record, request((2, 3, 1)))["acceptance_length"] == 2.0
@@ -191,7 +191,7 @@ COUNTERS = AcceptanceCounters(
     ids=["one chunk", "two chunks", "eleven chunks"],
 )
 def test_counters_hold_however_the_stream_merged_its_steps(chunks: list[Counts]) -> None:
-    """Chunks that merge steps under load are no steps."""
+    """PEERS 2: chunks that merge steps under load are no steps."""
     found = pooled(request(*chunks, prefill=(1, None, None), counters=COUNTERS))
     assert found["acceptance_length"] == 11 / 5
     assert found["acceptance_length_drafted"] == 1 + 6 / 4
@@ -284,7 +284,7 @@ def test_plain_decoding_is_one(prefill: Counts, decode: list[Counts]) -> None:
 
 
 def naive(requests: Sequence[Sequence[Counts]], k: int) -> dict[str, Any]:
-    """The formulas as directly as they can be written; `requests` are decode steps without the prefill."""
+    """METRICS' formulas as directly as they can be written; `requests` are decode steps without the prefill."""
     steps = [step for request_steps in requests for step in request_steps]
     verify = [accepted for _, proposed, accepted in steps if proposed]
     accepted_total = 0

@@ -154,7 +154,7 @@ def test_a_licence_that_has_to_be_accepted_is_shown(tmp_path: Path) -> None:
     assert made["options"] == {"split": "qualitative"}
     assert datasets.load(PreparedDataset(path=str(output)), seed=0).prompts == datasets.load(config, seed=0).prompts
     write(tmp_path / "q.jsonl", [row, row | {"question_id": "p", "turns": [PLACEHOLDER]}])
-    with pytest.raises(DatasetError, match=r"1 placeholders are from sets that cannot be resolved, .*: p;"):
+    with pytest.raises(DatasetError, match=r"1 placeholders are of no set that can be resolved, .*: p;"):
         prepare(config, output, accepted=True)
 
 

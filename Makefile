@@ -49,6 +49,12 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# `make test` builds the pages too. A warning is an error: a broken link, a page that no table of contents names.
+.PHONY: docs
+test: docs
+docs: $(VENV)/.test
+	$(BIN)/python -m sphinx -q -W --keep-going -n docs docs/_build
+
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv

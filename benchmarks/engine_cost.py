@@ -2,13 +2,13 @@
 
 Sends the same requests to one AsyncLLM in three ways, alternating, and prints ratios for each concurrency:
 
-- bare: a plain asyncio loop over `generate` that keeps nothing but a count of tokens;
+- bare: an asyncio loop over `generate` that only counts tokens;
 - measured: the project's measuring path (adapter, receiver, closed loop, writer);
 - cumulative: cumulative outputs, with a time, a length and a slice of the list kept for every chunk.
 
 Output tokens/s run from the first request sent to the last token received; CPU is this process's own, the engine
 core has another. With `--draft` it also prints the acceptance by vLLM's own totals and by the project's records, of all
-decode steps and of the drafted ones, and as one would infer it who takes each of the cumulative outputs for one step.
+decode steps and of the drafted ones, and the acceptance inferred by taking each cumulative output for one step.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What a sweep costs beside its measuring: `python benchmarks/many_cells.py --cells 1000`.
+"""What a sweep costs in addition to measuring: `python benchmarks/many_cells.py --cells 1000`.
 
 Runs that many cells of one short request on engine=synthetic, and as many empty jobs of Hydra's own basic launcher on
 the same configuration, and prints the seconds of each and what a cell costs beyond an empty job; then how long the
@@ -15,10 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from specdec_bench import commands
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.config.compose import CONF
 from specdec_bench.sweep.directory import SweepDirectory
+from specdec_bench.sweep.show import show_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENT = [
@@ -68,7 +68,7 @@ def main() -> None:
         measuring_s = sum(run.summary()["throughput"]["duration_s"] for run in runs)
         began = time.perf_counter()
         with contextlib.redirect_stdout(io.StringIO()):
-            commands.show_sweep(SweepDirectory(sweep), [])
+            show_sweep(SweepDirectory(sweep), [])
         table_s = time.perf_counter() - began
     print(
         json.dumps(

@@ -1,9 +1,9 @@
-"""How long the command line takes to say something, beside `import hydra` alone: medians of alternating runs.
+"""How long the command line takes to start, compared with `import hydra` alone: medians of alternating runs.
 
     python benchmarks/start_up.py [RUNS]
 
-Given are the time that passes and the processor's, which a busy machine bends less. Modules are compiled beforehand,
-into a folder of their own, as they are wherever something was run once.
+Prints wall time and processor time; a busy machine distorts the latter less. Modules are compiled beforehand into a
+folder of their own, as they are after any first run.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Whether the Hugging Face hub answers, known within a second or two."""
+"""Files of the Hugging Face hub, and whether the hub answers."""
 
 import contextlib
 import functools
@@ -13,11 +13,8 @@ from typing import Any
 
 from specdec_bench.errors import DatasetError, first_line
 
-pass
-
-
 REACH_TIMEOUT_S = 1.25
-"""Within which the hub has to answer at all. Looking up a name has no timeout of its own, hence the thread."""
+"""Time for the hub to answer. Looking up a host name has no timeout of its own, hence the thread."""
 
 
 def is_offline_by_choice() -> bool:
@@ -28,13 +25,13 @@ def is_offline_by_choice() -> bool:
 
 
 def is_reachable() -> bool:
-    """Whether the hub answers within REACH_TIMEOUT_S, through proxies as they are set; False where one may not ask."""
+    """Whether the hub answers within REACH_TIMEOUT_S, through configured proxies; False if HF_HUB_OFFLINE is set."""
     from huggingface_hub import constants
 
     return not is_offline_by_choice() and _answers(constants.ENDPOINT)
 
 
-@functools.cache  # one that has to be waited for is waited for once
+@functools.cache  # so that a hub that does not answer costs the timeout once
 def _answers(address: str) -> bool:
     answers: list[bool] = []
 
@@ -43,7 +40,7 @@ def _answers(address: str) -> bool:
             urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=REACH_TIMEOUT_S)
             answers.append(True)
         except urllib.error.HTTPError:
-            answers.append(True)  # it answers; what it has to say about this address does not matter
+            answers.append(True)  # it answers; the status does not matter
         except (OSError, ValueError):
             answers.append(False)
 
@@ -54,7 +51,7 @@ def _answers(address: str) -> bool:
 
 
 _FETCH_TIMEOUT_S = 60
-"""Of silence while a file is fetched."""
+"""Longest silence while a file is fetched."""
 
 
 def fetch(repository: str, revision: str, filename: str, instead: str | None = None) -> Path:
@@ -64,7 +61,7 @@ def fetch(repository: str, revision: str, filename: str, instead: str | None = N
         repository: owner/name of the dataset.
         revision: the pinned commit.
         filename: within the repository.
-        instead: what a user without the hub can do, for the message; None where the caller says it.
+        instead: what a user without the hub can do, for the message; None if the caller says it.
 
     Raises:
         DatasetError: it is not in the cache, and the hub cannot be reached or does not have it.
@@ -84,13 +81,13 @@ def fetch(repository: str, revision: str, filename: str, instead: str | None = N
 
 
 def fetch_url(url: str) -> Path:
-    """Returns a file of the web from the cache below HF_HOME, else from its address; never a part of it.
+    """Returns a file of the web from the cache below HF_HOME, or downloads it whole.
 
     Args:
         url: of http or https.
 
     Raises:
-        DatasetError: it is not in the cache, and cannot be fetched.
+        DatasetError: the file is not in the cache and cannot be fetched.
     """
     import_hub(url)
     from huggingface_hub import constants

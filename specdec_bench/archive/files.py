@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, also after a crash or on a full disk; errors that name their path."""
+"""Writes files that are either whole or absent, even after a crash or on a full disk. Errors name the path."""
 
 import contextlib
 import errno
@@ -12,10 +12,10 @@ from specdec_bench.errors import ArchiveError
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Has the system's errors within the block name the path that was to be written: few do so by themselves.
+    """Adds the path that was being written to the system's errors within the block; few name it.
 
     Raises:
-        ArchiveError: naming the path. A broken pipe, which is no disk's, goes through as it is.
+        ArchiveError: naming the path. A broken pipe, which is not a fault of the disk, is raised unchanged.
     """
     try:
         yield
@@ -57,10 +57,10 @@ def create_exclusively(path: Path) -> int:
 
 
 def reserve(path: Path, num_bytes: int) -> None:
-    """Sets room aside for a `write_atomically` to this path that is to succeed on a full disk too.
+    """Reserves room, so that a later `write_atomically` to this path succeeds even on a full disk.
 
     Raises:
-        ArchiveError: there is no room now; what was reserved before still is.
+        ArchiveError: there is no room now. What was reserved before stays reserved.
     """
     with naming(path):
         descriptor = os.open(_reserved(path), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -71,18 +71,18 @@ def reserve(path: Path, num_bytes: int) -> None:
 
 
 def release(path: Path) -> None:
-    """Gives back what was reserved for the path and not used."""
+    """Releases what was reserved for the path and not used."""
     with contextlib.suppress(OSError):
         _reserved(path).unlink()
 
 
 def write_atomically(path: Path, chunks: Iterable[bytes], *, uses_reserve: bool = False) -> None:
-    """Replaces the file's content: a reader, or a crash, meets the old content or the new, never a part.
+    """Replaces the file's content. After a crash the file has either the old content or the new, never a part.
 
     Args:
         path: of the file.
         chunks: its content.
-        uses_reserve: whether it is written into the room reserved for it, if there is some.
+        uses_reserve: whether to write into the room reserved for it, if there is any.
 
     Raises:
         ArchiveError: it cannot be written; the old content is then untouched.
@@ -106,7 +106,7 @@ def write_atomically(path: Path, chunks: Iterable[bytes], *, uses_reserve: bool 
 
 
 def _open_temporary(path: Path, uses_reserve: bool) -> tuple[Path, int]:
-    """Returns a file to write what is to replace another."""
+    """Opens the temporary file that will replace the path."""
     if uses_reserve:
         with contextlib.suppress(FileNotFoundError):
             return _reserved(path), os.open(_reserved(path), os.O_WRONLY | os.O_CLOEXEC)
@@ -124,7 +124,7 @@ def sync_folder(folder: Path) -> None:
     """Makes the folder's entries (new and renamed files) survive a power failure.
 
     Raises:
-        OSError: the disk failed. A file system that cannot sync folders is let pass.
+        OSError: the disk failed. File systems that cannot sync folders are ignored.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -1,4 +1,4 @@
-"""Hydra's own files, without secrets: what they hold is learnt, and they are written here in its place.
+"""Writes Hydra's own files in place of Hydra, without the secrets that they contain.
 
 Every process that runs a cell imports this module, which makes Hydra save through it, and loggers write no secret.
 """
@@ -87,7 +87,7 @@ def save_config(cfg: DictConfig | ListConfig, filename: str, output_dir: Path) -
 
 
 def redact_yaml(path: Path) -> None:
-    """Redacts a YAML file that a sweeper wrote, in place; leaves one alone that holds no secret.
+    """Redacts a YAML file that a sweeper wrote, in place. A file without secrets stays unchanged.
 
     Raises:
         ArchiveError: it cannot be read or written, and may still hold a secret.

@@ -92,7 +92,7 @@ def is_secret_variable(name: str) -> bool:
 
 
 def is_harmless(value: object) -> bool:
-    """Whether a value is no secret even under a secret key: there is none, or it is named and not given."""
+    """Whether a value under a secret key reveals nothing: it is empty, or it names the secret without containing it."""
     if isinstance(value, str):
         unescaped = value.replace("\\", "")
         return unescaped.lower() in _NO_VALUES or _REFERENCE.fullmatch(unescaped) is not None

@@ -71,9 +71,9 @@ class FoundRuns:
     """The runs below a folder."""
 
     runs: dict[int, RunDirectory]
-    """By the job number of their cell; where there is no plan, by their place among the folders' names."""
+    """By the job number of their cell; without a plan, by their place among the folders' names."""
     not_taken: list[str]
-    """In a line each: the runs that are no planned cell's."""
+    """One line for each run that belongs to no planned cell."""
 
 
 def find_runs_of_cells(sweep: Path, plan: Plan) -> FoundRuns:

@@ -22,7 +22,7 @@ class RequestWriter:
     """A thread that writes each record as soon as it gets it.
 
     What has been written survives the process, so a run that dies keeps its finished requests. After the first
-    error nothing more is written, and a line that did not fit is taken back: the file ends in a whole one.
+    error nothing more is written. A line that did not fit is removed, so that the file ends in a whole line.
     """
 
     def __init__(self, path: str | Path, on_error: Callable[[], object] = lambda: None) -> None:
@@ -90,7 +90,7 @@ class RequestWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Closes; where the block failed by itself, that error goes on and one of writing is logged beside it."""
+        """Closes the writer. If the block failed, its error is raised and an error of writing is logged."""
         try:
             self.close()
         except ArchiveError as write_error:
@@ -107,7 +107,7 @@ class RequestWriter:
             ) from self._error
 
     def _run(self) -> None:
-        """Writes until told to stop; after an error it only empties the queue."""
+        """Writes until told to stop; after an error, only empties the queue."""
         open_ended = True
         while open_ended:
             batch = [self._queue.get()]

@@ -1,4 +1,4 @@
-"""A checkpoint's files, read so that one which is there and cannot be read is an error, never an absent one."""
+"""Reads a checkpoint's files. A file that exists and cannot be read is an error, never treated as missing."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from specdec_bench.errors import ConfigError
 
 
 def is_there(path: Path) -> bool:
-    """Whether the folder has an entry of this name, be it a link that leads nowhere."""
+    """Whether the folder has an entry of this name, even a broken link."""
     return os.path.lexists(path)
 
 

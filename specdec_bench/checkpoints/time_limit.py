@@ -1,4 +1,4 @@
-"""Ends Python code that takes too long, in whatever thread it runs."""
+"""Ends Python code that takes too long, in any thread."""
 
 import contextlib
 import ctypes
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 
 
 class TimeLimitExceeded(BaseException):
-    """Raised within the block. No `Exception`, so that code in the block does not take it for a failure of its own."""
+    """Raised within the block. Not an `Exception`, so that code in the block does not catch it."""
 
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
     """Raises TimeLimitExceeded in the calling thread if the block takes longer.
 
-    It strikes between two steps of Python code, so it cannot end a single call into C. A signal would reach the main
-    thread alone, and conversations are encoded in another one.
+    It takes effect between two steps of Python code, so it cannot end a single call into C. A signal would reach only
+    the main thread, and conversations are encoded in another one.
     """
     thread_id = ctypes.c_ulong(threading.get_ident())
     lock, is_over, has_struck = threading.Lock(), False, False

@@ -18,7 +18,7 @@ SINGLE = "model.safetensors"
 
 _OTHER_FORMATS = (".bin", ".pt", ".pth", ".gguf", ".npz", ".msgpack", ".h5")
 _NO_WEIGHTS = ("training_args", "optimizer", "scheduler", "rng_state", "trainer_state")
-"""How files of such formats begin that hold something else."""
+"""Prefixes of files in such formats that hold no weights."""
 
 _BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
@@ -43,11 +43,11 @@ class Tensor(NamedTuple):
 
 
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
-    """A checkpoint's weights, as far as they can be told without reading them."""
+    """A checkpoint's weights, described without reading them."""
 
     files: tuple[str, ...]
     tensors: dict[str, Tensor]
-    """By name; empty where no safetensors file tells them."""
+    """By name; empty if there are no safetensors files."""
 
     def summary(self) -> dict[str, Any]:
         """Returns counts, and one hash over all names, shapes and types."""
@@ -62,10 +62,10 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_weights(folder: Path) -> Weights | None:
-    """Returns what the headers of a folder's weights say; None where it holds no weights.
+    """Returns what the headers of a folder's weights say; None if it holds no weights.
 
     Raises:
-        ConfigError: a file is damaged, cut off or missing; naming it, and the tensor where it is one's.
+        ConfigError: a file is damaged, cut off or missing. The message names the file and any tensor.
     """
     placed = _index(folder)
     files = sorted(set(placed.values()))
@@ -85,7 +85,7 @@ def read_weights(folder: Path) -> Weights | None:
 
 
 def _index(folder: Path) -> dict[str, str]:
-    """Returns the file of each tensor of a checkpoint in several; nothing where it is in one.
+    """Returns the file of each tensor if the checkpoint has several files; nothing if it has one.
 
     Raises:
         ConfigError: the index is damaged, or a file that it names is missing.
@@ -118,9 +118,9 @@ def _header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); complete or repair the checkpoint") from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: its safetensors header is no JSON ({error}); the file is damaged") from None
+        raise ConfigError(f"{path}: its safetensors header is not JSON ({error}); the file is damaged") from None
     if not isinstance(header, dict):
-        raise ConfigError(f"{path}: its safetensors header is no JSON object; the file is damaged")
+        raise ConfigError(f"{path}: its safetensors header is not a JSON object; the file is damaged")
     header.pop("__metadata__", None)
     tensors, data_bytes = {}, size - 8 - length
     reached = 0

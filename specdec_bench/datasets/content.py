@@ -1,4 +1,4 @@
-"""What a dataset's file is: told by its content, whatever its name says, and named where it cannot be read."""
+"""Recognizes a dataset's file by its content, not by its name, and says what a file is that cannot be read."""
 
 import codecs
 import gzip
@@ -32,7 +32,7 @@ _ARCHIVES = {
     codecs.BOM_UTF16_LE: "UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)",
     codecs.BOM_UTF16_BE: "UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)",
 }
-"""By the bytes that they begin with, once unpacked: what is not read, and what to do with it."""
+"""First bytes of formats that are not read, and what to do with such a file."""
 _SPECIAL = (
     (stat.S_ISFIFO, "a pipe, and a dataset is read more than once; write it into a file first"),
     (stat.S_ISSOCK, "a socket; pass the path of a file"),
@@ -48,24 +48,24 @@ class Content(NamedTuple):
     is_gzipped: bool
 
     def open(self, path: Path) -> IO[bytes]:
-        """Returns the file's bytes, unpacked where they are packed."""
+        """Opens the file for reading, unpacked if it is packed."""
         return cast("IO[bytes]", gzip.open(path)) if self.is_gzipped else path.open("rb")
 
 
 def require_file(asked: str, *, allows_folder: bool = False) -> Path:
-    """Returns the file that `dataset.path` names. It is not opened: a pipe would be waited for without end.
+    """Returns the file that `dataset.path` names, without opening it: opening a pipe would block.
 
     Args:
         asked: as the user gave it.
         allows_folder: whether a folder will do.
 
     Raises:
-        DatasetError: it is no file that can be read; saying what it is.
+        DatasetError: the file cannot be read. The message says what it is.
     """
     try:
         path = Path(asked).expanduser()
     except RuntimeError:
-        raise DatasetError(f"dataset.path={asked}: no such user; write the folder out") from None
+        raise DatasetError(f"dataset.path={asked}: no such user; give the folder in full") from None
     try:
         mode = path.stat().st_mode
         if asked.endswith("/") and stat.S_ISREG(mode):  # which a Path does not keep
@@ -92,8 +92,8 @@ def recognize(path: Path) -> Content:
     """Returns what the file is, from its first bytes.
 
     Raises:
-        DatasetError: it is something that is not read.
-        OSError: it cannot be read at all.
+        DatasetError: the format is not supported.
+        OSError: the file cannot be read at all.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
@@ -109,11 +109,11 @@ def recognize(path: Path) -> Content:
         if head.startswith(magic):
             raise DatasetError(f"{path}: {what}")
     if b"\0" in head:
-        raise DatasetError(f"{path}: holds NUL bytes, so it is no text; save it as JSON Lines in UTF-8, or as parquet")
+        raise DatasetError(f"{path}: holds NUL bytes, so it is not text; save it as JSON Lines in UTF-8, or as parquet")
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     if text.startswith(b"["):
         return Content("array", is_gzipped)
-    # A number or a string is JSON: the reader of lines says that it is no object.
+    # A number or a string is JSON; the reader of lines says that it is not an object.
     if text and text[:1] not in b'{"-0123456789' and not text.startswith((b"null", b"true", b"false")):
         line, number = text.splitlines()[0].decode("utf-8", "replace"), 1 + head[: -len(text)].count(b"\n")
         what = "CSV" if line.count(",") else "TSV" if line.count("\t") else "something else"
@@ -125,7 +125,7 @@ def recognize(path: Path) -> Content:
 
 
 def spread_object(text: str) -> str:
-    """Returns what a file is that is one JSON object over several lines, from where it begins, and what to do."""
+    """Describes a file that is one JSON object over several lines, and says what to do with it."""
     begins = re.match(r'\s*\{\s*"(\w{1,60})"\s*:\s*\[', text)
     field = f" with its rows in {begins[1]!r}" if begins else ""
     how = f"jq -c '.{begins[1]}[]'" if begins else "jq -c ."
@@ -137,7 +137,7 @@ READ_ERRORS = (OSError, EOFError, zlib.error)
 
 
 def read_error(path: Path, error: BaseException) -> DatasetError:
-    """Returns one of READ_ERRORS in one line."""
+    """Returns the DatasetError for one of READ_ERRORS, in one line."""
     if isinstance(error, OSError) and error.strerror:
         return DatasetError(f"{path}: cannot be read: {error.strerror}")
     return DatasetError(f"{path}: gzip, but broken or cut off: {error}; fetch it anew")

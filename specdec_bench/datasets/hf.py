@@ -21,7 +21,7 @@ from specdec_bench.records.unused import Unused
 
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
 _DOCUMENTATION = ("", ".md")
-"""Suffixes of files beside a dataset that nobody takes for a part of it: README.md, LICENSE."""
+"""Suffixes of files that lie beside a dataset and do not belong to it: README.md, LICENSE."""
 
 
 def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
@@ -56,7 +56,7 @@ def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
 
 
 def _prompt(row: dict[str, Any], number: int, columns: dict[str, str], unused: Unused) -> Prompt | None:
-    """Returns the row's prompt; None of one that is not used, which is noted."""
+    """Returns the row's prompt. A row that is not used is noted, and gives None."""
     missing = [column for column in columns.values() if column not in row]
     if missing:
         raise ValueError(f"has no column {', '.join(missing)}; its columns are {', '.join(row)}")
@@ -88,7 +88,7 @@ def local_files(path: str) -> list[Path]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """Returns what lies below a folder, in the order of names; not what is hidden, as the hub's own cache there is."""
+    """Returns the files below a folder in the order of their names, without hidden ones such as the hub's cache."""
     return sorted(
         path
         for path in folder.rglob("*")

@@ -81,7 +81,7 @@ def dataset_config(name: str, overrides: Sequence[str]) -> DatasetConfig:
     made_here = (RandomDataset, PreparedDataset)
     sources = [option for option, schema in OPTIONS["dataset"].items() if schema not in made_here]
     if name not in sources:
-        raise ConfigError(f"{name}: no dataset that can be prepared; choose one of {', '.join(sources)}")
+        raise ConfigError(f"{name}: a dataset that cannot be prepared; choose one of {', '.join(sources)}")
     node = OmegaConf.structured(OPTIONS["dataset"][name])
     for override in overrides:
         key, equals, _ = override.removeprefix("dataset.").partition("=")
@@ -130,7 +130,7 @@ def prepare(
     except OSError as error:
         raise datasets.unreadable(config, error) from error
     if isinstance(config, SpeedBenchDataset):
-        resolved, metadata["made_of"] = source.resolved(config, unused, on_load)
+        resolved, metadata["made_of"] = source.resolve(config, unused, on_load)
         prompts = datasets.checked(resolved, config, unused)
     else:
         prompts = datasets.read(config, unused)
@@ -170,10 +170,10 @@ def read_prepared(path: Path, unused: Unused) -> Iterator[tuple[int, Prompt]]:
     """Yields row numbers and prompts of a prepared file; at the end they are checked against the metadata.
 
     Raises:
-        DatasetError: it is no prepared file, one of another format, or was changed since.
+        DatasetError: the file was not written by `prepare`, has another format, or was changed since.
     """
     metadata = read_metadata(path)
-    unused.inherit(metadata.get("unused", {}))  # files of before have none
+    unused.inherit(metadata.get("unused", {}))  # older files have none
     digest = PromptsDigest()
     for number, row in read_rows(path):
         try:
@@ -197,7 +197,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """Returns what a prepared file says of itself.
 
     Raises:
-        DatasetError: it is no prepared file, or one of another format.
+        DatasetError: the file was not written by `prepare`, or has another format.
     """
     import pyarrow
     from pyarrow import parquet

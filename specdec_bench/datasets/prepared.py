@@ -13,6 +13,6 @@ def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
     """Yields row numbers and prompts of `config.path`; what prepare did not use of its source is noted.
 
     Raises:
-        DatasetError: it is no prepared file, or was changed since.
+        DatasetError: the file was not written by `prepare`, or was changed since.
     """
     return read_prepared(required_path(config), unused)

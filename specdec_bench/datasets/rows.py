@@ -24,7 +24,7 @@ def required_path(config: DatasetConfig) -> Path:
     """Returns the dataset's file.
 
     Raises:
-        DatasetError: no path was given, or there is no file that can be read.
+        DatasetError: no path was given, or the file cannot be read.
     """
     if config.path is None:
         raise DatasetError(f"dataset={config.name}: needs its file; pass dataset.path=FILE.jsonl")

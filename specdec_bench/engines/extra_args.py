@@ -7,7 +7,7 @@ from typing import Any
 from specdec_bench.errors import ConfigError
 
 
-def checked(
+def check_extra_args(
     extra: Mapping[str, Any],
     known: Collection[str],
     *,

@@ -1,7 +1,7 @@
-"""What an engine made of what it was asked: of its settings, of a request's sampling, of a request that is over.
+"""Compares what an engine runs with, and what it returns, with what was asked.
 
-Engines clamp, round and cut without a word. Adapters read back what the engine's own objects hold, and here it is
-compared with what was asked: refused where it is known before the run, else recorded and warned of.
+Engines clamp, round and cut values silently. Adapters read back what the engine's own objects hold. A difference that
+is known before the run is refused; any other is recorded, with a warning.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,14 +14,14 @@ from specdec_bench.records.manifest import Difference, EngineDescription
 from specdec_bench.records.request import FinishReason, GenerationRequest, RequestSampling
 
 CHECKPOINTS = ("model.path", "model.tokenizer", "model.revision", "spec.draft.path", "spec.draft.revision")
-"""Settings that are not compared: engines resolve them to folders, and the checkpoints' fingerprints tell."""
+"""Settings that are not compared: engines resolve them to folders, and the checkpoints' fingerprints identify them."""
 
 TOLERATED = ("seed",)
-"""What of a request's sampling is recorded and warned of where the engine does not take it; all else is refused."""
+"""Fields of a request's sampling that an engine may ignore, with a warning. Any other difference is refused."""
 
 
 def differences(triples: Iterable[tuple[str, Any, Any]]) -> tuple[Difference, ...]:
-    """Returns where the engine has something else than was asked for.
+    """Returns the settings in which the engine differs from what was asked.
 
     Args:
         triples: of each setting its name, what was asked and what the engine has. Nothing is asked for by None or
@@ -33,19 +33,19 @@ def differences(triples: Iterable[tuple[str, Any, Any]]) -> tuple[Difference, ..
         if isinstance(asked, bool | int | float | str)
         and asked != "auto"
         and name not in CHECKPOINTS
-        and _plain(asked) != _plain(got)
+        and _normalize(asked) != _normalize(got)
     )
 
 
-def _plain(value: Any) -> Any:
-    """Returns a text, or what is none of Python's numbers (a dtype, an enum's member), as a text without its module."""
+def _normalize(value: Any) -> Any:
+    """Returns a value for comparison: numbers unchanged, others (a dtype, an enum's member) as lower-case text."""
     if value is None or isinstance(value, bool | int | float):
         return value
     return str(value).rpartition(".")[2].lower() if not isinstance(value, str) else value.lower()
 
 
 def check_sampling(engine: str, asked: RequestSampling, made: Mapping[str, Any]) -> tuple[Difference, ...]:
-    """Returns what of a request's sampling the engine does not take and what is no reason to refuse it: the seed.
+    """Returns the differences in a request's sampling that are tolerated: the seed.
 
     Args:
         engine: its name, for the message.
@@ -53,7 +53,7 @@ def check_sampling(engine: str, asked: RequestSampling, made: Mapping[str, Any])
         made: what the engine's own object holds in its place, by the names of RequestSampling's fields.
 
     Raises:
-        ConfigError: the engine makes something else of a value.
+        ConfigError: the engine changes a value.
     """
     wanted, got = (_comparable(values) for values in (msgspec.structs.asdict(asked), made))
     found = differences(
@@ -69,7 +69,7 @@ def check_sampling(engine: str, asked: RequestSampling, made: Mapping[str, Any])
 
 
 def _comparable(sampling: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a sampling's fields with what has no effect left out: a greedy choice has no top_p, top_k or seed."""
+    """Returns a sampling's fields without those that have no effect: greedy decoding has no top_p, top_k or seed."""
     fields = {**sampling, "stop_token_ids": str(sorted(set(sampling["stop_token_ids"])))}
     if fields["temperature"] == 0:
         fields |= {"top_p": 1.0, "top_k": 0, "seed": 0}
@@ -77,7 +77,7 @@ def _comparable(sampling: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refuse_another_method(description: EngineDescription) -> None:
-    """Refuses an engine that drafts in another way than the cell's label says.
+    """Refuses an engine whose method differs from the cell's label.
 
     Raises:
         EngineError: naming the setting, what was asked, and what the engine runs with.
@@ -95,13 +95,13 @@ def fault(
     finish_reason: FinishReason | None,
     num_prompt_tokens: int | None,
 ) -> str | None:
-    """Returns why a request that the engine calls finished is not what was asked for; None if it is.
+    """Returns why a finished request is not what was asked for; None if it is.
 
     Args:
         request: as it was sent.
         token_ids: the output.
         finish_reason: the engine's.
-        num_prompt_tokens: of the prompt as the engine had it; None where it does not tell.
+        num_prompt_tokens: of the prompt as the engine received it; None if the engine does not say.
     """
     sampling, num_tokens = request.sampling, len(token_ids)
     if finish_reason is None:
@@ -112,7 +112,7 @@ def fault(
         return f"the engine gave {num_tokens} tokens where {sampling.max_new_tokens} were the limit"
     if finish_reason == "length" and num_tokens < sampling.max_new_tokens:
         return f"the engine ended it after {num_tokens} of {sampling.max_new_tokens} tokens, for lack of room"
-    # An engine may leave the stop itself out: then there is no token to judge by, in a reply that is empty otherwise.
+    # An engine may leave out the stop token itself. An otherwise empty reply then has no token to check.
     last = token_ids[-1] if num_tokens else next(iter(sampling.stop_token_ids), None)
     if finish_reason == "stop" and last not in sampling.stop_token_ids:
         return f"the engine stopped at token {last}, which is none of sampling's stops {list(sampling.stop_token_ids)}"

@@ -1,4 +1,4 @@
-"""A request's engine steps, noted where they reach this process and before an engine merges them."""
+"""Records a request's engine steps where they reach this process, before an engine merges them."""
 
 import time
 
@@ -8,20 +8,20 @@ READ_PERIOD_NS = 500_000_000
 """How often a request's steps are handed on, for the progress display."""
 
 
-class NotedSteps:
-    """One request's steps, noted one by one and taken in batches."""
+class StepBuffer:
+    """One request's steps, recorded one by one and taken in batches."""
 
-    __slots__ = ("are_noted", "num_steps", "num_tokens", "sizes", "times_ns", "token_ids", "woken_ns")
+    __slots__ = ("is_attached", "last_flush_ns", "num_steps", "num_tokens", "sizes", "times_ns", "token_ids")
 
     def __init__(self) -> None:
-        self.are_noted = False
-        """Whether somebody notes them."""
+        self.is_attached = False
+        """Whether the engine's outputs are recorded here."""
         self.token_ids: list[int] = []
         self.sizes: list[int] = []
         self.times_ns: list[int] = []
         self.num_steps = self.num_tokens = 0
-        """Of those that were taken."""
-        self.woken_ns = time.perf_counter_ns()
+        """Of the steps that were taken."""
+        self.last_flush_ns = time.perf_counter_ns()
 
     def note(self, token_ids: list[int], now_ns: int) -> None:
         """Adds a step that came with these tokens."""
@@ -30,10 +30,10 @@ class NotedSteps:
         self.times_ns.append(now_ns)
 
     def is_due(self, now_ns: int) -> bool:
-        """Returns whether it is time to hand on what was noted; then the time starts anew."""
-        if now_ns - self.woken_ns <= READ_PERIOD_NS:
+        """Returns whether it is time to hand on the recorded steps. If so, the next period starts."""
+        if now_ns - self.last_flush_ns <= READ_PERIOD_NS:
             return False
-        self.woken_ns = now_ns
+        self.last_flush_ns = now_ns
         return True
 
     def take(
@@ -46,7 +46,7 @@ class NotedSteps:
         made: RequestMade | None = None,
         proposed_per_step: int | None = None,
     ) -> StepBatch:
-        """Returns what was noted since the last call.
+        """Returns the steps recorded since the last call.
 
         Engines count drafts before they cut a step at a stop token or at the limit, and only a request's last step
         can be cut. So a step's accepted drafts are its tokens less the target's own, and the last step's follow

@@ -1,1 +1,1 @@
-"""Pure functions from request records to numbers; one file a family. METRICS definitions are in `definitions`."""
+"""Pure functions from request records to numbers, one file a family. `definitions` has the formulas."""

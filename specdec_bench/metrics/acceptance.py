@@ -1,4 +1,4 @@
-"""Acceptance of drafts. Definitions: METRICS; vLLM v1/spec_decode/metrics.py for the drafted figures."""
+"""Acceptance of drafts; `metrics/definitions.py` has the formulas. Drafted figures: vLLM v1/spec_decode/metrics.py."""
 
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any

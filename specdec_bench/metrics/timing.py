@@ -30,7 +30,7 @@ class RequestTimes(NamedTuple):
 
 
 def request_times(record: RequestRecord) -> RequestTimes | None:
-    """Returns METRICS' ttft, tpot and e2e of one request, as far as it came; None if nothing did."""
+    """Returns ttft, tpot and e2e of one request, as far as it came; None if nothing did."""
     steps = [step for step in record.steps if step.num_tokens > 0]
     if record.sent_ns is None or not steps:
         return None

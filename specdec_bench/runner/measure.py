@@ -267,7 +267,7 @@ class Measurement:
         return min(limit, prompt.max_new_tokens or limit)
 
     def _source(self, received: Received | None) -> AcceptanceSource | None:
-        """Returns the best source of acceptance at hand for one request (METRICS: "Where the counts come from")."""
+        """Returns the best source of acceptance at hand for one request."""
         if self._config.spec.name == "none" or received is None:
             return None
         if received.counters is not None or None not in received.accepted:

@@ -42,7 +42,9 @@ def vllm(config: ExperimentConfig) -> dict[str, Any]:
     if (speculative := arguments.get("speculative_config")) is not None:
         fields = [field.name for field in dataclasses.fields(SpeculativeConfig)]
         vllm_arguments.check_method(config.spec.name, _methods(), fields, speculative)
-    return vllm_arguments.fitting(arguments, [field.name for field in dataclasses.fields(AsyncEngineArgs)], __version__)
+    return vllm_arguments.keep_known(
+        arguments, [field.name for field in dataclasses.fields(AsyncEngineArgs)], __version__
+    )
 
 
 def sglang(config: ExperimentConfig) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
         )
 
 
-def resolved(
+def resolve(
     config: SpeedBenchDataset, unused: Unused, on_load: Callable[[str], None] = lambda _: None
 ) -> tuple[Iterator[tuple[int, Prompt]], dict[str, str]]:
     """Returns the split's prompts with the placeholders made good, and what they are made of, with its version.
@@ -157,7 +157,7 @@ def _prompt(row: dict[str, Any], split: str) -> Prompt:
     categories = QUALITATIVE if split == "qualitative" else ENTROPY_TIERS
     missing = [key for key in _FIELDS if row.get(key) in (None, "")]
     if missing:
-        raise ValueError(f"no SPEED-Bench prompt: lacks {', '.join(missing)} (has {', '.join(row) or 'nothing'})")
+        raise ValueError(f"not a SPEED-Bench prompt: lacks {', '.join(missing)} (has {', '.join(row) or 'nothing'})")
     category = label(row, "category", "")
     if category not in categories:
         raise ValueError(

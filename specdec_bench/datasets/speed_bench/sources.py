@@ -137,7 +137,7 @@ class Words:
         path = hub.fetch_url(wording.URL)
         if sha256(path) != wording.SHA256:
             raise DatasetError(f"{path}: is not {wording.URL}; remove it and try again")
-        return wording.parsed(path)
+        return wording.parse(path)
 
 
 @dataclass(frozen=True)

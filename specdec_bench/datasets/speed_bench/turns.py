@@ -175,7 +175,7 @@ def hle(row: Row, _: int | None, questions: Table) -> list[str]:
 
 
 def bamboo(row: Row, num_tokens: int | None, dialogues: Table, wording: Wording, encoding: Encoding) -> list[str]:
-    """Dialogues to go on with. `src_id` names their numbers."""
+    """Dialogues to continue. `src_id` names their numbers."""
     numbers = [int(number) for number in re.findall(r"_(\d+)", row["src_id"])]
     contents = [
         f"START CONTENT {index}\n\n{dialogues[number]['content']}\n\nEND CONTENT"
@@ -238,7 +238,7 @@ class HLEExamples:
                 self._by_category.setdefault(row["category"], []).append(_tokens(text, encoding))
         self._draw = np.random.default_rng(42)
 
-    def drawn(self, category: str) -> list[int]:
+    def draw(self, category: str) -> list[int]:
         """Returns the tokens of one of the category's examples.
 
         Raises:
@@ -257,7 +257,7 @@ def hle_with_examples(
     question = _tokens(asked["question"], encoding)
     tokens = _tokens(f"{wording.hle}{asked['category']}:\n\n", encoding)
     while len(tokens) + len(question) < num_tokens:
-        tokens += examples.drawn(asked["category"])
+        tokens += examples.draw(asked["category"])
     return [encoding.decode(tokens[: num_tokens - len(question) + 1] + question)]
 
 

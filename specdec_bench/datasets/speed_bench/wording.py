@@ -17,11 +17,11 @@ URL = (
 SHA256 = "c0b24776b7ceb7f5eba74b945a132c2a2c860121d08599ac791d0715b513602a"
 
 
-def parsed(path: Path) -> Wording:
+def parse(path: Path) -> Wording:
     """Returns the sentences in a file that has NVIDIA's functions.
 
     Raises:
-        DatasetError: it has not.
+        DatasetError: the file has other functions or strings.
     """
     try:
         functions = {

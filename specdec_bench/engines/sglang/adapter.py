@@ -17,7 +17,7 @@ from specdec_bench.config.schema.experiment import ExperimentConfig, draft_lengt
 from specdec_bench.config.schema.spec import NoSpec
 from specdec_bench.engines.readback import differences
 from specdec_bench.engines.sglang import arguments as sglang_arguments
-from specdec_bench.engines.step_buffer import NotedSteps
+from specdec_bench.engines.step_buffer import StepBuffer
 from specdec_bench.errors import (
     ConfigError,
     EngineDiedError,
@@ -59,7 +59,7 @@ class SGLangAdapter:
         self._draft_length = draft_length(config.spec) or 0
         self._engine: Any = None
         self._arguments: dict[str, Any] = {}
-        self._noted: dict[str, NotedSteps] = {}
+        self._noted: dict[str, StepBuffer] = {}
         """The steps of every request in flight, by its id."""
         self._readers: set[asyncio.Task[Any]] = set()
         self._is_dead = False
@@ -169,7 +169,7 @@ class SGLangAdapter:
             EngineError: the request failed.
         """
         manager, rid = self._engine.tokenizer_manager, request.request_id
-        steps = self._noted[rid] = NotedSteps()
+        steps = self._noted[rid] = StepBuffer()
         reader = asyncio.current_task()
         assert reader is not None
         num_cancellations = reader.cancelling()
@@ -190,7 +190,7 @@ class SGLangAdapter:
                     reason = _reason(output["meta_info"])
                     is_over = reason is not None
                     made = _made(output["meta_info"]) if is_over else None
-                    if not steps.are_noted:
+                    if not steps.is_attached:
                         token_ids = output["output_ids"][num_read:]  # a copy: SGLang's list goes on growing
                         num_read += len(token_ids)
                         counters = self._counters(output["meta_info"], None) if is_over else None
@@ -223,13 +223,13 @@ class SGLangAdapter:
             if not is_over and not self._is_dead:  # the reader left early
                 manager.abort_request(rid)
         if failure is not None:
-            if steps.are_noted:
+            if steps.is_attached:
                 yield self._take(steps)
             raise failure
 
     def _take(
         self,
-        steps: NotedSteps,
+        steps: StepBuffer,
         reason: FinishReason | None = None,
         counters: AcceptanceCounters | None = None,
         made: RequestMade | None = None,
@@ -285,7 +285,7 @@ def ignore_signal(*_: Any) -> None:
     """Takes SGLang's signal while it starts: what fails then is raised by its constructor as well."""
 
 
-def _note_steps(manager: Any, noted: Mapping[str, NotedSteps]) -> None:
+def _note_steps(manager: Any, noted: Mapping[str, StepBuffer]) -> None:
     """Notes each of the scheduler's messages before the tokenizer manager puts it where readers may be late.
 
     A message holds, for every request that got tokens in one engine step, those tokens.
@@ -301,7 +301,7 @@ def _note_steps(manager: Any, noted: Mapping[str, NotedSteps]) -> None:
             for rid, new in zip(message.rids, token_ids, strict=True):
                 steps = noted.get(rid)
                 if steps is not None:
-                    steps.are_noted = True
+                    steps.is_attached = True
                     if len(new):  # not for the truth value of an array
                         steps.note(list(new), now_ns)
         await handle(message)

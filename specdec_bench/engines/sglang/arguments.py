@@ -10,7 +10,7 @@ from specdec_bench.config.checkpoints import draft_checkpoint, resolve
 from specdec_bench.config.schema.engine import SGLangEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.spec import CheckpointSpec, DFlashSpec, DraftingSpec, NgramSpec
-from specdec_bench.engines.extra_args import checked
+from specdec_bench.engines.extra_args import check_extra_args
 from specdec_bench.errors import EngineUnavailableError
 
 ALGORITHMS: Mapping[str, tuple[str, ...]] = {
@@ -156,7 +156,7 @@ def extra_arguments(extra: Mapping[str, Any], known: Collection[str], release: s
     Raises:
         ConfigError: a key that a setting of the project decides, or that the installed release lacks.
     """
-    return checked(
+    return check_extra_args(
         extra, known, settings=SETTINGS, fixed=FIXED, engine=f"SGLang {release}", reference="SGLang's ServerArgs"
     )
 

@@ -101,7 +101,7 @@ class TensorRTLLMAdapter:
                 self._config.spec.name,
             )
         try:
-            passed = tensorrt_llm_arguments.built(arguments, lambda name, given: classes[name](**given))
+            passed = tensorrt_llm_arguments.build_objects(arguments, lambda name, given: classes[name](**given))
             self._check_backend(passed.get("speculative_config"))
             self._engine = llm(**passed)
         except SpecDecBenchError:

@@ -1,7 +1,7 @@
 """The project's vocabulary in the spelling of TensorRT-LLM's LLM API. Imports no TensorRT-LLM.
 
 An object among the arguments stands here as `{"CLASS": {its own arguments}}`, plain data for the archive;
-`built` makes the objects.
+`build_objects` makes the objects.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -12,7 +12,7 @@ from specdec_bench.config.checkpoints import draft_checkpoint, resolve
 from specdec_bench.config.schema.engine import AutoDeployEngine, LLMAPIEngine, TensorRTLLMEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.spec import DraftingSpec, DraftModelSpec, Eagle3Spec, MTPSpec, NgramSpec
-from specdec_bench.engines.extra_args import checked
+from specdec_bench.engines.extra_args import check_extra_args
 from specdec_bench.errors import ConfigError, EngineUnavailableError
 
 SETTINGS: Mapping[str, str] = {
@@ -239,7 +239,7 @@ def extra_arguments(extra: Mapping[str, Any], release: Release) -> dict[str, Any
     Raises:
         ConfigError: a key that a setting of the project decides, or that the installed release lacks.
     """
-    return checked(
+    return check_extra_args(
         extra,
         release.known,
         settings=SETTINGS,
@@ -271,7 +271,7 @@ def asked_and_resolved(arguments: Mapping[str, Any], resolved: Mapping[str, Any]
     return triples
 
 
-def built(arguments: Mapping[str, Any], make: Callable[[str, dict[str, Any]], Any]) -> dict[str, Any]:
+def build_objects(arguments: Mapping[str, Any], make: Callable[[str, dict[str, Any]], Any]) -> dict[str, Any]:
     """Returns the arguments with an object in place of each `{"CLASS": {...}}`; `make` gets class and arguments."""
     return {
         name: make(*next(iter(value.items()))) if isinstance(value, dict) and value.keys() & set(CLASSES) else value

@@ -19,7 +19,7 @@ from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.spec import NgramSpec, NoSpec, SuffixSpec
 from specdec_bench.engines.readback import differences
 from specdec_bench.engines.settings import settings_of
-from specdec_bench.engines.step_buffer import NotedSteps
+from specdec_bench.engines.step_buffer import StepBuffer
 from specdec_bench.engines.vllm import arguments as vllm_arguments
 from specdec_bench.errors import ConfigError, EngineDiedError, EngineError, EngineUnavailableError, first_line, named
 from specdec_bench.records.manifest import EngineDescription
@@ -93,7 +93,7 @@ class VLLMAdapter:
         if (speculative := arguments.get("speculative_config")) is not None:
             fields = [field.name for field in dataclasses.fields(vllm.config.SpeculativeConfig)]
             vllm_arguments.check_method(self._config.spec.name, _methods(), fields, speculative)
-        arguments = vllm_arguments.fitting(arguments, known, release)
+        arguments = vllm_arguments.keep_known(arguments, known, release)
         arguments |= vllm_arguments.extra_arguments(self._engine_config.extra_args, known, release)
         self._arguments = arguments
         self._counts_requests = "per_request_spec_decode_metrics" in arguments
@@ -181,7 +181,7 @@ class VLLMAdapter:
             EngineDiedError: the engine core is dead.
             EngineError: the request failed.
         """
-        steps = NotedSteps()
+        steps = StepBuffer()
         _NOTED.set(steps)
         outputs = self._engine.generate(
             request_id=request.request_id,
@@ -195,7 +195,7 @@ class VLLMAdapter:
                 if completion.finish_reason not in (None, "stop", "length"):  # abort, error, ...
                     failure = EngineError(f"vLLM gave the request up: {completion.finish_reason}")
                     break
-                if not steps.are_noted:
+                if not steps.is_attached:
                     counters = self._counters(completion, None)
                     made = _made(output) if output.finished else None
                     yield Chunk(completion.token_ids, finish_reason=_reason(completion), counters=counters, made=made)
@@ -211,7 +211,7 @@ class VLLMAdapter:
             yield self._batch(steps, None)
             raise failure
 
-    def _batch(self, steps: NotedSteps, finished: Any) -> StepBatch:
+    def _batch(self, steps: StepBuffer, finished: Any) -> StepBatch:
         """Returns the steps that were noted since the last call; `finished` is the last output, if it is over."""
         completion = None if finished is None else finished.outputs[0]
         return steps.take(
@@ -294,7 +294,7 @@ def _stat_logger(totals: _Totals) -> Any:
     return Totalling
 
 
-_NOTED: ContextVar[NotedSteps | None] = ContextVar("_NOTED", default=None)
+_NOTED: ContextVar[StepBuffer | None] = ContextVar("_NOTED", default=None)
 """The steps of the request that the running task is about to send: how a collector, which vLLM makes, finds them."""
 
 
@@ -315,7 +315,7 @@ def _collector(base: Any) -> Any:
             super().__init__(*args, **kwargs)
             self.specdec_steps = _NOTED.get()
             if self.specdec_steps is not None:
-                self.specdec_steps.are_noted = True
+                self.specdec_steps.is_attached = True
 
         def put(self, output: Any) -> None:
             steps, completions = self.specdec_steps, getattr(output, "outputs", None)

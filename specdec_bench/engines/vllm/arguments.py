@@ -7,7 +7,7 @@ from specdec_bench.config.checkpoints import draft_checkpoint, resolve
 from specdec_bench.config.schema.engine import VLLMEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.spec import CheckpointSpec, DraftingSpec, NgramSpec, SuffixSpec
-from specdec_bench.engines.extra_args import checked
+from specdec_bench.engines.extra_args import check_extra_args
 from specdec_bench.errors import ConfigError, EngineError, EngineUnavailableError
 
 SETTINGS: Mapping[str, str] = {
@@ -139,7 +139,7 @@ def synthetic_stamp(engine: VLLMEngine) -> str | None:
     return None
 
 
-def fitting(arguments: Mapping[str, Any], known: Collection[str], release: str) -> dict[str, Any]:
+def keep_known(arguments: Mapping[str, Any], known: Collection[str], release: str) -> dict[str, Any]:
     """Returns the arguments for the installed release.
 
     Args:
@@ -164,7 +164,7 @@ def extra_arguments(extra: Mapping[str, Any], known: Collection[str], release: s
     Raises:
         ConfigError: a key that a setting of the project decides, or that the installed release lacks.
     """
-    return checked(
+    return check_extra_args(
         extra, known, settings=SETTINGS, fixed=FIXED, engine=f"vLLM {release}", reference="vLLM's AsyncEngineArgs"
     )
 

@@ -77,7 +77,7 @@ def test_a_reply_is_read_without_special_tokens(checkpoint: NewCheckpoint) -> No
 def test_every_token_that_ends_a_reply_is_known(
     checkpoint: NewCheckpoint, generation: dict[str, Any] | None, expected: str
 ) -> None:
-    """PEERS 6: the generation config's ids and the tokenizer's own, each once, in order."""
+    """The generation config's ids and the tokenizer's own, each once, in order."""
     assert chat(checkpoint(generation=generation)).stop_token_ids == ids(expected)
 
 

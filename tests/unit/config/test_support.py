@@ -56,7 +56,7 @@ def test_what_an_engine_can_do_is_let_through(engine: EngineConfig, spec: SpecCo
 
 
 def test_a_method_that_the_engine_lacks_is_refused_with_those_that_it_has() -> None:
-    """PEERS 10: it would run plain decoding under the speculative label."""
+    """It would run plain decoding under the speculative label."""
     assert refusal(experiment(spec=TreeSpec())) == (
         "spec=tree: engine=transformers has no such method; it has none, ngram, draft_model"
     )
@@ -69,7 +69,7 @@ def test_an_engine_that_has_the_method_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_parameter_that_the_engine_lacks_is_refused_unless_it_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PEERS 12: nothing is dropped silently."""
+    """Nothing is dropped silently."""
     support = EngineSupport(adapter="", package=None, methods={"tree": {"draft_length": ANY}})
     monkeypatch.setitem(ENGINES, "transformers", support)
     check_support(experiment(spec=TreeSpec()))

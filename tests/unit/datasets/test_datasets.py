@@ -185,7 +185,7 @@ def test_a_missing_file_is_named(tmp_path: Path, dataset: type[JsonlDataset]) ->
 
 
 def test_a_subset_is_drawn_over_the_categories_in_the_files_order(tmp_path: Path) -> None:
-    """PEERS 15: the first two of four would be "a" alone."""
+    """The first two of four would be "a" alone."""
     path = write(tmp_path / "p.jsonl", *({"prompt": str(i), "category": name} for i, name in enumerate("aabb")))
     found = datasets.load(JsonlDataset(path=path, num_prompts=2), seed=0).prompts
     assert [prompt.category for prompt in found] == ["a", "b"]

@@ -164,7 +164,7 @@ class SPEEDBench:
 def test_the_sentences_are_read_by_where_they_stand(tmp_path: Path) -> None:
     path = tmp_path / "speed.py"
     path.write_text(FILE, encoding="utf-8")
-    assert wording.parsed(path)._asdict() == {
+    assert wording.parse(path)._asdict() == {
         "stack_select": "Intro.",
         "stack_select_question": "Question.",
         "stack_select_answers": "Answers.",
@@ -186,7 +186,7 @@ def test_another_file_has_no_sentences(tmp_path: Path, content: str) -> None:
     path = tmp_path / "speed.py"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(DatasetError, match=r"speed\.py: not NVIDIA's datasets/speed\.py"):
-        wording.parsed(path)
+        wording.parse(path)
 
 
 def test_a_file_that_is_not_the_pinned_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,9 +172,9 @@ def test_known_extra_arguments_are_passed() -> None:
 def test_an_older_release_loses_the_per_request_counts_and_nothing_else() -> None:
     wanted = arguments.engine_arguments(experiment(NgramSpec()))
     known = wanted.keys() - {"per_request_spec_decode_metrics"}
-    assert arguments.fitting(wanted, known, "0.26").keys() == known
+    assert arguments.keep_known(wanted, known, "0.26").keys() == known
     with pytest.raises(EngineUnavailableError, match="vLLM 0 has no generation_config"):
-        arguments.fitting(wanted, known - {"generation_config"}, "0")
+        arguments.keep_known(wanted, known - {"generation_config"}, "0")
 
 
 def test_what_the_release_lacks_is_refused_with_those_that_have_it() -> None:

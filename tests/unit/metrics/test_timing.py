@@ -110,7 +110,7 @@ def test_one_request_by_hand() -> None:
 
 
 def test_ttft_is_in_no_step_time() -> None:
-    """PEERS 1: 5 s to the first token and steps of 0.1 s; with TTFT among the steps the mean reads 1.325 s."""
+    """5 s to the first token and steps of 0.1 s; with TTFT among the steps the mean reads 1.325 s."""
     found = timings(request(0, (5000, 1), (5100, 2), (5200, 2), (5300, 2))).latency()
     assert found["step_time_ms"]["count"] == 3
     assert found["step_time_ms"]["mean"] == 100.0
@@ -174,7 +174,7 @@ def test_a_request_without_times_is_in_no_figure(record: RequestRecord) -> None:
 
 
 def test_merged_chunks_leave_no_step_time() -> None:
-    """PEERS 2: the gap between two chunks of an engine that merges its steps is not a step."""
+    """The gap between two chunks of an engine that merges its steps is not a step."""
     found = timings(
         request(0, (40, 1), (60, 8), (70, 4), source="stream", is_told=False),
         request(0, (40, 1), (50, 2), source="engine_request"),
@@ -252,7 +252,7 @@ RAMP = (
 
 
 def test_the_steady_window_has_neither_ramp_nor_drain() -> None:
-    """PEERS 17: of 225 tokens in 90 s, the 25 received after 10 and up to 60 are steady."""
+    """Of 225 tokens in 90 s, the 25 received after 10 and up to 60 are steady."""
     found = timings(*RAMP).throughput(2, 1)
     assert found["output_tps"] == 225 / 90
     assert steady(2, *RAMP) == (50.0, 25 / 50)

@@ -55,7 +55,7 @@ def test_a_run_by_hand() -> None:
 
 
 def test_what_is_undefined_is_a_dash_and_what_is_zero_is_zero() -> None:
-    """PEERS: GuideLLM turns missing values into 0 or -1."""
+    """GuideLLM turns missing values into 0 or -1."""
     assert (number(None, 2), number(0.0, 2), number(1234.5, 1)) == ("–", "0.00", "1,234.5")
     text = printed(summary(request(0)))
     assert cells(text, "writing") == ["1"] + ["–"] * 7

@@ -170,7 +170,7 @@ def test_every_request_has_a_seed_of_its_own(measure: Measure) -> None:
 
 
 def test_seeds_do_not_depend_on_method_or_concurrency(measure: Measure) -> None:
-    """PEERS 9: a baseline must draw what the speculative run drew."""
+    """A baseline must draw what the speculative run drew."""
     prompts = [prompt("a"), prompt("b")]
     seeds = [
         {record.request_id: record.seed for record in measure(config, prompts)}
@@ -186,7 +186,7 @@ def test_the_smaller_limit_holds(measure: Measure, own: int | None, expected: in
 
 
 def test_the_sampling_reaches_the_engine(measure: Measure) -> None:
-    """PEERS 12 and 14: every option, also beside others."""
+    """Every option, also beside others."""
     engine = Remembering()
     options = {"max_new_tokens": 9, "min_new_tokens": 2, "temperature": 0.5, "top_p": 0.9, "top_k": 4}
     measure(experiment(sampling=options), [prompt("a", 1)], engine)
@@ -204,7 +204,7 @@ def test_the_sampling_reaches_the_engine(measure: Measure) -> None:
     ],
 )
 def test_every_stop_token_reaches_the_engine(measure: Measure, options: dict[str, Any], stops: tuple[int, ...]) -> None:
-    """PEERS 6 and 20: 0 is the model's own end of sequence, which `ignore_eos` alone takes away."""
+    """0 is the model's own end of sequence, which `ignore_eos` alone takes away."""
     engine = Remembering()
     measure(experiment(sampling=options), [prompt("a", 1)], engine)
     assert engine.asked[0].sampling.stop_token_ids == stops

@@ -128,7 +128,7 @@ def test_the_time_that_an_engines_thread_took_is_kept() -> None:
 
 
 def test_a_chunk_without_tokens_is_no_step() -> None:
-    """PEERS 5: an empty chunk at the start is not the first token, one at the end not the last."""
+    """An empty chunk at the start is not the first token, one at the end not the last."""
     found, _ = received(
         Chunk([], received_ns=90),
         Chunk([5], 0, 0, received_ns=100),
@@ -141,7 +141,7 @@ def test_a_chunk_without_tokens_is_no_step() -> None:
 
 
 def test_an_end_of_sequence_before_any_token_is_no_failure() -> None:
-    """PEERS 8."""
+    """An empty reply is a reply: nothing was received, and nothing failed."""
     found, _ = received(Chunk([], finish_reason="stop"))
     assert (found.steps(), found.token_ids, found.error) == ((), [], None)
 

@@ -80,7 +80,7 @@ def test_turns_and_repeats_are_compared_with_their_own() -> None:
 
 
 def test_requests_that_are_missing_are_not_passed_over() -> None:
-    """PEERS: Spec-Bench's `equal.py` zips two files and so passes when rows are missing."""
+    """Spec-Bench's `equal.py` zips two files and so passes when rows are missing."""
     found = compare([request("a"), request("b"), request("c")], [request("b"), request("d")])
     assert (found["num_compared"], found["num_identical_outputs"]) == (1, 1)
     assert (found["num_only_in_original"], found["num_only_in_replay"]) == (2, 1)

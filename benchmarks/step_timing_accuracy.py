@@ -1,10 +1,10 @@
-"""Whether figures stay true when steps come faster than a client reads: `python benchmarks/any_speed.py`.
+"""Whether metrics stay exact when steps come faster than a client reads: `python benchmarks/step_timing_accuracy.py`.
 
 An engine of known truth runs in another process: the first token 50 ms after a request, then a step every 10 or
 50 ms, K=3. Its outputs come over ZeroMQ into vLLM's own output collector, which merges what its reader has not
 taken, and three consumers read the same stream:
 
-- bare: the barest asyncio consumer, which counts tokens and notes the time of the first;
+- bare: a minimal asyncio consumer, which counts tokens and records the time of the first;
 - measured: the project's measuring path (vLLM adapter, receiver, closed loop, writer);
 - chunks: cumulative outputs, with a time, a length and a slice of the list kept for every chunk, and every chunk
   taken for one step.

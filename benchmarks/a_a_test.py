@@ -1,4 +1,4 @@
-"""Whether plain decoding is as fast as plain decoding: `python benchmarks/plain_against_plain.py --pairs 20`.
+"""Compares plain decoding with itself, as an A/A test: `python benchmarks/a_a_test.py --pairs 20`.
 
 Runs the same plain cell of vLLM and the bundled model again and again on one engine and takes every second run for a
 baseline, the others for a method, `--runs` of each together. Counts the comparisons whose 95% interval of the speedup

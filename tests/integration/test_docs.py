@@ -1,0 +1,76 @@
+"""Every command in README and docs is run, or composed where it needs what is not here."""
+
+import itertools
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from specdec_bench.datasets.prepare import dataset_config
+from tests.helpers.documents import COMMANDS, COMPOSED_ONLY, DOCS, ROOT, Command, name
+from tests.helpers.in_process import run
+
+QUESTIONS = [
+    {"question_id": number, "category": category, "turns": ["Write a poem.", "Write it again in prose."]}
+    for number, category in ((81, "writing"), (101, "reasoning"))
+]
+EXPERIMENTS = [command for command in COMMANDS if command.words[:2] == ("python", "run.py")]
+PROJECT = [command for command in COMMANDS if command.words[0] == "specdec-bench"]
+RUN = [command for command in COMMANDS if command in EXPERIMENTS + PROJECT and command.kind not in COMPOSED_ONLY]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Has the files that the pages name, and keeps what their commands write for those that follow."""
+    folder = tmp_path_factory.mktemp("docs")
+    (folder / "question.jsonl").write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS))
+    (folder / "mine.jsonl").write_text(json.dumps({"turns": ["Write a function that adds two numbers."]}) + "\n")
+    experiment = re.search(r"^```yaml\n(.*?)^```", (DOCS / "configuration.md").read_text(), re.M | re.S)
+    assert experiment
+    (folder / "mine" / "experiment").mkdir(parents=True)
+    (folder / "mine" / "experiment" / "nightly.yaml").write_text(experiment[1])
+    return folder
+
+
+@pytest.mark.parametrize("command", RUN, ids=name)
+def test_every_command_runs(command: Command, folder: Path) -> None:
+    outcome = run(folder, *command.words[1 + (command.words[0] == "python") :])
+    assert outcome.status == 0, outcome.stderr
+
+
+@pytest.mark.parametrize("command", [command for command in EXPERIMENTS if command.kind in COMPOSED_ONLY], ids=name)
+def test_what_cannot_run_here_composes(command: Command, folder: Path) -> None:
+    overrides = [word for word in command.words[2:] if word != "-m"]
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    values = [
+        [f"{override.get_key_element()}={value}" for value in itertools.islice(override.sweep_string_iterator(), 2)]
+        if override.is_sweep_override()
+        else [override.input_line or ""]
+        for override in parsed
+    ]
+    for cell in itertools.product(*values):
+        outcome = run(folder, *cell, "--cfg", "job")
+        assert outcome.status == 0, outcome.stderr
+
+
+@pytest.mark.parametrize("command", [command for command in PROJECT if command.kind in COMPOSED_ONLY], ids=name)
+def test_what_cannot_be_prepared_here_is_a_dataset(command: Command) -> None:
+    assert command.words[1] == "prepare"
+    overrides = [word for word in command.words[3:] if not word.startswith("--")]
+    assert dataset_config(command.words[2], overrides).name == command.words[2]
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in EXPERIMENTS and c not in PROJECT], ids=name)
+def test_every_other_command_is_of_something_there(command: Command) -> None:
+    """What `make`, `pip` and `pytest` would do takes minutes, and other tests and CI do it."""
+    match command.words:
+        case ("make", target):
+            assert re.search(rf"^{target}:|^test soak:.*\b{target}\b", (ROOT / "Makefile").read_text(), re.M)
+        case ("pip", "install", "-e", extra):
+            assert f"\n{extra[2:-1]} = [" in (ROOT / "pyproject.toml").read_text()
+        case ("python", "-m", "pytest", path):
+            assert (ROOT / path).exists()
+        case other:
+            pytest.fail(f"no test knows how to try {other}")

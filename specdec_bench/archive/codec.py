@@ -70,7 +70,7 @@ def decode(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """Returns what the decoder's type says, from one JSON document.
 
     Raises:
-        ValueError: the data is no JSON or does not fit the type.
+        ValueError: the data is not JSON or does not fit the type.
     """
     try:
         return decoder.decode(data)
@@ -86,7 +86,7 @@ def decode(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _finite(value: Any) -> Any:

@@ -118,9 +118,9 @@ def _header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); complete or repair the checkpoint") from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: its safetensors header is no JSON ({error}); the file is damaged") from None
+        raise ConfigError(f"{path}: its safetensors header is not JSON ({error}); the file is damaged") from None
     if not isinstance(header, dict):
-        raise ConfigError(f"{path}: its safetensors header is no JSON object; the file is damaged")
+        raise ConfigError(f"{path}: its safetensors header is not a JSON object; the file is damaged")
     header.pop("__metadata__", None)
     tensors, data_bytes = {}, size - 8 - length
     reached = 0

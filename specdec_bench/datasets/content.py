@@ -65,7 +65,7 @@ def require_file(asked: str, *, allows_folder: bool = False) -> Path:
     try:
         path = Path(asked).expanduser()
     except RuntimeError:
-        raise DatasetError(f"dataset.path={asked}: no such user; write the folder out") from None
+        raise DatasetError(f"dataset.path={asked}: no such user; give the folder in full") from None
     try:
         mode = path.stat().st_mode
         if asked.endswith("/") and stat.S_ISREG(mode):  # which a Path does not keep

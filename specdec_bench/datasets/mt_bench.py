@@ -51,7 +51,7 @@ def _prompt(row: dict[str, Any]) -> Prompt:
     id_key, turns_key = ("question_id", "turns") if "turns" in row else ("prompt_id", "prompt")
     missing = [key for key in (id_key, "category", turns_key) if row.get(key) in (None, "")]
     if missing:
-        raise ValueError(f"no MT-Bench question: lacks {', '.join(missing)} (has {', '.join(row)})")
+        raise ValueError(f"not an MT-Bench question: lacks {', '.join(missing)} (has {', '.join(row)})")
     return Prompt(
         prompt_id=label(row, id_key, ""), category=label(row, "category", ""), turns=text_list(row, turns_key)
     )

@@ -81,7 +81,7 @@ def dataset_config(name: str, overrides: Sequence[str]) -> DatasetConfig:
     made_here = (RandomDataset, PreparedDataset)
     sources = [option for option, schema in OPTIONS["dataset"].items() if schema not in made_here]
     if name not in sources:
-        raise ConfigError(f"{name}: no dataset that can be prepared; choose one of {', '.join(sources)}")
+        raise ConfigError(f"{name}: a dataset that cannot be prepared; choose one of {', '.join(sources)}")
     node = OmegaConf.structured(OPTIONS["dataset"][name])
     for override in overrides:
         key, equals, _ = override.removeprefix("dataset.").partition("=")

@@ -97,7 +97,7 @@ def read_conversation(row: dict[str, Any]) -> Conversation:
     """
     key = next((key for key in LISTS if isinstance(row.get(key), list)), None)
     if key is None:
-        raise ValueError(f"no conversation: lacks a list of conversations (has {', '.join(row) or 'nothing'})")
+        raise ValueError(f"not a conversation: lacks a list of conversations (has {', '.join(row) or 'nothing'})")
     if not row[key]:
         return Conversation((), None, (), NO_MESSAGE)
     turns: list[str] = []

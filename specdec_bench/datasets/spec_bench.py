@@ -46,7 +46,7 @@ def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
 def _prompt(row: dict[str, Any]) -> Prompt:
     missing = [key for key in _FIELDS if row.get(key) in (None, "")]
     if missing:
-        raise ValueError(f"no Spec-Bench question: lacks {', '.join(missing)} (has {', '.join(row) or 'nothing'})")
+        raise ValueError(f"not a Spec-Bench question: lacks {', '.join(missing)} (has {', '.join(row) or 'nothing'})")
     category = label(row, "category", "")
     if category not in (*MT_BENCH, *TASKS):
         raise ValueError(f"category={category!r}: none of Spec-Bench's, which are {', '.join((*MT_BENCH, *TASKS))}")

@@ -70,7 +70,7 @@ class Resolver:
         if missing:
             raise DatasetError(
                 f"{len(missing)} of the {len(needed)} sources of the placeholders are missing: {'; '.join(missing)}; "
-                "run prepare where they can be had, and copy the file that it writes"
+                "run prepare where they are available, and copy the file that it writes"
             )
 
     def versions(self) -> dict[str, str]:
@@ -89,7 +89,7 @@ class Resolver:
             return rule.turns(row, self._num_tokens, *found)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
-                f"src_id={shown(row.get('src_id'))}: not to be made of {row.get('source')} "
+                f"src_id={shown(row.get('src_id'))}: cannot be made from {row.get('source')} "
                 f"({type(error).__name__}: {error})"
             ) from None
 

@@ -156,7 +156,7 @@ def _prompt(row: dict[str, Any], split: str) -> Prompt:
     categories = QUALITATIVE if split == "qualitative" else ENTROPY_TIERS
     missing = [key for key in _FIELDS if row.get(key) in (None, "")]
     if missing:
-        raise ValueError(f"no SPEED-Bench prompt: lacks {', '.join(missing)} (has {', '.join(row) or 'nothing'})")
+        raise ValueError(f"not a SPEED-Bench prompt: lacks {', '.join(missing)} (has {', '.join(row) or 'nothing'})")
     category = label(row, "category", "")
     if category not in categories:
         raise ValueError(

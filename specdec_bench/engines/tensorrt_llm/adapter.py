@@ -159,7 +159,7 @@ class TensorRTLLMAdapter:
     def describe(self) -> EngineDescription:
         """Returns the arguments that were passed and TensorRT-LLM's resolved ones."""
         resolved = self._engine.args
-        plain = _to_builtin(resolved)
+        plain = _plain(resolved)
         return EngineDescription(
             arguments=self._arguments,
             resolved={"tensorrt_llm": self._release, **plain},
@@ -295,7 +295,7 @@ def _reason(completion: Any) -> FinishReason:
     return reason
 
 
-def _to_builtin(arguments: Any) -> dict[str, Any]:
+def _plain(arguments: Any) -> dict[str, Any]:
     """Returns a configuration of TensorRT-LLM as plain data; what is neither a setting nor settings is left out."""
     plain: dict[str, Any] = {}
     for name in type(arguments).model_fields:
@@ -303,7 +303,7 @@ def _to_builtin(arguments: Any) -> dict[str, Any]:
         if isinstance(value, enum.Enum):
             value = value.name
         if hasattr(type(value), "model_fields"):
-            plain[name] = _to_builtin(value)
+            plain[name] = _plain(value)
         elif isinstance(value, bool | int | float | str | list | tuple | dict) or value is None:
             plain[name] = value
     return plain

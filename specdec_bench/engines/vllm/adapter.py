@@ -158,7 +158,7 @@ class VLLMAdapter:
         import vllm
 
         config, engine = self._engine.vllm_config, self._engine_config
-        resolved = _to_builtin(config)
+        resolved = _plain(config)
         num_workers = engine.tensor_parallel_size * engine.pipeline_parallel_size * engine.data_parallel_size
         return EngineDescription(
             arguments=self._arguments,
@@ -373,7 +373,7 @@ def _reason(completion: Any) -> FinishReason | None:
     return reason
 
 
-def _to_builtin(config: Any) -> dict[str, Any]:
+def _plain(config: Any) -> dict[str, Any]:
     """Returns a vLLM configuration as plain data; what is neither a setting nor a section of settings is left out."""
     plain: dict[str, Any] = {}
     for field in dataclasses.fields(config):
@@ -384,7 +384,7 @@ def _to_builtin(config: Any) -> dict[str, Any]:
             value = str(value).removeprefix("torch.")
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             if not field.name.startswith("target_"):  # the same again
-                plain[field.name] = _to_builtin(value)
+                plain[field.name] = _plain(value)
         elif isinstance(value, bool | int | float | str | list | tuple | dict) or value is None:
             plain[field.name] = value
         elif type(value).__module__ == "torch":

@@ -126,8 +126,8 @@ def test_the_bundled_ones_are_told_apart() -> None:
         (b"", "has no safetensors header"),
         (b"\x00" * 4, "has no safetensors header"),
         ((1 << 60).to_bytes(8, "little"), "has no safetensors header"),
-        ((4).to_bytes(8, "little") + b"no j", "is no JSON"),
-        ((4).to_bytes(8, "little") + b"[{}]", "is no JSON object"),
+        ((4).to_bytes(8, "little") + b"no j", "is not JSON"),
+        ((4).to_bytes(8, "little") + b"[{}]", "is not a JSON object"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, content: bytes, words: str) -> None:

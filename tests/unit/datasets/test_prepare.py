@@ -93,7 +93,7 @@ def test_a_source_that_breaks_half_way_leaves_what_was_there(tmp_path: Path, spe
     prepare(spec_bench, output)
     before = output.read_bytes()
     write(tmp_path / "question.jsonl", [*QUESTIONS, {"question_id": 301}])
-    with pytest.raises(DatasetError, match=r"question\.jsonl:4: no Spec-Bench question"):
+    with pytest.raises(DatasetError, match=r"question\.jsonl:4: not a Spec-Bench question"):
         prepare(spec_bench, output)
     assert output.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.parquet", "question.jsonl"]
@@ -186,8 +186,8 @@ def test_overrides_are_those_of_a_run() -> None:
 @pytest.mark.parametrize(
     ("name", "overrides", "words"),
     [
-        ("random", [], "random: no dataset that can be prepared; choose one of demo, mt_bench"),
-        ("prepared", [], "prepared: no dataset that can be prepared"),
+        ("random", [], "random: a dataset that cannot be prepared; choose one of demo, mt_bench"),
+        ("prepared", [], "prepared: a dataset that cannot be prepared"),
         ("spec_bench", ["dataset.num_prompts=3"], r"dataset\.num_prompts=3: is for the run to select"),
         ("spec_bench", ["split=x"], "split=x: no such field; spec_bench has path, grouped"),
         ("spec_bench", ["path"], "path: no such field"),

@@ -218,7 +218,7 @@ def test_a_subset_has_the_ids_of_the_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"text": "a"}, "no conversation: lacks a list of conversations .has text."),
+        ({"text": "a"}, "not a conversation: lacks a list of conversations .has text."),
         ({"conversations": "a"}, "lacks a list of conversations"),
         ({"conversations": ["a"]}, "conversations: 'a': must have the strings from and value"),
         ({"conversations": [{"from": "human"}]}, "must have the strings from and value"),

@@ -114,7 +114,7 @@ def test_a_folder_holds_the_splits(tmp_path: Path, name: str) -> None:
 def test_what_is_no_row_of_the_split_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"q\.jsonl:1: category='coding': none of dataset\.split=throughput_8k's"):
         datasets.load(SpeedBenchDataset(path=write(tmp_path / "q.jsonl", ROW), split="throughput_8k"), seed=0)
-    with pytest.raises(DatasetError, match=r"q\.jsonl:1: no SPEED-Bench prompt: lacks question_id"):
+    with pytest.raises(DatasetError, match=r"q\.jsonl:1: not a SPEED-Bench prompt: lacks question_id"):
         datasets.load(SpeedBenchDataset(path=write(tmp_path / "q.jsonl", ROW | {"question_id": None})), seed=0)
     with pytest.raises(DatasetError, match="dataset=speed_bench: needs its file; pass"):
         datasets.load(SpeedBenchDataset(), seed=0)

@@ -266,7 +266,7 @@ def test_every_set_has_a_test_here() -> None:
     ids=["another set", "no such src_id", "no source"],
 )
 def test_a_row_of_no_known_set_is_refused_by_id(task: dict[str, Any]) -> None:
-    with pytest.raises(DatasetError, match=r"1 placeholders are of no set that can be resolved, .*: 0a1b; those sets"):
+    with pytest.raises(DatasetError, match=r"1 placeholders are of no set that can be resolved, .*: 0a1b"):
         Resolver([task], None, load=lambda _: Table([]))
 
 
@@ -282,7 +282,7 @@ def test_a_row_of_no_known_set_is_refused_by_id(task: dict[str, Any]) -> None:
     ids=["no such id", "beyond the end", "negative", "another column", "another template"],
 )
 def test_what_a_set_does_not_hold_is_named(source: str, src_id: str, rows: Sequence[dict[str, Any]]) -> None:
-    with pytest.raises(ValueError, match=rf"src_id='{src_id}': not to be made of {source}"):
+    with pytest.raises(ValueError, match=rf"src_id='{src_id}': cannot be made from {source}"):
         made(row(source, src_id, "{unknown}"), rows)
 
 
@@ -307,7 +307,7 @@ def test_all_that_is_missing_is_named_at_once() -> None:
     assert str(caught.value) == (
         "3 of the 4 sources of the placeholders are missing: cais/hle: gone (for 2 prompts); Neph0s/CoSER "
         f"test/test_set.json: gone (for 1 prompts); {words}: gone (for 1 prompts); run prepare where they "
-        "can be had, and copy the file that it writes"
+        "are available, and copy the file that it writes"
     )
     assert told == ["cais/hle", "Neph0s/CoSER test/test_set.json", words, "abisee/cnn_dailymail 3.0.0"]
 

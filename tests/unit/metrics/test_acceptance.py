@@ -28,7 +28,7 @@ def test_one_request_by_hand() -> None:
 
 
 def test_the_prefill_is_no_step() -> None:
-    """PEERS 3: with the prefill as a step a true 4.0 over 10 steps reads 41 / 11 = 3.73."""
+    """With the prefill as a step a true 4.0 over 10 steps reads 41 / 11 = 3.73."""
     found = pooled(request(*[(4, 3, 3)] * 10))
     assert found["acceptance_length"] == 4.0
     assert found["decode_steps"] == 10
@@ -36,7 +36,7 @@ def test_the_prefill_is_no_step() -> None:
 
 
 def test_positions_that_no_step_reached_are_there() -> None:
-    """PEERS 7: steps that accepted 0 and 2 but none that accepted 1 or 3."""
+    """Steps that accepted 0 and 2 but none that accepted 1 or 3."""
     found = pooled(request((1, 3, 0), (3, 3, 2), (3, 3, 2)), k=4)
     assert found["acceptance_histogram"] == [1, 0, 2, 0, 0]
     assert found["acceptance_joint"] == [2 / 3, 2 / 3, 0.0, 0.0]
@@ -63,7 +63,7 @@ def test_a_step_without_a_proposal_is_a_decode_step_and_no_verify_step() -> None
 
 
 def test_a_cut_step_counts_what_was_accepted_and_what_was_emitted() -> None:
-    """PEERS 4: 3 of 3 accepted, but the limit left room for 2 tokens only."""
+    """3 of 3 accepted, but the limit left room for 2 tokens only."""
     found = pooled(request((4, 3, 3), (2, 3, 3)))
     assert found["truncated_steps"] == 1
     assert found["acceptance_length"] == 6 / 2
@@ -123,7 +123,7 @@ def test_drafts_that_all_failed_are_zero_and_not_null() -> None:
     ids=["one token", "no token"],
 )
 def test_a_request_that_ends_in_the_prefill_divides_nothing_by_zero(record: RequestRecord) -> None:
-    """PEERS 8: an immediate end of sequence must not crash the metrics."""
+    """An immediate end of sequence must not crash the metrics."""
     found = pooled(record)
     assert (found["decode_steps"], found["acceptance_length"]) == (0, None)
     assert pooled(record, request((2, 3, 1)))["acceptance_length"] == 2.0

@@ -12,7 +12,7 @@ from tests.helpers.step_counts import Counts, pooled, request
 
 
 def naive(requests: Sequence[Sequence[Counts]], k: int) -> dict[str, Any]:
-    """METRICS' formulas as directly as they can be written; `requests` are decode steps without the prefill."""
+    """The formulas as directly as they can be written; `requests` are decode steps without the prefill."""
     steps = [step for request_steps in requests for step in request_steps]
     verify = [accepted for _, proposed, accepted in steps if proposed]
     accepted_total = 0

@@ -18,7 +18,7 @@ COUNTERS = AcceptanceCounters(
     ids=["one chunk", "two chunks", "eleven chunks"],
 )
 def test_counters_hold_however_the_stream_merged_its_steps(chunks: list[Counts]) -> None:
-    """PEERS 2: chunks that merge steps under load are no steps."""
+    """Chunks that merge steps under load are no steps."""
     found = pooled(request(*chunks, prefill=(1, None, None), counters=COUNTERS))
     assert found["acceptance_length"] == 11 / 5
     assert found["acceptance_length_drafted"] == 1 + 6 / 4

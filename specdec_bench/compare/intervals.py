@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from specdec_bench.records.request import Record
+
 NUM_RESAMPLES = 2000
 CONFIDENCE = 0.95
 MAX_DRAWN = 10_000_000
@@ -13,18 +15,22 @@ MIN_REPEATS = 5
 """Fewer repeats say nothing of how throughput varies."""
 
 
-Interval = dict[str, float | None]
-"""`value`, `low` and `high`; the last two are null where nothing can be said."""
+class Interval(Record, frozen=True, kw_only=True):
+    """A value with the ends of its 95% interval, which are None where nothing can be said."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
 
 
 def no_interval(value: float | None) -> Interval:
     """Returns a value of which nothing more can be said."""
-    return {"value": value, "low": None, "high": None}
+    return Interval(value=value)
 
 
 def columns(name: str, interval: Interval) -> dict[str, float | None]:
     """Returns a table's columns of a figure."""
-    return {name: interval["value"], f"{name}_low": interval["low"], f"{name}_high": interval["high"]}
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def ratio_of_means(numerator: np.ndarray, denominator: np.ndarray) -> Interval:
@@ -82,7 +88,7 @@ def _drawn(tops: np.ndarray, bottoms: np.ndarray) -> list[Interval]:
 
 def _interval(value: float, low: float, high: float) -> Interval:
     is_known = np.isfinite(low) and np.isfinite(high)
-    return {"value": float(value), "low": float(low) if is_known else None, "high": float(high) if is_known else None}
+    return Interval(value=float(value), low=float(low) if is_known else None, high=float(high) if is_known else None)
 
 
 def median(values: np.ndarray, units: np.ndarray) -> Interval:
@@ -112,7 +118,7 @@ def median(values: np.ndarray, units: np.ndarray) -> Interval:
 
 def around(value: float, margin: float) -> Interval:
     """Returns a value with an interval that is symmetric on the logarithm."""
-    return {"value": value, "low": value * float(np.exp(-margin)), "high": value * float(np.exp(margin))}
+    return Interval(value=value, low=value * float(np.exp(-margin)), high=value * float(np.exp(margin)))
 
 
 def widened(interval: Interval, margin: float) -> Interval:
@@ -120,14 +126,14 @@ def widened(interval: Interval, margin: float) -> Interval:
 
     Source: Zou and Donner, Statistics in Medicine 27 (2008), for the sum of two independent estimates.
     """
-    value, low, high = interval["value"], interval["low"], interval["high"]
+    value, low, high = interval.value, interval.low, interval.high
     if not value or low is None or high is None:
         return interval
-    return {
-        "value": value,
-        "low": value * float(np.exp(-np.hypot(np.log(value / low), margin))),
-        "high": value * float(np.exp(np.hypot(np.log(high / value), margin))),
-    }
+    return Interval(
+        value=value,
+        low=value * float(np.exp(-np.hypot(np.log(value / low), margin))),
+        high=value * float(np.exp(np.hypot(np.log(high / value), margin))),
+    )
 
 
 def rate(tokens: np.ndarray, seconds: np.ndarray) -> Interval:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from specdec_bench.archive.layout import RunDirectory
@@ -167,7 +168,7 @@ def _figures(cell: Measured) -> dict[str, Any]:
         **{name: metric_value(summary, name) for name in METRICS},
     }
     for name, interval in _intervals(cell).items():
-        row |= columns(name, {**interval, "value": row[name]})
+        row |= columns(name, msgspec.structs.replace(interval, value=row[name]))
     return row
 
 
@@ -204,10 +205,12 @@ def _against(plain: Measured, cell: Measured, noise: dict[str, Any] | None) -> t
 
 def _speedups(plain: Sequence[Measured], runs: Sequence[Measured]) -> dict[str, Any]:
     figures = speedup([run.times for run in plain], [run.times for run in runs])
-    row = {"num_conversations": figures["num_conversations"]}
-    for name in ("speedup_tpot", "speedup_e2e", "speedup_throughput"):
-        row |= columns(name, figures[name])
-    return row
+    return {
+        "num_conversations": figures.num_conversations,
+        **columns("speedup_tpot", figures.speedup_tpot),
+        **columns("speedup_e2e", figures.speedup_e2e),
+        **columns("speedup_throughput", figures.speedup_throughput),
+    }
 
 
 def _texts(run: RunDirectory) -> dict[tuple[str, int, int], str]:

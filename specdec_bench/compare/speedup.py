@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from specdec_bench.compare.intervals import (
@@ -26,7 +27,7 @@ from specdec_bench.compare.intervals import (
     widened,
 )
 from specdec_bench.metrics.timing import NS_PER_S, RequestTimes, request_times
-from specdec_bench.records.request import RequestRecord
+from specdec_bench.records.request import Record, RequestRecord
 
 Key = tuple[str, int, int]
 """Prompt, turn, repeat: what pairs a request with its other."""
@@ -36,6 +37,21 @@ MIN_RUNS = 3
 """Fewer runs of a cell say nothing of how whole runs differ."""
 Figure = Literal["tpot_ms", "e2e_ms"]
 """A request's time that a speedup is of."""
+
+
+class Speedups(Record, frozen=True, kw_only=True):
+    """How much faster a speculative cell is than its plain one."""
+
+    num_runs: int
+    """Of each side."""
+    num_pairs: int
+    """Requests that finished on both sides."""
+    num_left_out: int
+    """Requests that did not finish on both."""
+    num_conversations: int
+    speedup_tpot: Interval
+    speedup_e2e: Interval
+    speedup_throughput: Interval
 
 
 class RunTimes:
@@ -88,7 +104,7 @@ class RunTimes:
         return np.bincount(window, weights=np.asarray(self._tokens), minlength=len(ends)), seconds
 
 
-def speedup(baseline: Sequence[RunTimes], speculative: Sequence[RunTimes]) -> dict[str, Any]:
+def speedup(baseline: Sequence[RunTimes], speculative: Sequence[RunTimes]) -> Speedups:
     """Returns the speedups of a speculative cell over its plain one.
 
     `speedup_tpot` and `speedup_e2e` are the mean over conversations in the plain runs divided by that in the
@@ -103,15 +119,15 @@ def speedup(baseline: Sequence[RunTimes], speculative: Sequence[RunTimes]) -> di
     plain, other = pooled(baseline), pooled(speculative)
     common = sorted(plain.keys() & other.keys())
     unfinished = {(n, *key) for runs in (baseline, speculative) for n, run in enumerate(runs) for key in run.unfinished}
-    return {
-        "num_runs": len(baseline),
-        "num_pairs": len(common),
-        "num_left_out": len((plain.keys() | other.keys() | unfinished) - set(common)),
-        "num_conversations": len(set(map(_conversation, common))),
-        "speedup_tpot": paired_ratio(plain, other, common, "tpot_ms"),
-        "speedup_e2e": paired_ratio(plain, other, common, "e2e_ms"),
-        "speedup_throughput": _throughput(baseline, speculative),
-    }
+    return Speedups(
+        num_runs=len(baseline),
+        num_pairs=len(common),
+        num_left_out=len((plain.keys() | other.keys() | unfinished) - set(common)),
+        num_conversations=len(set(map(_conversation, common))),
+        speedup_tpot=paired_ratio(plain, other, common, "tpot_ms"),
+        speedup_e2e=paired_ratio(plain, other, common, "e2e_ms"),
+        speedup_throughput=_throughput(baseline, speculative),
+    )
 
 
 def pooled(runs: Sequence[RunTimes]) -> dict[PooledKey, RequestTimes]:
@@ -199,7 +215,7 @@ def _throughput(baseline: Sequence[RunTimes], speculative: Sequence[RunTimes]) -
     if plain_repeats is None or repeats is None or min(len(plain_repeats[0]), len(repeats[0])) < MIN_REPEATS:
         return no_interval(value)
     # The value is of the whole run, which is what the repeats add up to.
-    return ratio_of_rates(repeats, plain_repeats) | {"value": value}
+    return msgspec.structs.replace(ratio_of_rates(repeats, plain_repeats), value=value)
 
 
 def ideal_speedup(acceptance_length: float, draft_length: int, cost_ratio: float) -> float:

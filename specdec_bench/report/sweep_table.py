@@ -144,13 +144,13 @@ def _advice(advice: dict[str, Any], several: Sequence[str]) -> str:
     if advice["not_judged"]:
         return f"{at}which is fastest is not judged: {advice['not_judged']}"
     ratio = advice["over_runner_up"]
-    interval = "no interval" if ratio["low"] is None else f"95% {ratio['low']:.3f} to {ratio['high']:.3f}"
+    interval = "no interval" if ratio.low is None else f"95% {ratio.low:.3f} to {ratio.high:.3f}"
     names = {"none": "plain decoding"}
     best, second = (names.get(advice[name], advice[name]) for name in ("best", "runner_up"))
     if advice["tied"]:
         tied = ", ".join(names.get(name, name) for name in advice["tied"])
-        return f"{at}a tie of {best} and {tied} (ratio to {second} {ratio['value']:.3f}, {interval})"
+        return f"{at}a tie of {best} and {tied} (ratio to {second} {ratio.value:.3f}, {interval})"
     return (
-        f"{at}{best} is the fastest, {ratio['value']:.3f} times as fast as {second} ({interval}, paired); "
+        f"{at}{best} is the fastest, {ratio.value:.3f} times as fast as {second} ({interval}, paired); "
         f"{advice['num_runs']} runs of each, corrected for {len(advice['p_values'])} comparisons"
     )

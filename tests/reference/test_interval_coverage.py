@@ -24,9 +24,9 @@ def test_the_interval_covers_the_truth() -> None:
         plain_ms = (prompt * noise[0] * TRUE_SPEEDUP).mean(axis=1)
         speculative_ms = (prompt * drafted * noise[1]).mean(axis=1)
         interval = ratio_of_means(plain_ms, speculative_ms)
-        assert interval["low"] is not None
-        assert interval["high"] is not None
-        covered += interval["low"] <= TRUE_SPEEDUP <= interval["high"]
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= TRUE_SPEEDUP <= interval.high
     assert 0.925 <= covered / NUM_SIMULATIONS <= 0.97
 
 
@@ -48,9 +48,9 @@ def test_the_interval_covers_the_truth_where_the_machine_varies_too() -> None:
                 key: RequestTimes(ttft_ms=0, e2e_ms=ms, tpot_ms=ms) for key, ms in zip(keys, milliseconds, strict=True)
             }
         interval = paired_ratio(pooled([plain]), pooled([speculative]), [(0, *key) for key in keys], "tpot_ms")
-        assert interval["low"] is not None
-        assert interval["high"] is not None
-        covered += interval["low"] <= TRUE_SPEEDUP <= interval["high"]
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= TRUE_SPEEDUP <= interval.high
     assert 0.925 <= covered / NUM_SIMULATIONS <= 0.97
 
 
@@ -76,9 +76,9 @@ def test_the_interval_of_several_runs_covers_the_truth_where_the_machine_drifts(
             for side in sides
         )
         interval = paired_ratio(plain, speculative, keys, "tpot_ms")
-        assert interval["low"] is not None
-        assert interval["high"] is not None
-        covered += interval["low"] <= TRUE_SPEEDUP <= interval["high"]
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= TRUE_SPEEDUP <= interval.high
     assert 0.925 <= covered / NUM_SIMULATIONS <= 0.97
 
 
@@ -91,9 +91,9 @@ def test_the_interval_of_throughput_covers_the_truth_from_the_fewest_repeats_on(
         seconds = random.lognormal(0, 0.05, (2, MIN_REPEATS))
         seconds[0] *= TRUE_SPEEDUP
         interval = ratio_of_rates((tokens[1], seconds[1]), (tokens[0], seconds[0]))
-        assert interval["low"] is not None
-        assert interval["high"] is not None
-        covered += interval["low"] <= TRUE_SPEEDUP <= interval["high"]
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= TRUE_SPEEDUP <= interval.high
     assert 0.925 <= covered / NUM_SIMULATIONS <= 0.97
 
 
@@ -104,9 +104,9 @@ def test_the_interval_of_a_median_covers_the_truth() -> None:
     for _ in range(NUM_SIMULATIONS):
         conversation = random.normal(0, 1, NUM_CONVERSATIONS)[units]
         interval = median(100 + conversation + random.normal(0, 0.5, len(units)), units)
-        assert interval["low"] is not None
-        assert interval["high"] is not None
-        covered += interval["low"] <= 100 <= interval["high"]
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= 100 <= interval.high
     assert 0.925 <= covered / NUM_SIMULATIONS <= 0.97
 
 
@@ -114,7 +114,7 @@ def test_the_interval_of_one_rate_covers_the_truth() -> None:
     random, covered = np.random.default_rng(0), 0
     for _ in range(NUM_SIMULATIONS):
         interval = rate(random.normal(1000, 10, MIN_REPEATS), random.normal(1, 0.05, MIN_REPEATS))
-        assert interval["low"] is not None
-        assert interval["high"] is not None
-        covered += interval["low"] <= 1000 <= interval["high"]
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= 1000 <= interval.high
     assert 0.925 <= covered / NUM_SIMULATIONS <= 0.97

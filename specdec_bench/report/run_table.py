@@ -9,11 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from specdec_bench.errors import listed
+from specdec_bench.metrics.declarations import BY_NAME
 from specdec_bench.records.summary import Summary
 from specdec_bench.records.unused import describe
 from specdec_bench.report.text import literal
 
-LATENCIES = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "step_time_ms": "step time", "itl_ms": "ITL", "e2e_ms": "end to end"}
+LATENCIES = ("ttft_ms", "tpot_ms", "step_time_ms", "itl_ms", "e2e_ms")
+"""The rows of the latency table."""
+ACCEPTANCE = ("acceptance_length", "acceptance_length_drafted", "draft_acceptance_rate")
 NAME_WIDTH = 16
 """A terminal that is too narrow for a table narrows its names to this and no further."""
 
@@ -106,7 +109,8 @@ def _acceptance(acceptance: dict[str, Any], num_finished: int) -> Table:
     num_positions = len(acceptance["pooled"]["acceptance_joint"] or [])
     table = Table(box=box.SIMPLE_HEAD, title=f"acceptance (source: {acceptance['source'] or 'plain decoding'})")
     table.add_column("category", overflow="fold")
-    for header in ("requests", "length", "macro", "drafted", "rate", *(f"≥{i + 1}" for i in range(num_positions))):
+    length, drafted, rate = (BY_NAME[name].short_header for name in ACCEPTANCE)
+    for header in ("requests", length, "macro", drafted, rate, *(f"≥{i + 1}" for i in range(num_positions))):
         table.add_column(header, justify="right", no_wrap=True)
 
     def row(name: str, num_requests: int, block: dict[str, Any]) -> list[str | Text]:
@@ -135,6 +139,8 @@ def _latency(latency: dict[str, Any]) -> Table:
     columns = ("mean", "p50", "p90", "p99", "max", "count")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
-    for key, name in LATENCIES.items():
-        table.add_row(name, *(number(latency[key][column], 0 if column == "count" else 2) for column in columns))
+    for key in LATENCIES:
+        table.add_row(
+            BY_NAME[key].header, *(number(latency[key][column], 0 if column == "count" else 2) for column in columns)
+        )
     return table

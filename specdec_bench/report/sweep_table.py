@@ -13,12 +13,24 @@ from rich.text import Text
 
 from specdec_bench.archive import codec, files
 from specdec_bench.compare.cell import SweepResult
+from specdec_bench.compare.columns import METRICS
 from specdec_bench.compare.labels import conditions, label
+from specdec_bench.metrics.declarations import BY_NAME
 from specdec_bench.report.run_table import number, print_whole
 from specdec_bench.report.text import defused, literal
 
 TABLE, REPLICATES, COMPARISON = "sweep", "replicates", "comparison.json"
 
+SHOWN = (
+    "acceptance_length",
+    "output_tps",
+    "output_tps_per_user",
+    "ttft_ms_p50",
+    "speedup_tpot",
+    "share_identical",
+)
+"""The metrics of the table on the terminal."""
+SHOWN_OF_REPLICATES = ("acceptance_length", "output_tps", "speedup_tpot", "speedup_throughput")
 
 OF_SINGLE_RUNS = (
     "Intervals are of single runs: how much this machine's speed differs from run to run is not in them; "
@@ -68,8 +80,7 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     for header in ("job", *shown, "method"):
         table.add_column(Text(literal(header)), overflow="fold")
-    headers = ("in flight", "acceptance length", "tokens/s", "per user", "TTFT p50", "speedup (TPOT)", "same output")
-    for header in headers:
+    for header in ("in flight", *map(_header, SHOWN)):
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
@@ -94,6 +105,10 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
     console.print(Text(f"sweep directory  {literal(path)}"), soft_wrap=True)
 
 
+def _header(name: str) -> str:
+    return METRICS[name].header if name in METRICS else BY_NAME[name].header
+
+
 def _several(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
     """Returns the columns that do not have the same value in all rows."""
     return [name for name in names if len({row[name] for row in rows}) > 1]
@@ -110,7 +125,7 @@ def _replicates_table(result: SweepResult) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="several runs of a cell together", title_justify="left")
     for header in (*several, "method"):
         table.add_column(Text(literal(header)), overflow="fold")
-    for header in ("in flight", "runs", "acceptance length", "tokens/s", "speedup (TPOT)", "speedup (throughput)"):
+    for header in ("in flight", "runs", *map(_header, SHOWN_OF_REPLICATES)):
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(

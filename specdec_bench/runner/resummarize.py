@@ -48,6 +48,8 @@ def changes(before: bytes, after: dict[str, Any]) -> list[str]:
         f"the definition of {name} CHANGED: it was {formula!r}, and is {DEFINITIONS[name]!r}"
         for name, formula in changed.items()
     ]
+    if old == after:  # the same in another order
+        return ["unchanged"]
     del old["definitions"]
     then, now = flatten(old), flatten(after)
     unexplained = [

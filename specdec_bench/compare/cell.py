@@ -64,7 +64,8 @@ def incomparable(plain: Manifest, cell: Manifest) -> str | None:
         then, now = comparable(plain.environment), comparable(cell.environment)
         names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
         return f"measured in another environment ({', '.join(names)})"
-    weights = [manifest.checkpoints.get("target", {}).get("fingerprint") for manifest in (plain, cell)]
+    targets = [manifest.checkpoints.get("target") for manifest in (plain, cell)]
+    weights = [None if target is None else target.fingerprint for target in targets]
     return "the target's weights differ" if weights[0] != weights[1] else None
 
 

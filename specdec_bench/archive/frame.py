@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
+from msgspec.structs import asdict
 
 from specdec_bench.archive.sweep_plan import find_runs
 from specdec_bench.errors import ArchiveInputError
 from specdec_bench.metrics.acceptance import request_acceptance
 from specdec_bench.metrics.timing import request_times
+from specdec_bench.records.labels import run_labels
 from specdec_bench.records.manifest import Manifest
 from specdec_bench.records.request import RequestRecord
 
@@ -113,25 +115,12 @@ def load(path: str | Path) -> pd.DataFrame:
 
 
 def _run_values(manifest: Manifest, run_dir: str) -> dict[str, Any]:
-    config = manifest.config
     return {
         "run_id": manifest.run_id,
         "run_dir": run_dir,
         "status": manifest.status,
-        "engine": _get(config, "engine", "name"),
-        "model": _get(config, "model", "name"),
-        "dataset": _get(config, "dataset", "name"),
-        "spec": _get(config, "spec", "name"),
-        "draft_length": _get(config, "spec", "draft_length"),
-        "concurrency": _get(config, "load", "concurrency"),
-        "temperature": _get(config, "sampling", "temperature"),
-        "seed": config.get("seed"),
+        **asdict(run_labels(manifest.config)),
     }
-
-
-def _get(config: dict[str, Any], group: str, field: str) -> Any:
-    options = config.get(group)
-    return options.get(field) if isinstance(options, dict) else None
 
 
 def _request_values(record: RequestRecord) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import asdict
 
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.compare import headline, losslessness
@@ -19,6 +20,7 @@ from specdec_bench.compare.speedup import RunTimes, ideal_speedup, speedup
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.summary import summarize
 from specdec_bench.records.flatten import flatten
+from specdec_bench.records.labels import run_labels
 from specdec_bench.records.manifest import Manifest
 
 TEXT_AROUND = 60
@@ -99,21 +101,13 @@ def _noise(plain: Mapping[int, Measured]) -> dict[str, Any] | None:
 
 
 def _asked(number: int, run: RunDirectory, manifest: Manifest) -> dict[str, Any]:
-    config = manifest.config
     return {
         "job": number,
         "status": manifest.status,
         "path": str(run.path),
         "overrides": " ".join(manifest.overrides),
-        "engine": config["engine"]["name"],
-        "model": config["model"]["name"],
-        "dataset": config["dataset"]["name"],
-        "spec": config["spec"]["name"],
-        "draft_length": config["spec"].get("draft_length"),
-        "concurrency": config["load"].get("concurrency"),
-        "temperature": config["sampling"]["temperature"],
-        "seed": config["seed"],
-        "replicate": config.get("replicate", 0),
+        **asdict(run_labels(manifest.config)),
+        "replicate": manifest.config.get("replicate", 0),
         "cell_id": manifest.cell_id,
         "baseline_id": manifest.baseline_id,
         "environment_id": manifest.environment_id,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from specdec_bench.archive import RunDirectory
 from specdec_bench.compare.published import compare_with_published, expects
 from specdec_bench.errors import NotComparableError
+from specdec_bench.records.labels import run_labels
 from specdec_bench.records.manifest import Manifest
 from specdec_bench.report.check_table import verdict_line
 from specdec_bench.report.console import console
@@ -53,7 +54,7 @@ def show_verdict(run: RunDirectory) -> None:
 
 def run_label(manifest: Manifest) -> str:
     """Returns what a figure is of, in one line."""
-    config = manifest.config
-    spec = config["spec"]["name"] + (f" K={config['spec']['draft_length']}" if "draft_length" in config["spec"] else "")
-    model = "no model" if manifest.synthetic else config["model"]["name"]
-    return " · ".join([spec, model, config["engine"]["name"], config["dataset"]["name"]])
+    labels = run_labels(manifest.config)
+    length = "" if labels.draft_length is None else f" K={labels.draft_length}"
+    model = "no model" if manifest.synthetic else labels.model
+    return f"{labels.spec}{length} · {model} · {labels.engine} · {labels.dataset}"

@@ -11,6 +11,7 @@ from specdec_bench.archive.provenance import comparable
 from specdec_bench.compare import headline, losslessness
 from specdec_bench.compare.speedup import RunTimes
 from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.summary import Summary
 
 ALWAYS_SHOWN = ("engine", "model", "dataset", "spec", "draft_length", "concurrency")
 """Columns by which tables and plots tell cells apart, beside the replicate."""
@@ -22,7 +23,7 @@ class Measured:
 
     run: RunDirectory
     manifest: Manifest
-    summary: dict[str, Any]
+    summary: Summary
     times: RunTimes
     outputs: losslessness.Outputs
     conversations: headline.Conversations

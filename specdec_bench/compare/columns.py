@@ -1,10 +1,11 @@
 """The metrics of a sweep's table, where they lie in a summary, and which way is better."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import NamedTuple
 
 from specdec_bench.metrics.declarations import METRICS as DECLARED
 from specdec_bench.metrics.declarations import Direction, column_name
+from specdec_bench.records.summary import Summary
 
 
 class Column(NamedTuple):
@@ -27,9 +28,7 @@ METRICS = {
 """By their names in the sweep's table."""
 
 
-def metric_value(summary: Mapping[str, Any], name: str) -> float | None:
+def metric_value(summary: Summary, name: str) -> float | None:
     """Returns a figure of a summary; None where it is undefined."""
-    value: Any = summary
-    for key in METRICS[name].path:
-        value = value[key]
+    value: float | None = attrgetter(".".join(METRICS[name].path))(summary)
     return None if value is None else float(value)

@@ -49,30 +49,28 @@ def compare_with_published(summary: Summary, config: Mapping[str, Any]) -> list[
             f"expected.acceptance_joint has {num_values} values, one for each draft position, and the run's "
             f"spec.draft_length is {spec['draft_length']}"
         )
-    if summary["partial"]:
-        raise NotComparableError(f"the run's status is {summary['status']}; only a finished run can be checked")
-    if summary["synthetic"]:
-        raise NotComparableError(
-            f"the run is not of a real model ({summary['synthetic']}); nothing can be checked by it"
-        )
-    if failed := summary["requests"]["failed"] + summary["requests"]["skipped"]:
+    if summary.partial:
+        raise NotComparableError(f"the run's status is {summary.status}; only a finished run can be checked")
+    if summary.synthetic:
+        raise NotComparableError(f"the run is not of a real model ({summary.synthetic}); nothing can be checked by it")
+    if failed := summary.requests.failed + summary.requests.skipped:
         raise NotComparableError(
             f"{failed} requests of the run failed or were skipped; only a complete run can be checked"
         )
-    finished, wanted = summary["requests"]["finished"], expected.get("num_requests")
+    finished, wanted = summary.requests.finished, expected.get("num_requests")
     if wanted not in (None, finished):
         raise NotComparableError(
             f"the run has {finished} requests and its expected values are of {wanted}; run all of them"
         )
     tolerance = expected["relative_tolerance"]
-    pooled = summary["acceptance"]["pooled"]
+    pooled = summary.acceptance.pooled
     verdicts = []
     if (length := expected["acceptance_length_drafted"]) is not None:
-        measured = pooled["acceptance_length_drafted"]
+        measured = pooled.acceptance_length_drafted
         deviation = None if measured is None else (measured - length) / length
         passed = deviation is not None and abs(deviation) <= tolerance
         verdicts.append(Verdict("acceptance_length_drafted", length, measured, deviation, passed))
-    joint = pooled["acceptance_joint"] or []
+    joint = pooled.acceptance_joint or []
     for position, rate in enumerate(expected["acceptance_joint"]):
         measured = joint[position] if position < len(joint) else None
         deviation = None if measured is None else (measured - rate) / rate

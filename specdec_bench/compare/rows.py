@@ -35,7 +35,7 @@ def read(run: RunDirectory) -> Measured:
     """
     manifest, summary = run.manifest(), run.summary()
     records = list(run.requests())
-    if summary.get("definitions") != DEFINITIONS:  # of another release: its cells and ours are in one table
+    if summary.definitions != DEFINITIONS:  # of another release: its cells and ours are in one table
         summary = summarize(records, manifest)
     records = [record for record in records if record.phase == "measure"]
     return Measured(
@@ -153,12 +153,12 @@ def _tell_apart(rows: Mapping[int, dict[str, Any]], configs: Mapping[int, dict[s
 def _figures(cell: Measured) -> dict[str, Any]:
     summary = cell.summary
     row = {
-        "num_finished": summary["requests"]["finished"],
-        "num_failed": summary["requests"]["failed"],
-        "synthetic": summary["synthetic"],
-        "saturated": summary["client"]["saturated"],
-        "num_preempted": summary["requests"].get("preempted"),  # archives of before have none
-        "acceptance_source": summary["acceptance"]["source"],
+        "num_finished": summary.requests.finished,
+        "num_failed": summary.requests.failed,
+        "synthetic": summary.synthetic,
+        "saturated": summary.client.saturated,
+        "num_preempted": summary.requests.preempted,
+        "acceptance_source": summary.acceptance.source,
         **{name: metric_value(summary, name) for name in METRICS},
     }
     for name, interval in _intervals(cell).items():
@@ -179,7 +179,7 @@ def _against(plain: Measured, cell: Measured, noise: dict[str, Any] | None) -> t
     row: dict[str, Any] = {"baseline": str(plain.run.path), **_speedups([plain], [cell])}
     if cell.manifest.config["sampling"]["temperature"] > 0:
         return row | {"lossless": "not checked: temperature above 0"}, {"lossless": None}
-    if cell.summary["synthetic"] and cell.manifest.config["engine"]["name"] != "synthetic":
+    if cell.summary.synthetic and cell.manifest.config["engine"]["name"] != "synthetic":
         return row | {"lossless": "not checked: synthetic acceptance"}, {"lossless": None}
     compared = losslessness.compare(plain.outputs, cell.outputs)
     row |= {
@@ -227,7 +227,7 @@ def _add_ideal(rows: Sequence[dict[str, Any]], plain: Measured | None, told_apar
     Then the cost of one draft step is how much longer a decode step takes for each token more that is drafted, and
     c that over the plain decode step. The gap between both speedups is the engine's overhead.
     """
-    plain_ms = plain.summary["latency"]["step_time_ms"]["p50"] if plain else None
+    plain_ms = plain.summary.latency.step_time_ms.p50 if plain else None
     methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["draft_length"] is not None and row["step_time_ms_p50"] is not None:

@@ -1,12 +1,12 @@
 """Acceptance of drafts. Definitions: METRICS; vLLM v1/spec_decode/metrics.py for the drafted figures."""
 
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from specdec_bench.records.request import AcceptanceCounters, Record, RequestRecord
+from specdec_bench.records.summary import MeanAcceptance, PooledAcceptance
 
 
 class RequestAcceptance(Record, frozen=True, kw_only=True):
@@ -95,7 +95,7 @@ def from_counters(counters: AcceptanceCounters, output_tokens: int) -> RequestAc
     )
 
 
-def figures(counts: Iterable[RequestAcceptance], draft_length: int) -> dict[str, Any]:
+def figures(counts: Iterable[RequestAcceptance], draft_length: int) -> PooledAcceptance:
     """Returns the pooled figures: sums over the requests, then the formulas.
 
     A sum over requests of which one does not tell is undefined.
@@ -109,20 +109,20 @@ def figures(counts: Iterable[RequestAcceptance], draft_length: int) -> dict[str,
     accepted = _sum([request.accepted for request in requests])
     histogram = _sum_histograms([request.histogram for request in requests], draft_length)
     joint = _joint(histogram)
-    return {
-        "output_tokens": output_tokens,
-        "decode_steps": decode_steps,
-        "verify_steps": verify_steps,
-        "proposed": proposed,
-        "accepted": accepted,
-        "truncated_steps": _sum([request.truncated_steps for request in requests]),
-        "acceptance_length": _ratio(emitted, decode_steps),
-        "acceptance_length_drafted": None if accepted is None or not verify_steps else 1 + accepted / verify_steps,
-        "draft_acceptance_rate": _ratio(accepted, proposed),
-        "acceptance_joint": joint,
-        "acceptance_conditional": _conditional(joint),
-        "acceptance_histogram": histogram,
-    }
+    return PooledAcceptance(
+        output_tokens=output_tokens,
+        decode_steps=decode_steps,
+        verify_steps=verify_steps,
+        proposed=proposed,
+        accepted=accepted,
+        truncated_steps=_sum([request.truncated_steps for request in requests]),
+        acceptance_length=_ratio(emitted, decode_steps),
+        acceptance_length_drafted=None if accepted is None or not verify_steps else 1 + accepted / verify_steps,
+        draft_acceptance_rate=_ratio(accepted, proposed),
+        acceptance_joint=joint,
+        acceptance_conditional=_conditional(joint),
+        acceptance_histogram=histogram,
+    )
 
 
 class RequestFigures:
@@ -134,11 +134,9 @@ class RequestFigures:
             _column([getattr(r, n) for r in counts]) for n in ("decode_steps", "verify_steps")
         )
         proposed, accepted = (_column([getattr(r, n) for r in counts]) for n in ("proposed", "accepted"))
-        self._scalars = {
-            "acceptance_length": _divide(emitted, decode_steps),
-            "acceptance_length_drafted": 1 + _divide(accepted, verify_steps),
-            "draft_acceptance_rate": _divide(accepted, proposed),
-        }
+        self._length = _divide(emitted, decode_steps)
+        self._length_drafted = 1 + _divide(accepted, verify_steps)
+        self._rate = _divide(accepted, proposed)
         width = draft_length + 1
         nothing = (np.nan,) * width
         histogram = np.array(
@@ -150,15 +148,11 @@ class RequestFigures:
         conditional = _divide(
             joint, np.concatenate([np.ones((len(counts), 1)), joint[:, :-1]], axis=1)[:, :draft_length]
         )
-        self._lists = {
-            "acceptance_joint": joint,
-            "acceptance_conditional": conditional,
-            "acceptance_histogram": histogram,
-        }
+        self._joint, self._conditional, self._histogram = joint, conditional, histogram
         self._drafts = draft_length > 0
         self._is_histogram_known = np.array([r.histogram is not None for r in counts], dtype=bool)
 
-    def mean(self, chosen: np.ndarray | None = None, groups: np.ndarray | None = None) -> dict[str, Any]:
+    def mean(self, chosen: np.ndarray | None = None, groups: np.ndarray | None = None) -> MeanAcceptance:
         """Returns the mean of each figure over the chosen requests in which it is defined.
 
         Args:
@@ -169,15 +163,26 @@ class RequestFigures:
         rows = slice(None) if chosen is None else chosen
         numbers = None if groups is None else np.unique(groups[rows], return_inverse=True)[1]
         has_lists = self._drafts and bool(self._is_histogram_known[rows].any())
-        return {
-            **{name: _mean(values[rows, None], numbers)[0] for name, values in self._scalars.items()},
-            **{name: _mean(values[rows], numbers) if has_lists else None for name, values in self._lists.items()},
-        }
+
+        def scalar(values: np.ndarray) -> float | None:
+            return _mean(values[rows, None], numbers)[0]
+
+        def by_position(values: np.ndarray) -> list[float | None] | None:
+            return _mean(values[rows], numbers) if has_lists else None
+
+        return MeanAcceptance(
+            acceptance_length=scalar(self._length),
+            acceptance_length_drafted=scalar(self._length_drafted),
+            draft_acceptance_rate=scalar(self._rate),
+            acceptance_joint=by_position(self._joint),
+            acceptance_conditional=by_position(self._conditional),
+            acceptance_histogram=by_position(self._histogram),
+        )
 
 
 def macro(
     counts: Sequence[RequestAcceptance], draft_length: int, groups: Sequence[Hashable] | None = None
-) -> dict[str, Any]:
+) -> MeanAcceptance:
     """Returns the mean over requests of the per-request figures, over those in which a figure is defined.
 
     Args:

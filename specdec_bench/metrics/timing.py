@@ -1,12 +1,13 @@
 """Latency and throughput, from the times at which chunks were received."""
 
 from array import array
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from specdec_bench.metrics.distribution import describe
 from specdec_bench.records.request import RequestRecord
+from specdec_bench.records.summary import Latency, Throughput
 
 NS_PER_MS = 1e6
 NS_PER_S = 1e9
@@ -80,7 +81,7 @@ class Timings:
         later = len(self._at) - len(self._sent)
         return self.num_merged / later if later else None
 
-    def latency(self, chosen: np.ndarray | None = None) -> dict[str, Any]:
+    def latency(self, chosen: np.ndarray | None = None) -> Latency:
         """Returns the distributions in ms, of all requests or of those at the chosen indices.
 
         Step times and inter-token latencies are empty where chunks were merged: their gaps are not steps.
@@ -90,14 +91,14 @@ class Timings:
         sent, scheduled = _int64(self._sent)[rows], _int64(self._scheduled)[rows]
         step_ms, step_tokens = self._steps(rows)
         with_tpot = later_tokens > 0
-        return {
-            "ttft_ms": describe((first_at - sent) / NS_PER_MS),
-            "e2e_ms": describe((last_at - sent) / NS_PER_MS),
-            "tpot_ms": describe((last_at - first_at)[with_tpot] / NS_PER_MS / later_tokens[with_tpot]),
-            "step_time_ms": describe(step_ms),
-            "itl_ms": describe(np.repeat(step_ms / step_tokens, step_tokens)),
-            "queue_time_ms": describe((sent - scheduled) / NS_PER_MS),
-        }
+        return Latency(
+            ttft_ms=describe((first_at - sent) / NS_PER_MS),
+            e2e_ms=describe((last_at - sent) / NS_PER_MS),
+            tpot_ms=describe((last_at - first_at)[with_tpot] / NS_PER_MS / later_tokens[with_tpot]),
+            step_time_ms=describe(step_ms),
+            itl_ms=describe(np.repeat(step_ms / step_tokens, step_tokens)),
+            queue_time_ms=describe((sent - scheduled) / NS_PER_MS),
+        )
 
     def samples_ms(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns every step time (none where chunks were merged) and every TTFT, in ms."""
@@ -123,7 +124,7 @@ class Timings:
         gaps = np.diff(_int64(self._at), prepend=0)
         return gaps[is_step] / NS_PER_MS, _int64(self._tokens)[is_step]
 
-    def throughput(self, concurrency: int | None, num_accelerators: int) -> dict[str, Any]:
+    def throughput(self, concurrency: int | None, num_accelerators: int) -> Throughput:
         """Returns rates per second over the whole window, and over its steady part."""
         tokens = int(_int64(self._tokens).sum())
         first_at, last_at, later_tokens = self._requests()
@@ -133,20 +134,18 @@ class Timings:
         decode_ns = last_at - first_at
         decode_s = int(decode_ns.sum()) / NS_PER_S
         moving = (decode_ns > 0) & (later_tokens > 0)
-        return {
-            "output_tps": output_tps,
-            "output_tps_steady": steady_tokens / steady_s if steady_s else None,
-            "output_tps_per_gpu": output_tps / num_accelerators
-            if output_tps is not None and num_accelerators
-            else None,
-            "output_tps_per_user": int(later_tokens.sum()) / decode_s if decode_s else None,
-            "output_tps_per_request": describe(later_tokens[moving] / (decode_ns[moving] / NS_PER_S)),
-            "request_rate": len(self._sent) / duration_s if duration_s else None,
-            "output_tokens": tokens,
-            "duration_s": duration_s,
-            "steady_duration_s": steady_s,
-            "num_accelerators": num_accelerators,
-        }
+        return Throughput(
+            output_tps=output_tps,
+            output_tps_steady=steady_tokens / steady_s if steady_s else None,
+            output_tps_per_gpu=output_tps / num_accelerators if output_tps is not None and num_accelerators else None,
+            output_tps_per_user=int(later_tokens.sum()) / decode_s if decode_s else None,
+            output_tps_per_request=describe(later_tokens[moving] / (decode_ns[moving] / NS_PER_S)),
+            request_rate=len(self._sent) / duration_s if duration_s else None,
+            output_tokens=tokens,
+            duration_s=duration_s,
+            steady_duration_s=steady_s,
+            num_accelerators=num_accelerators,
+        )
 
     def _steady(self, concurrency: int | None, ended: np.ndarray) -> tuple[float | None, int]:
         """Returns seconds and tokens from when the full concurrency was first in flight to when it last was.

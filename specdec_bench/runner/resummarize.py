@@ -31,7 +31,7 @@ def has_other_definitions(run: RunDirectory) -> bool:
     """Says whether a run has a summary by other formulas than those of now."""
     from specdec_bench.metrics.definitions import DEFINITIONS
 
-    return run.summary_path.is_file() and run.summary().get("definitions") != DEFINITIONS
+    return run.summary_path.is_file() and run.summary().definitions != DEFINITIONS
 
 
 def changes(before: bytes, after: dict[str, Any]) -> list[str]:

@@ -7,9 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from specdec_bench.metrics.acceptance import figures, from_counters, macro, request_acceptance
+from specdec_bench.metrics import acceptance
+from specdec_bench.metrics.acceptance import RequestAcceptance, from_counters, request_acceptance
 from specdec_bench.records.request import AcceptanceCounters, AcceptanceSource, RequestRecord, Step
+from tests.helpers.trees import as_tree
 
+Figures = dict[str, Any]
 Counts = tuple[int, int | None, int | None]
 """Of one chunk: tokens, proposed, accepted."""
 
@@ -41,6 +44,16 @@ def request(
         acceptance_source=source,
         finish_reason="length",
     )
+
+
+def figures(counts: Sequence[RequestAcceptance], k: int) -> Figures:
+    found: Figures = as_tree(acceptance.figures(counts, k))
+    return found
+
+
+def macro(counts: Sequence[RequestAcceptance], k: int, groups: Sequence[Any] | None = None) -> Figures:
+    found: Figures = as_tree(acceptance.macro(counts, k, groups))
+    return found
 
 
 def pooled(*records: RequestRecord, k: int = 3) -> dict[str, Any]:

@@ -21,8 +21,7 @@ def checkpoint(**more: Any) -> Checkpoint:
 def warned(checkpoints: dict[str, Checkpoint], *accepted: int, prompt_tokens: int = 1) -> list[str]:
     """Of one request with K = 3, whose prefill gives a token and each decode step one more than it accepted."""
     made = request(0, *accepted, prompt_token_ids=(1,) * prompt_tokens)
-    warnings: list[str] = summarize([made], manifest(checkpoints=checkpoints))["warnings"]
-    return warnings
+    return list(summarize([made], manifest(checkpoints=checkpoints)).warnings)
 
 
 def test_steps_beyond_the_draft_s_positions_are_counted() -> None:
@@ -53,8 +52,8 @@ def test_the_summary_names_conversations_of_which_a_turn_was_refused() -> None:
     refused = {"error": failure("encoding_error"), "sent_ns": None, "steps": (), "output_token_ids": ()}
     records = [request(0, 1), request(1, 1), request(2, prompt_id="late", turn=1, **refused)]
     found = summarize(records, manifest())
-    assert (found["requests"]["finished"], found["requests"]["failed"]) == (2, 1)
-    assert found["warnings"] == [
+    assert (found.requests.finished, found.requests.failed) == (2, 1)
+    assert list(found.warnings) == [
         "the chat template or the tokenizer does not take a later turn of late (1 in all): these conversations FAILED "
         "there"
     ]

@@ -3,10 +3,11 @@
 import logging
 import math
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 from msgspec.structs import asdict
+from pandas.api.extensions import ExtensionDtype
 
 from specdec_bench.archive.sweep_plan import find_runs
 from specdec_bench.errors import ArchiveInputError
@@ -22,7 +23,7 @@ _COUNTS = ("num_decode_steps", "num_verify_steps", "num_proposed", "num_accepted
 _STRING: Final = pd.StringDtype(storage="python")
 """Not pyarrow's, which refuses the lone surrogates that datasets hold."""
 
-COLUMNS: Final[dict[str, Any]] = {
+COLUMNS: Final[dict[str, ExtensionDtype | str]] = {
     "run_id": _STRING,
     "run_dir": _STRING,
     "status": _STRING,
@@ -91,7 +92,7 @@ def load(path: str | Path) -> pd.DataFrame:
         ArchiveError: nothing below the path is a run, or one of the runs cannot be read.
     """
     root = Path(path)
-    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    columns: dict[str, list[object]] = {name: [] for name in COLUMNS}
     torn_lines = 0
     found = find_runs(root)
     for run in found.runs.values():
@@ -114,7 +115,7 @@ def load(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def _run_values(manifest: Manifest, run_dir: str) -> dict[str, Any]:
+def _run_values(manifest: Manifest, run_dir: str) -> dict[str, object]:
     return {
         "run_id": manifest.run_id,
         "run_dir": run_dir,
@@ -123,7 +124,7 @@ def _run_values(manifest: Manifest, run_dir: str) -> dict[str, Any]:
     }
 
 
-def _request_values(record: RequestRecord) -> dict[str, Any]:
+def _request_values(record: RequestRecord) -> dict[str, object]:
     return {
         "request_id": record.request_id,
         "prompt_id": record.prompt_id,

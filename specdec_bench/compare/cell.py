@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import to_builtins
+
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.provenance import comparable
 from specdec_bench.compare import headline, losslessness
-from specdec_bench.compare.speedup import RunTimes
+from specdec_bench.compare.speedup import Advice, NotJudged, RunTimes
 from specdec_bench.records.manifest import Manifest
 from specdec_bench.records.summary import Summary
 
@@ -44,6 +46,19 @@ class Measured:
         return json.dumps(self.manifest.config["spec"], sort_keys=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recommendation:
+    """What is the fastest at one load."""
+
+    load: dict[str, str | int | float | None]
+    """What methods are run on there, by column."""
+    advice: Advice | NotJudged
+
+    def as_tree(self) -> dict[str, object]:
+        """Returns both as comparison.json has them."""
+        return {**self.load, **to_builtins(self.advice)}
+
+
 @dataclass(kw_only=True)
 class SweepResult:
     """All of it, as plain data."""
@@ -54,7 +69,7 @@ class SweepResult:
     """One for all runs of a cell that was run several times beside as many plain runs."""
     comparisons: dict[str, Any]
     """By job number: the divergences of outputs, with text."""
-    recommendations: list[dict[str, Any]]
+    recommendations: list[Recommendation]
     told_apart: list[str]
     """Columns of the rows: the fields in which cells differ that `ALWAYS_SHOWN` does not tell apart."""
 

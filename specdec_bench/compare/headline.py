@@ -9,6 +9,7 @@ import numpy as np
 
 from specdec_bench.compare.intervals import Interval, median, ratios_of_means
 from specdec_bench.metrics.acceptance import request_acceptance
+from specdec_bench.metrics.arrays import Floats
 from specdec_bench.metrics.declarations import METRICS, column_name
 from specdec_bench.metrics.timing import request_times
 from specdec_bench.records.request import RequestRecord
@@ -21,7 +22,7 @@ class Conversations:
     """What a run's figures are summed from, kept by conversation as its requests pass by."""
 
     def __init__(self, records: Iterable[RequestRecord] = ()) -> None:
-        self.sums: dict[str, np.ndarray] = {}
+        self.sums: dict[str, Floats] = {}
         """By prompt: numerators and denominators of `RATIOS`, (ratios, 2)."""
         self.ttft_ms: dict[str, list[float]] = {}
         for record in records:

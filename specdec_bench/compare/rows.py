@@ -92,7 +92,7 @@ def collect(runs: Sequence[tuple[int, RunDirectory]], archived: Iterable[RunDire
     )
 
 
-def _noise(plain: Mapping[int, Measured]) -> dict[str, Any] | None:
+def _noise(plain: Mapping[int, Measured]) -> losslessness.Sameness | None:
     """Returns in what the outputs of the first plain run and of the next differ; None where there is none."""
     control = next((cell for replicate, cell in sorted(plain.items()) if replicate > 0), None)
     if 0 not in plain or control is None or incomparable(plain[0].manifest, control.manifest) is not None:
@@ -172,7 +172,9 @@ def _intervals(cell: Measured) -> dict[str, Interval]:
     return headline.figures([cell.conversations]) | ({"output_tps": rate(*repeats)} if repeats else {})
 
 
-def _against(plain: Measured, cell: Measured, noise: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+def _against(
+    plain: Measured, cell: Measured, noise: losslessness.Sameness | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns a cell's figures against its plain one, and its diverging outputs. `noise` is of plain against plain."""
     if (reason := incomparable(plain.manifest, cell.manifest)) is not None:
         return {"baseline": str(plain.run.path), "not_compared": reason}, {"not_compared": reason}
@@ -183,17 +185,20 @@ def _against(plain: Measured, cell: Measured, noise: dict[str, Any] | None) -> t
         return row | {"lossless": "not checked: synthetic acceptance"}, {"lossless": None}
     compared = losslessness.compare(plain.outputs, cell.outputs)
     row |= {
-        "num_compared": compared["num_compared"],
-        "num_identical": compared["num_identical"],
-        "share_identical": compared["share_identical"],
-        "control_share_identical": noise and noise["share_identical"],
+        "num_compared": compared.num_compared,
+        "num_identical": compared.num_identical,
+        "share_identical": compared.share_identical,
+        "control_share_identical": None if noise is None else noise.share_identical,
         "lossless": losslessness.verdict(compared, noise),
     }
-    if compared["divergences"]:
+    if compared.divergences:
         baseline_texts, texts = _texts(plain.run), _texts(cell.run)
-        for divergence in compared["divergences"]:
-            key = (divergence["prompt_id"], divergence["turn"], divergence["repeat"])
-            divergence["baseline_text"], divergence["text"] = _around(baseline_texts.get(key), texts.get(key))
+        told = []
+        for divergence in compared.divergences:
+            key = (divergence.prompt_id, divergence.turn, divergence.repeat)
+            baseline_text, text = _around(baseline_texts.get(key), texts.get(key))
+            told.append(msgspec.structs.replace(divergence, baseline_text=baseline_text, text=text))
+        compared = msgspec.structs.replace(compared, divergences=tuple(told))
     return row, {"baseline": str(plain.run.path), "measured": compared, "control": noise}
 
 

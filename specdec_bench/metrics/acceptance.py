@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterable, Sequence
 import msgspec
 import numpy as np
 
+from specdec_bench.metrics.arrays import Floats, Integers
 from specdec_bench.records.request import AcceptanceCounters, Record, RequestRecord
 from specdec_bench.records.summary import MeanAcceptance, PooledAcceptance
 
@@ -152,7 +153,7 @@ class RequestFigures:
         self._drafts = draft_length > 0
         self._is_histogram_known = np.array([r.histogram is not None for r in counts], dtype=bool)
 
-    def mean(self, chosen: np.ndarray | None = None, groups: np.ndarray | None = None) -> MeanAcceptance:
+    def mean(self, chosen: Integers | None = None, groups: Integers | None = None) -> MeanAcceptance:
         """Returns the mean of each figure over the chosen requests in which it is defined.
 
         Args:
@@ -164,10 +165,10 @@ class RequestFigures:
         numbers = None if groups is None else np.unique(groups[rows], return_inverse=True)[1]
         has_lists = self._drafts and bool(self._is_histogram_known[rows].any())
 
-        def scalar(values: np.ndarray) -> float | None:
+        def scalar(values: Floats) -> float | None:
             return _mean(values[rows, None], numbers)[0]
 
-        def by_position(values: np.ndarray) -> list[float | None] | None:
+        def by_position(values: Floats) -> list[float | None] | None:
             return _mean(values[rows], numbers) if has_lists else None
 
         return MeanAcceptance(
@@ -193,23 +194,23 @@ def macro(
     return RequestFigures(counts, draft_length).mean(groups=None if groups is None else numbered(groups))
 
 
-def numbered(keys: Sequence[Hashable]) -> np.ndarray:
+def numbered(keys: Sequence[Hashable]) -> Integers:
     """Returns the keys as numbers: equal keys, equal numbers."""
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
-def _column(values: Sequence[int | None]) -> np.ndarray:
+def _column(values: Sequence[int | None]) -> Floats:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def _divide(part: Floats, whole: Floats) -> Floats:
     quotient = np.full(part.shape, np.nan)
     np.divide(part, whole, out=quotient, where=~np.isnan(whole) & (whole != 0))
     return quotient
 
 
-def _mean(values: np.ndarray, groups: np.ndarray | None) -> list[float | None]:
+def _mean(values: Floats, groups: Integers | None) -> list[float | None]:
     """Returns the mean of each column of (requests, columns); of the groups' means, if there are groups."""
     if groups is not None and len(values):
         size = int(groups.max()) + 1

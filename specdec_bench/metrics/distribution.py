@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from specdec_bench.metrics.arrays import Floats, Integers
 from specdec_bench.records.summary import Distribution
 
 PERCENTILES = (25, 50, 75, 90, 95, 99)
 
 
-def describe(values: Sequence[float] | np.ndarray) -> Distribution:
+def describe(values: Sequence[float] | Floats | Integers) -> Distribution:
     """Returns count, mean, sample standard deviation, extremes and percentiles (linear); undefined is None."""
     sample = np.asarray(values, dtype=np.float64)
     if not len(sample):

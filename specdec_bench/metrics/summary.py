@@ -20,6 +20,7 @@ from specdec_bench.metrics.acceptance import (
     numbered,
     request_acceptance,
 )
+from specdec_bench.metrics.arrays import Integers
 from specdec_bench.metrics.checkpoint_warnings import DraftReach, checkpoint_warnings
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.distribution import describe
@@ -274,7 +275,7 @@ def _outcome(record: RequestRecord) -> str:
     return {"context_overflow": "skipped", "interrupted": "interrupted"}.get(record.error.kind, "failed")
 
 
-def _rows_by_category(categories: Sequence[str]) -> dict[str, np.ndarray]:
+def _rows_by_category(categories: Sequence[str]) -> dict[str, Integers]:
     """Returns the indices of each category's requests, categories sorted."""
     rows: dict[str, list[int]] = defaultdict(list)
     for index, category in enumerate(categories):
@@ -288,7 +289,7 @@ def _acceptance(samples: Samples, manifest: Manifest) -> Acceptance:
     draft_length = max([draft_length, *(len(request.histogram or ()) - 1 for request in counts)])
     by_request, conversations = RequestFigures(counts, draft_length), numbered(samples.conversations)
 
-    def of_category(rows: np.ndarray) -> CategoryAcceptance:
+    def of_category(rows: Integers) -> CategoryAcceptance:
         return CategoryAcceptance(
             num_requests=len(rows),
             pooled=figures((counts[row] for row in rows), draft_length),

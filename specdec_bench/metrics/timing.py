@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from specdec_bench.metrics.arrays import Floats, Integers
 from specdec_bench.metrics.distribution import describe
 from specdec_bench.records.request import RequestRecord
 from specdec_bench.records.summary import Latency, Throughput
@@ -81,7 +82,7 @@ class Timings:
         later = len(self._at) - len(self._sent)
         return self.num_merged / later if later else None
 
-    def latency(self, chosen: np.ndarray | None = None) -> Latency:
+    def latency(self, chosen: Integers | None = None) -> Latency:
         """Returns the distributions in ms, of all requests or of those at the chosen indices.
 
         Step times and inter-token latencies are empty where chunks were merged: their gaps are not steps.
@@ -100,19 +101,19 @@ class Timings:
             queue_time_ms=describe((sent - scheduled) / NS_PER_MS),
         )
 
-    def samples_ms(self) -> tuple[np.ndarray, np.ndarray]:
+    def samples_ms(self) -> tuple[Floats, Floats]:
         """Returns every step time (none where chunks were merged) and every TTFT, in ms."""
         first_at, _, _ = self._requests()
         return self._steps(np.arange(len(self._sent)))[0], (first_at - _int64(self._sent)) / NS_PER_MS
 
-    def _requests(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _requests(self) -> tuple[Integers, Integers, Integers]:
         """Returns each request's first and last arrival (ns) and its tokens after the first chunk."""
         num_chunks, at = _int64(self._num_chunks), _int64(self._at)
         first = np.cumsum(num_chunks) - num_chunks
         later_tokens = _int64(self._output_tokens) - _int64(self._tokens)[first]
         return at[first], at[first + num_chunks - 1], later_tokens
 
-    def _steps(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _steps(self, rows: Integers) -> tuple[Floats, Integers]:
         """Returns time in ms and tokens of every decode step of those requests; nothing where any was merged."""
         if _int64(self._num_merged)[rows].any() or not len(rows):
             return np.empty(0), np.empty(0, dtype=np.int64)
@@ -147,7 +148,7 @@ class Timings:
             num_accelerators=num_accelerators,
         )
 
-    def _steady(self, concurrency: int | None, ended: np.ndarray) -> tuple[float | None, int]:
+    def _steady(self, concurrency: int | None, ended: Integers) -> tuple[float | None, int]:
         """Returns seconds and tokens from when the full concurrency was first in flight to when it last was.
 
         Short dips between the turns of a conversation lie within; ramp and drain do not.
@@ -170,5 +171,5 @@ class Timings:
         return (last - first) / NS_PER_S, int(_int64(self._tokens)[within].sum())
 
 
-def _int64(values: "array[int]") -> np.ndarray:
+def _int64(values: "array[int]") -> Integers:
     return np.asarray(values, dtype=np.int64)

@@ -6,8 +6,8 @@ Fields have defaults where a run of an earlier release lacks them.
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from specdec_bench.records.json_types import Json
 from specdec_bench.records.request import AcceptanceSource, Record, RunStatus
+from specdec_bench.records.unused import UnusedTree
 
 
 class Distribution(Record, frozen=True, kw_only=True):
@@ -34,7 +34,7 @@ class DatasetCounts(Record, frozen=True, kw_only=True):
     num_usable: int | None = None
     num_prompts: int | None = None
     num_turns_cut: int | None = None
-    unused: dict[str, dict[str, dict[str, Json]]] | None = None
+    unused: UnusedTree | None = None
     """What of the source was not used, with the first row numbers; see `specdec_bench.records.unused`."""
 
 

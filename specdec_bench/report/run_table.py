@@ -1,7 +1,5 @@
 """The table at the end of a run. The only place where numbers are rounded."""
 
-from typing import Any
-
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
@@ -11,7 +9,7 @@ from rich.text import Text
 from specdec_bench.errors import listed
 from specdec_bench.metrics.declarations import BY_NAME
 from specdec_bench.records.summary import Acceptance, CategoryAcceptance, Distribution, Latency, Summary
-from specdec_bench.records.unused import describe
+from specdec_bench.records.unused import UnusedTree, describe
 from specdec_bench.report.text import literal
 
 LATENCIES = ("ttft_ms", "tpot_ms", "step_time_ms", "itl_ms", "e2e_ms")
@@ -100,7 +98,7 @@ def _warnings(summary: Summary) -> list[str]:
     return warnings
 
 
-def dataset_warnings(unused: dict[str, Any]) -> list[str]:
+def dataset_warnings(unused: UnusedTree) -> list[str]:
     """Returns what of a dataset is not used, or not as it is, a line each; fields are for manifest and log alone."""
     return [f"{line}; all are in manifest.json" for line in describe(unused, ["rows", "parts", "files"])]
 

@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from specdec_bench.archive import codec, files
-from specdec_bench.compare.cell import SweepResult
+from specdec_bench.compare.cell import Recommendation, SweepResult
 from specdec_bench.compare.columns import METRICS
 from specdec_bench.compare.labels import conditions, label
+from specdec_bench.compare.speedup import NotJudged
 from specdec_bench.metrics.declarations import BY_NAME
 from specdec_bench.report.run_table import number, print_whole
 from specdec_bench.report.text import defused, literal
@@ -51,7 +52,7 @@ def write_tables(result: SweepResult, folder: Path) -> None:
                 frame[column] = frame[column].map(str, na_action="ignore")
             files.write_atomically(folder / f"{name}.csv", [_defused(frame).to_csv(index=False).encode()])
             files.write_atomically(folder / f"{name}.parquet", [frame.to_parquet(index=False)])
-    comparison = {"recommendations": result.recommendations, "cells": result.comparisons}
+    comparison = {"recommendations": [found.as_tree() for found in result.recommendations], "cells": result.comparisons}
     files.write_atomically(folder / COMPARISON, [codec.encode_document(comparison)])
 
 
@@ -100,8 +101,8 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
         print_whole(console, _replicates_table(result))
     elif any(row.get("speedup_tpot_low") is not None for row in rows):
         console.print(Text(OF_SINGLE_RUNS, style="dim"), soft_wrap=True)
-    for advice in result.recommendations:
-        console.print(Text(literal(_advice(advice, several))), soft_wrap=True)
+    for recommendation in result.recommendations:
+        console.print(Text(literal(_advice(recommendation, several))), soft_wrap=True)
     console.print(Text(f"sweep directory  {literal(path)}"), soft_wrap=True)
 
 
@@ -153,19 +154,20 @@ def _same_output(row: dict[str, Any]) -> str:
     return f"{share:.1%}" + (f" (control {control:.1%})" if control is not None else "")
 
 
-def _advice(advice: dict[str, Any], several: Sequence[str]) -> str:
-    where = [f"{name}={_value(advice[name])}" for name in several]
-    at = ", ".join([f"{advice['concurrency']} in flight", *where]) + ": "
-    if advice["not_judged"]:
-        return f"{at}which is fastest is not judged: {advice['not_judged']}"
-    ratio = advice["over_runner_up"]
+def _advice(recommendation: Recommendation, several: Sequence[str]) -> str:
+    load, advice = recommendation.load, recommendation.advice
+    where = [f"{name}={_value(load[name])}" for name in several]
+    at = ", ".join([f"{load['concurrency']} in flight", *where]) + ": "
+    if isinstance(advice, NotJudged):
+        return f"{at}which is fastest is not judged: {advice.not_judged}"
+    ratio = advice.over_runner_up
     interval = "no interval" if ratio.low is None else f"95% {ratio.low:.3f} to {ratio.high:.3f}"
     names = {"none": "plain decoding"}
-    best, second = (names.get(advice[name], advice[name]) for name in ("best", "runner_up"))
-    if advice["tied"]:
-        tied = ", ".join(names.get(name, name) for name in advice["tied"])
+    best, second = (names.get(name, name) for name in (advice.best, advice.runner_up))
+    if advice.tied:
+        tied = ", ".join(names.get(name, name) for name in advice.tied)
         return f"{at}a tie of {best} and {tied} (ratio to {second} {ratio.value:.3f}, {interval})"
     return (
         f"{at}{best} is the fastest, {ratio.value:.3f} times as fast as {second} ({interval}, paired); "
-        f"{advice['num_runs']} runs of each, corrected for {len(advice['p_values'])} comparisons"
+        f"{advice.num_runs} runs of each, corrected for {len(advice.p_values)} comparisons"
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from specdec_bench.compare.intervals import Interval
-from specdec_bench.compare.speedup import RunTimes, ideal_speedup, recommend, speedup
+from specdec_bench.compare.speedup import NotJudged, RunTimes, ideal_speedup, recommend, speedup
 from specdec_bench.records.request import RequestError, RequestRecord, Step
 
 MS = 1_000_000
@@ -147,25 +147,25 @@ def cell(*tpots: int) -> list[RunTimes]:
 @pytest.mark.parametrize(("num_runs", "why"), [(1, "single runs"), (2, "2 runs of each, of at least 3")])
 def test_nothing_is_said_of_fewer_than_three_runs(num_runs: int, why: str) -> None:
     found = recommend(cell(40, 40)[:num_runs], {"fast": cell(10, 10)[:num_runs]})
-    assert found == {"not_judged": why}
+    assert found == NotJudged(not_judged=why)
 
 
 def test_repeats_of_one_run_do_not_stand_for_runs() -> None:
     plain, fast = ([run(*(request(p, ms, repeat=r) for p in "ab" for r in range(9)))] for ms in (40, 10))
-    assert recommend(plain, {"fast": fast})["not_judged"] == "single runs"
+    assert recommend(plain, {"fast": fast}).not_judged == "single runs"
 
 
 def test_what_is_clearly_the_fastest_is_named() -> None:
     found = recommend(cell(40, 41, 40), {"fast": cell(10, 11, 10), "slow": cell(60, 62, 61)})
-    assert (found["not_judged"], found["best"], found["runner_up"], found["tied"]) == (None, "fast", "none", [])
-    assert sorted(found["p_values"]) == ["none", "slow"]
+    assert (found.not_judged, found.best, found.runner_up, found.tied) == (None, "fast", "none", ())
+    assert sorted(found.p_values) == ["none", "slow"]
     # Plain decoding is a candidate like the others.
-    assert recommend(cell(40, 40, 40), {"slow": cell(60, 62, 61)})["best"] == "none"
+    assert recommend(cell(40, 40, 40), {"slow": cell(60, 62, 61)}).best == "none"
 
 
 def test_what_is_fastest_in_two_runs_of_three_is_a_tie() -> None:
     found = recommend(cell(40, 40, 40), {"steady": cell(20, 20, 20), "lucky": cell(17, 21, 19)})
-    assert (found["best"], found["runner_up"], found["tied"]) == ("lucky", "steady", ["steady"])
+    assert (found.best, found.runner_up, found.tied) == ("lucky", "steady", ("steady",))
 
 
 def test_what_is_faster_on_half_of_the_conversations_is_a_tie() -> None:
@@ -173,11 +173,11 @@ def test_what_is_faster_on_half_of_the_conversations_is_a_tie() -> None:
         return run(*(request(f"p{i}", 10 + i % 3 + (2 if i % 2 else -3)) for i in range(20)))
 
     found = recommend(cell(40, 41, 40), {"even": cell(10, 10, 10), "uneven": [uneven() for _ in range(3)]})
-    assert (found["best"], found["tied"]) == ("uneven", ["even"])
+    assert (found.best, found.tied) == ("uneven", ("even",))
 
 
 def test_what_cannot_be_compared_is_not_judged() -> None:
     other = [run(request("x", 5), request("y", 5))] * 3
-    assert recommend(cell(40, 40, 40), {"other": other})["not_judged"] == "no request finished in every run"
+    assert recommend(cell(40, 40, 40), {"other": other}).not_judged == "no request finished in every run"
     alone = [run(request("x", 9))] * 3
-    assert recommend(alone, {"other": other})["not_judged"] == "a single conversation"
+    assert recommend(alone, {"other": other}).not_judged == "a single conversation"

@@ -79,7 +79,7 @@ def test_a_run_of_two_requests_by_hand() -> None:
     ids=["warm-up", "failed warm-up", "failed", "interrupted", "skipped"],
 )
 def test_what_did_not_finish_is_counted_and_in_no_other_figure(outcome: str, changes: dict[str, Any]) -> None:
-    """PEERS 8 and 9: it neither ends the run nor enters a figure, though it comes first and took longest."""
+    """It neither ends the run nor enters a figure, though it comes first and took longest."""
     # Another category and source too: not even the list of categories may show it.
     other = request(-100, 3, 3, 3, category="other", acceptance_source="stream", **changes)
     found = summarized([other, *TWO], manifest())
@@ -248,7 +248,7 @@ def test_the_bytes_are_a_function_of_the_records_and_the_manifest() -> None:
 
 
 def test_numbers_come_back_as_they_were_computed() -> None:
-    """PEERS 16: full precision, and numbers, not strings."""
+    """Full precision, and numbers, not strings."""
     found = encode(summarize(TWO, manifest()))
     assert json.loads(found)["acceptance"]["pooled"]["acceptance_length"] == 7 / 3
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from specdec_bench.archive.layout import RunDirectory
-from specdec_bench.compare.speedup import RunTimes, speedup
+from specdec_bench.compare.speedup import RunTimes, Speedups, speedup
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ("speedup_tpot", "speedup_e2e", "speedup_throughput")
@@ -49,9 +49,11 @@ def batched(times: list[RunTimes], size: int) -> list[list[RunTimes]]:
     return [times[start : start + size] for start in range(0, len(times), size)]
 
 
-def counted(results: list[dict[str, Any]], name: str) -> dict[str, Any]:
+def counted(results: list[Speedups], name: str) -> dict[str, Any]:
     """Returns how many of the intervals hold 1, and all of them."""
-    intervals = [[round(result[name][end], 4) for end in ("value", "low", "high")] for result in results]
+    intervals = [
+        [round(getattr(getattr(result, name), end), 4) for end in ("value", "low", "high")] for result in results
+    ]
     return {"hold_1": sum(low <= 1 <= high for _, low, high in intervals), "value_low_high": intervals}
 
 

@@ -160,7 +160,7 @@ async def measured(
     ended = max(record.steps[-1].received_ns for record in records)
     counted = figures((request_acceptance(record) for record in records), 3)
     totals = adapter.counters()
-    outcome = Outcome(emitted / ((ended - began) / 1e9), cpu / emitted, counted["acceptance_length"])
+    outcome = Outcome(emitted / ((ended - began) / 1e9), cpu / emitted, counted.acceptance_length)
     if totals is None:
         return outcome
     assert totals.num_decode_steps
@@ -168,7 +168,7 @@ async def measured(
     assert totals.num_accepted is not None
     return outcome._replace(
         engine_acceptance_length=(emitted - len(records)) / totals.num_decode_steps,
-        acceptance_length_drafted=counted["acceptance_length_drafted"],
+        acceptance_length_drafted=counted.acceptance_length_drafted,
         engine_acceptance_length_drafted=1 + totals.num_accepted / totals.num_verify_steps,
     )
 

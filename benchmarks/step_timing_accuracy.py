@@ -281,7 +281,8 @@ def summarized(path: Path) -> dict[str, Any]:
     pooled = figures([request_acceptance(record) for record in records], DRAFT_LENGTH)
     return {
         "ttft_p50_ms": statistics.median((r.steps[0].received_ns - (r.sent_ns or 0)) / 1e6 for r in records),
-        **{name: pooled[name] for name in ("acceptance_length", "acceptance_histogram")},
+        "acceptance_length": pooled.acceptance_length,
+        "acceptance_histogram": pooled.acceptance_histogram,
     }
 
 

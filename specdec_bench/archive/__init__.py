@@ -3,7 +3,7 @@
 Importing this package loads neither pandas nor numpy, so that a measuring process need not hold them.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from specdec_bench.archive.layout import Response, RunDirectory
 from specdec_bench.archive.writer import RequestWriter
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["RequestWriter", "Response", "RunDirectory", "load"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Imports `load` when it is first asked for, because it needs pandas."""
     if name == "load":
         from specdec_bench.archive.frame import load

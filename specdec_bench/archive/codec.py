@@ -7,7 +7,7 @@ cannot tell apart: a surrogate *pair* held as two code points comes back as the 
 
 import json
 import math
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -24,7 +24,7 @@ _LINE_SEPARATORS = (
 """UTF-8 of the characters that JSON leaves bare but `str.splitlines` splits at, and their escapes."""
 
 
-def encode_line(record: Any) -> bytes:
+def encode_line(record: object) -> bytes:
     """Returns a record as one line of JSON, newline included.
 
     No other character in it is one that any reader takes for the end of a line.
@@ -44,7 +44,7 @@ def encode_line(record: Any) -> bytes:
     return line + b"\n"
 
 
-def encode_document(value: Any) -> bytes:
+def encode_document(value: object) -> bytes:
     """Returns indented JSON with a trailing newline, for people to read.
 
     A float that JSON lacks becomes the string "NaN", "Infinity" or "-Infinity", as an engine's resolved
@@ -89,7 +89,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     """Returns the value with every float that JSON lacks spelt out."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}

@@ -3,15 +3,18 @@
 import logging
 import math
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
+from msgspec.structs import asdict
+from pandas.api.extensions import ExtensionDtype
 
 from specdec_bench.archive.sweep_plan import find_runs
 from specdec_bench.errors import ArchiveInputError
 from specdec_bench.metrics.acceptance import request_acceptance
 from specdec_bench.metrics.timing import request_times
-from specdec_bench.records.manifest import Manifest, label_of_load
+from specdec_bench.records.labels import run_labels
+from specdec_bench.records.manifest import Manifest
 from specdec_bench.records.request import RequestRecord
 
 logger = logging.getLogger(__name__)
@@ -20,7 +23,7 @@ _COUNTS = ("num_decode_steps", "num_verify_steps", "num_proposed", "num_accepted
 _STRING: Final = pd.StringDtype(storage="python")
 """Not pyarrow's, which refuses the lone surrogates that datasets hold."""
 
-COLUMNS: Final[dict[str, Any]] = {
+COLUMNS: Final[dict[str, ExtensionDtype | str]] = {
     "run_id": _STRING,
     "run_dir": _STRING,
     "status": _STRING,
@@ -98,7 +101,7 @@ def load(path: str | Path) -> pd.DataFrame:
         ArchiveError: nothing below the path is a run, or one of the runs cannot be read.
     """
     root = Path(path)
-    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    columns: dict[str, list[object]] = {name: [] for name in COLUMNS}
     torn_lines = 0
     found = find_runs(root)
     for run in found.runs.values():
@@ -121,31 +124,16 @@ def load(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def _run_values(manifest: Manifest, run_dir: str) -> dict[str, Any]:
-    config, load = manifest.config, label_of_load(manifest)
+def _run_values(manifest: Manifest, run_dir: str) -> dict[str, object]:
     return {
         "run_id": manifest.run_id,
         "run_dir": run_dir,
         "status": manifest.status,
-        "engine": _get(config, "engine", "name"),
-        "model": _get(config, "model", "name"),
-        "dataset": _get(config, "dataset", "name"),
-        "spec": _get(config, "spec", "name"),
-        "draft_length": _get(config, "spec", "draft_length"),
-        "concurrency": load.max_in_flight,
-        "load_axis": load.axis,
-        "load_value": load.value,
-        "temperature": _get(config, "sampling", "temperature"),
-        "seed": config.get("seed"),
+        **asdict(run_labels(manifest)),
     }
 
 
-def _get(config: dict[str, Any], group: str, field: str) -> Any:
-    options = config.get(group)
-    return options.get(field) if isinstance(options, dict) else None
-
-
-def _request_values(record: RequestRecord) -> dict[str, Any]:
+def _request_values(record: RequestRecord) -> dict[str, object]:
     return {
         "request_id": record.request_id,
         "prompt_id": record.prompt_id,

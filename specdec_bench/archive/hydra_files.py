@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeVar, cast
 
 import hydra.core.utils
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +19,8 @@ from specdec_bench.archive.layout import CONFIG
 from specdec_bench.archive.redact import known, learn, learn_arguments, redact, redact_overrides, redacted_record
 from specdec_bench.archive.secrets import REDACTED, is_secret_key
 from specdec_bench.errors import ArchiveError
+
+T = TypeVar("T")
 
 
 def learn_composed(composed: DictConfig | ListConfig) -> None:
@@ -46,7 +48,7 @@ def _learn_container(container: DictConfig | ListConfig, *, is_secret: bool) -> 
             learn({"secret": value} if is_secret_here else value)
 
 
-def _learn_interpolation(raw: str, value: Any, is_secret: bool) -> None:
+def _learn_interpolation(raw: str, value: object, is_secret: bool) -> None:
     """Learns an interpolation: its value is secret if its key is, or if it holds a variable that is named so."""
     names, defaults = secrets.secret_interpolations(raw)
     known().add(defaults)
@@ -103,7 +105,7 @@ def redact_yaml(path: Path) -> None:
         raise ArchiveError(f"{path}: cannot be redacted: {error}; delete it before passing the run on") from error
 
 
-def _redact_hydra(document: Any) -> Any:
+def _redact_hydra(document: T) -> T:
     """Returns a document of Hydra's redacted; an override occurs in it in lists, and again inside other strings."""
     replacements = {
         raw: redacted
@@ -111,10 +113,10 @@ def _redact_hydra(document: Any) -> Any:
         for raw, redacted in zip(overrides, redact_overrides(overrides), strict=True)
         if raw != redacted
     }
-    return redact(_replace(document, replacements))
+    return redact(cast(T, _replace(document, replacements)))
 
 
-def _override_lists(value: Any, is_overrides: bool) -> Iterator[list[str]]:
+def _override_lists(value: object, is_overrides: bool) -> Iterator[list[str]]:
     """Yields the lists below a key `overrides`; overrides.yaml is such a list itself."""
     if isinstance(value, dict):
         for key, item in value.items():
@@ -123,7 +125,7 @@ def _override_lists(value: Any, is_overrides: bool) -> Iterator[list[str]]:
         yield [item for item in value if isinstance(item, str)]
 
 
-def _replace(value: Any, replacements: dict[str, str], key: object = None) -> Any:
+def _replace(value: object, replacements: dict[str, str], key: object = None) -> object:
     """Returns the value with each override replaced wherever it stands, as in folder names made of overrides."""
     if isinstance(value, dict):
         return {name: _replace(item, replacements, name) for name, item in value.items()}

@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -13,6 +13,7 @@ from specdec_bench.archive import codec, files
 from specdec_bench.errors import ArchiveError, ArchiveInputError
 from specdec_bench.records.manifest import Manifest
 from specdec_bench.records.request import SCHEMA_VERSION, Prompt, Record, RequestRecord
+from specdec_bench.records.summary import Summary
 
 CONFIG = "config.yaml"
 MANIFEST = "manifest.json"
@@ -52,14 +53,12 @@ class _SchemaVersion(Record, frozen=True, kw_only=True):
 
 _GROUPS = ("engine", "model", "dataset", "spec", "load", "sampling")
 """Of the configuration in every manifest."""
-_PARTS = ("requests", "acceptance", "latency", "throughput", "definitions")
-"""Of every summary."""
 _SCHEMA_VERSION: msgspec.json.Decoder[_SchemaVersion] = msgspec.json.Decoder(_SchemaVersion)
 _MANIFEST: msgspec.json.Decoder[Manifest] = msgspec.json.Decoder(Manifest)
 _PROMPT: msgspec.json.Decoder[Prompt] = msgspec.json.Decoder(Prompt)
 _REQUEST: msgspec.json.Decoder[RequestRecord] = msgspec.json.Decoder(RequestRecord)
 _RESPONSE: msgspec.json.Decoder[Response] = msgspec.json.Decoder(Response)
-_SUMMARY: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
+_SUMMARY: msgspec.json.Decoder[Summary] = msgspec.json.Decoder(Summary)
 
 
 class RunDirectory:
@@ -212,17 +211,14 @@ class RunDirectory:
         """
         files.write_atomically(self.summary_path, [summary])
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """Returns summary.json.
 
         Raises:
             ArchiveError: it is missing (the run did not finish) or broken.
         """
         try:
-            summary = codec.decode(self.summary_path.read_bytes(), _SUMMARY)
-            if lacking := [name for name in _PARTS if not isinstance(summary.get(name), dict)]:
-                raise ValueError(f"it has no {', '.join(lacking)}")
-            return summary
+            return codec.decode(self.summary_path.read_bytes(), _SUMMARY)
         except FileNotFoundError as error:
             raise self._read_error(f"{self.path}: has no {SUMMARY}; the run did not finish") from error
         except (OSError, ValueError) as error:

@@ -13,7 +13,6 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from specdec_bench.records.canonical import canonical_json
 
@@ -65,7 +64,7 @@ _TIMEOUT_S = 10.0
 """For git and nvidia-smi, which answer in well under a second unless a disk or a driver hangs."""
 
 
-def environment() -> dict[str, Any]:
+def environment() -> dict[str, object]:
     """Returns the machine and the installed releases, as the calling process sees them.
 
     Call it in the process that measures, once the engine has started: torch is only asked if that process has
@@ -89,7 +88,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def environment_id(environment: dict[str, Any]) -> str:
+def environment_id(environment: dict[str, object]) -> str:
     """Returns a hash of what of an environment the figures depend on; only runs with equal ones are compared.
 
     Left out are the names of operating system and kernel, and the memory's size, which differs by a few bytes
@@ -98,18 +97,18 @@ def environment_id(environment: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(comparable(environment))).hexdigest()
 
 
-def comparable(environment: dict[str, Any]) -> dict[str, Any]:
+def comparable(environment: dict[str, object]) -> dict[str, object]:
     """Returns those parts of an environment that must be equal for runs to be compared."""
     return {name: value for name, value in environment.items() if name not in ("os", "kernel", "memory_bytes")}
 
 
-def project() -> dict[str, Any]:
+def project() -> dict[str, object]:
     """Returns this project's version, and its commit and whether the tree differs from it.
 
     `git_commit` and `git_dirty` are None where the package does not lie in a checkout of this project. Any
     change counts as dirty, untracked files that git does not ignore included.
     """
-    result: dict[str, Any] = {"version": __version__, "git_commit": None, "git_dirty": None}
+    result: dict[str, object] = {"version": __version__, "git_commit": None, "git_dirty": None}
     root = _PACKAGE.parent
     toplevel = _git(root, "rev-parse", "--show-toplevel")
     # Installed into an environment that lies in some other project's checkout, its commit says nothing about ours.
@@ -127,7 +126,7 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def clock() -> dict[str, Any]:
+def clock() -> dict[str, object]:
     """Returns one reading of the monotonic clock and of UTC, which tie every `_ns` of the run to wall time."""
     before = time.perf_counter_ns()
     utc = utc_now()
@@ -182,7 +181,7 @@ def _packages() -> dict[str, str]:
     return versions
 
 
-def _accelerators() -> list[dict[str, Any]] | None:
+def _accelerators() -> list[dict[str, object]] | None:
     """Returns the visible devices; None where this process has not loaded torch, and so cannot tell."""
     torch = sys.modules.get("torch")
     if torch is None:

@@ -8,15 +8,18 @@ with the interpolations in it. This process then knows them (`learn_*`), and wha
 import copy
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import TypeVar, cast
 
 from specdec_bench.archive import files, secrets
 from specdec_bench.archive.secrets import MENTION, MIN_SECRET_LENGTH, NAME, REDACTED, is_harmless, is_secret_key
 from specdec_bench.errors import ConfigError
+
+T = TypeVar("T")
 
 _OPTION = re.compile(rf"--?(?P<key>{NAME})(?:(?P<sign>[=\s]).*)?", re.DOTALL)
 
@@ -71,7 +74,7 @@ def adopt(others: Secrets) -> None:
     _known = copy.deepcopy(others)
 
 
-def learn(value: Any) -> None:
+def learn(value: object) -> None:
     """Learns the secrets of a resolved configuration."""
     _known.add(secrets.find(value))
 
@@ -104,7 +107,7 @@ def redact_yaml_text(text: str) -> str:
     return "".join(kept)
 
 
-def redact(value: Any, *, refers: bool = False) -> Any:
+def redact(value: T, *, refers: bool = False) -> T:
     """Returns a copy of nested dicts, lists and tuples without secrets.
 
     Whatever lies under a secret key becomes "[redacted]", all of it. What cannot be a secret stays: None, a bool, an
@@ -115,17 +118,21 @@ def redact(value: Any, *, refers: bool = False) -> Any:
         value: what is to be archived.
         refers: whether an environment variable's value becomes `${oc.env:NAME}`, with which a run can be repeated.
     """
+    return cast(T, _redact(value, refers=refers))
+
+
+def _redact(value: object, *, refers: bool) -> object:
     if isinstance(value, dict):
         return {
-            key: _redact_secret(item, refers=refers) if is_secret_key(key) else redact(item, refers=refers)
+            key: _redact_secret(item, refers=refers) if is_secret_key(key) else _redact(item, refers=refers)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):
-        return type(value)(redact(item, refers=refers) for item in value)
+        return type(value)(_redact(item, refers=refers) for item in value)
     return redact_text(value, refers=refers) if isinstance(value, str) else value
 
 
-def _redact_secret(value: Any, *, refers: bool) -> Any:
+def _redact_secret(value: object, *, refers: bool) -> object:
     if is_harmless(value):
         return value
     redacted = redact_text(value, refers=True) if refers and isinstance(value, str) else REDACTED
@@ -174,9 +181,22 @@ def _redact_override(override: str) -> str:
     return redact_text(override)
 
 
-def redacted_record(*arguments: Any, **options: Any) -> logging.LogRecord:
-    """Returns a record whose message holds no secret, for whatever handler the user chooses."""
-    record = logging.LogRecord(*arguments, **options)
+def redacted_record(
+    name: str,
+    level: int,
+    pathname: str,
+    lineno: int,
+    msg: str,
+    args: tuple[object, ...] | Mapping[str, object] | None,
+    exc_info: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None] | None,
+    func: str | None = None,
+    sinfo: str | None = None,
+) -> logging.LogRecord:
+    """Returns a record whose message holds no secret, for whatever handler the user chooses.
+
+    Args: those of `logging.LogRecord`.
+    """
+    record = logging.LogRecord(name, level, pathname, lineno, msg, args, exc_info, func, sinfo)
     try:
         message = record.getMessage()
     except (TypeError, ValueError, KeyError):  # the handler says so, where it does not end the program

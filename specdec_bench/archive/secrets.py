@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
 REDACTED = "[redacted]"
@@ -109,7 +108,7 @@ def redact_patterns(text: str) -> str:
     return text
 
 
-def find(value: Any) -> Iterator[str]:
+def find(value: object) -> Iterator[str]:
     """Yields the secrets in nested data: what lies under secret keys, and what stands in its strings."""
     if isinstance(value, Mapping):
         for key, item in value.items():
@@ -125,7 +124,7 @@ def find(value: Any) -> Iterator[str]:
             yield from (match[2] for match in pattern.finditer(value) if not is_harmless(match[2]))
 
 
-def leaves(value: Any) -> Iterator[str]:
+def leaves(value: object) -> Iterator[str]:
     """Yields all texts and numbers in nested data."""
     if isinstance(value, Mapping):
         value = list(value.values())
@@ -164,7 +163,7 @@ def find_in_arguments(arguments: Sequence[str]) -> Iterator[str]:
                 yield from find({override.key_or_group: _to_builtin(choice)})
 
 
-def _to_builtin(value: Any) -> Any:
+def _to_builtin(value: object) -> object:
     """Returns the value of an override with plain text for quoted text."""
     if isinstance(value, Mapping):
         return {_to_builtin(key): _to_builtin(item) for key, item in value.items()}

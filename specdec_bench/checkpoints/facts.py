@@ -14,6 +14,8 @@ import msgspec
 from specdec_bench.checkpoints.files import find_json
 from specdec_bench.checkpoints.templates import ChatTemplate, chat_templates
 from specdec_bench.errors import ConfigError
+from specdec_bench.records import checkpoint
+from specdec_bench.records.checkpoint import EndOfSequence, StatedFacts, TemplateIdentity
 
 _NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 """Where the configuration of a model that reads more than text keeps that of its language model."""
@@ -81,22 +83,27 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
         """The same by the tokenizer's files; empty where only its own code knows."""
         return frozenset(i for found in self.end_tokens if found.file in _TOKENIZER_FILES for i in found.token_ids)
 
-    def summary(self) -> dict[str, Any]:
-        """Returns what the manifest keeps: JSON's types, the templates as hashes."""
-        stated = {
-            name: {"value": fact.value, "file": fact.file} if (fact := getattr(self, name)) is not None else None
-            for name in ("context_length", "vocab_size", "dtype", "model_type", "architectures")
-        }
-        return {
-            "end_of_sequence": [
-                {"file": found.file, "token_ids": list(found.token_ids), "used": found.used}
+    def summary(self) -> StatedFacts:
+        """Returns what the manifest keeps: the templates as hashes."""
+        return StatedFacts(
+            end_of_sequence=tuple(
+                EndOfSequence(file=found.file, token_ids=tuple(found.token_ids), used=found.used)
                 for found in self.end_tokens
-            ],
-            **stated,
-            "chat_templates": {
-                template.name: {"file": template.file, "sha256": template.sha256} for template in self.chat_templates
+            ),
+            context_length=_recorded(self.context_length),
+            vocab_size=_recorded(self.vocab_size),
+            dtype=_recorded(self.dtype),
+            model_type=_recorded(self.model_type),
+            architectures=_recorded(self.architectures),
+            chat_templates={
+                template.name: TemplateIdentity(file=template.file, sha256=template.sha256)
+                for template in self.chat_templates
             },
-        }
+        )
+
+
+def _recorded(fact: Stated | None) -> checkpoint.Stated | None:
+    return None if fact is None else checkpoint.Stated(value=fact.value, file=fact.file)
 
 
 def read_facts(folder: Path) -> CheckpointFacts:

@@ -12,10 +12,11 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from specdec_bench.errors import ArchiveInputError
 from specdec_bench.records.canonical import canonical_json
+from specdec_bench.records.checkpoint import FileIdentity, Fingerprint
 
 WHOLE_UP_TO_BYTES = 64 * 2**20
 
@@ -40,7 +41,7 @@ _MAX_HEADER_BYTES = 100_000_000
 _SNAPSHOT = re.compile(r"[0-9a-f]{40}")
 
 
-def checkpoint_fingerprint(path: str, folder: str | Path, revision: str | None = None) -> dict[str, Any]:
+def checkpoint_fingerprint(path: str, folder: str | Path, revision: str | None = None) -> Fingerprint:
     """Returns the identity of a checkpoint, or of a tokenizer that lies by itself.
 
     It depends on names below the folder and on contents, neither on where the folder is nor on file times.
@@ -50,10 +51,6 @@ def checkpoint_fingerprint(path: str, folder: str | Path, revision: str | None =
         path: what the user asked for: a folder, a hub id or `bundled:NAME`. Archived as it is.
         folder: where that was found; for a hub id the snapshot folder that huggingface_hub resolved.
         revision: the revision asked for, if any.
-
-    Returns:
-        `path`, `revision`, `commit` (of a hub snapshot, read from its folder's name, else None), `fingerprint`
-        (sha256 over all files) and `files`: by name, `size` in bytes and `sha256` or `sampled_sha256`.
 
     Raises:
         ArchiveError: there is no such folder, it holds nothing, or a file of it cannot be read.
@@ -71,13 +68,13 @@ def checkpoint_fingerprint(path: str, folder: str | Path, revision: str | None =
     entries = dict(sorted(entries.items()))
     resolved = root.absolute()
     is_snapshot = resolved.parent.name == "snapshots" and _SNAPSHOT.fullmatch(resolved.name)
-    return {
-        "path": path,
-        "revision": revision,
-        "commit": resolved.name if is_snapshot else None,
-        "fingerprint": hashlib.sha256(canonical_json(entries)).hexdigest(),
-        "files": entries,
-    }
+    return Fingerprint(
+        path=path,
+        revision=revision,
+        commit=resolved.name if is_snapshot else None,
+        fingerprint=hashlib.sha256(canonical_json(entries)).hexdigest(),
+        files=entries,
+    )
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -102,12 +99,12 @@ def _counts(name: str) -> bool:
     return not name.startswith(".") and not is_documentation
 
 
-def _identify(path: Path) -> dict[str, Any]:
+def _identify(path: Path) -> FileIdentity:
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size <= WHOLE_UP_TO_BYTES or path.suffix.lower() in _TEXT_SUFFIXES:
-            return {"size": size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-        return {"size": size, "sampled_sha256": _sample(file, size, path.suffix.lower() == ".safetensors")}
+            return FileIdentity(size=size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+        return FileIdentity(size=size, sampled_sha256=_sample(file, size, path.suffix.lower() == ".safetensors"))
 
 
 def _sample(file: BinaryIO, size: int, is_safetensors: bool) -> str:

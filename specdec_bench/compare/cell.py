@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import to_builtins
+
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.provenance import comparable
 from specdec_bench.compare import headline, losslessness
-from specdec_bench.compare.speedup import RunTimes
+from specdec_bench.compare.speedup import Advice, NotJudged, RunTimes
 from specdec_bench.records.manifest import LoadLabel, Manifest
+from specdec_bench.records.summary import Summary
 
 ALWAYS_SHOWN = ("engine", "model", "dataset", "spec", "draft_length", "concurrency", "load_axis", "load_value")
 """Columns by which tables and plots tell cells apart, beside the replicate."""
@@ -22,7 +25,7 @@ class Measured:
 
     run: RunDirectory
     manifest: Manifest
-    summary: dict[str, Any]
+    summary: Summary
     times: RunTimes
     outputs: losslessness.Outputs
     conversations: headline.Conversations
@@ -43,6 +46,19 @@ class Measured:
         return json.dumps(self.manifest.config["spec"], sort_keys=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recommendation:
+    """What is the fastest at one load."""
+
+    load: dict[str, str | int | float | None]
+    """What methods are run on there, by column."""
+    advice: Advice | NotJudged
+
+    def as_tree(self) -> dict[str, object]:
+        """Returns both as comparison.json has them."""
+        return {**self.load, **to_builtins(self.advice)}
+
+
 @dataclass(kw_only=True)
 class SweepResult:
     """All of it, as plain data."""
@@ -53,7 +69,7 @@ class SweepResult:
     """One for all runs of a cell that was run several times beside as many plain runs."""
     comparisons: dict[str, Any]
     """By job number: the divergences of outputs, with text."""
-    recommendations: list[dict[str, Any]]
+    recommendations: list[Recommendation]
     told_apart: list[str]
     """Columns of the rows: the fields in which cells differ that `ALWAYS_SHOWN` does not tell apart."""
     loads: dict[str, LoadLabel]
@@ -66,7 +82,8 @@ def incomparable(plain: Manifest, cell: Manifest) -> str | None:
         then, now = comparable(plain.environment), comparable(cell.environment)
         names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
         return f"measured in another environment ({', '.join(names)})"
-    weights = [manifest.checkpoints.get("target", {}).get("fingerprint") for manifest in (plain, cell)]
+    targets = [manifest.checkpoints.get("target") for manifest in (plain, cell)]
+    weights = [None if target is None else target.fingerprint for target in targets]
     return "the target's weights differ" if weights[0] != weights[1] else None
 
 

@@ -8,27 +8,21 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from specdec_bench.compare.intervals import Interval, median, ratios_of_means
-from specdec_bench.metrics.acceptance import RequestAcceptance, request_acceptance
-from specdec_bench.metrics.timing import RequestTimes, request_times
+from specdec_bench.metrics.acceptance import request_acceptance
+from specdec_bench.metrics.arrays import Floats
+from specdec_bench.metrics.declarations import METRICS, column_name
+from specdec_bench.metrics.timing import request_times
 from specdec_bench.records.request import RequestRecord
 
-RATIOS = (
-    "acceptance_length",
-    "acceptance_length_drafted",
-    "draft_acceptance_rate",
-    "tpot_ms_mean",
-    "e2e_ms_mean",
-    "output_tps_per_user",
-)
-"""Figures that are one sum over requests divided by another."""
-UNKNOWN = float("nan")
+RATIOS = {column_name(metric): metric.terms for metric in METRICS if metric.terms is not None}
+"""Metrics that are one sum over requests divided by another, by column: what one request adds to both sums."""
 
 
 class Conversations:
     """What a run's figures are summed from, kept by conversation as its requests pass by."""
 
     def __init__(self, records: Iterable[RequestRecord] = ()) -> None:
-        self.sums: dict[str, np.ndarray] = {}
+        self.sums: dict[str, Floats] = {}
         """By prompt: numerators and denominators of `RATIOS`, (ratios, 2)."""
         self.ttft_ms: dict[str, list[float]] = {}
         for record in records:
@@ -39,7 +33,8 @@ class Conversations:
         times = request_times(record)
         if record.phase != "measure" or record.error is not None or times is None:
             return
-        terms = np.array(_terms(request_acceptance(record), times), dtype=np.float64)
+        counts = request_acceptance(record)
+        terms = np.array([terms_of(counts, times) for terms_of in RATIOS.values()], dtype=np.float64)
         self.sums[record.prompt_id] = self.sums.get(record.prompt_id, 0.0) + terms
         self.ttft_ms.setdefault(record.prompt_id, []).append(times.ttft_ms)
 
@@ -55,19 +50,3 @@ def figures(runs: Sequence[Conversations]) -> dict[str, Interval]:
     units, ttft_ms = np.array(values).reshape(-1, 2).T
     ratios = ratios_of_means(sums[:, :, 0].T, sums[:, :, 1].T)
     return dict(zip(RATIOS, ratios, strict=True)) | {"ttft_ms_p50": median(ttft_ms, units.astype(np.int64))}
-
-
-def _terms(counts: RequestAcceptance, times: RequestTimes) -> list[tuple[float, float]]:
-    """Returns one request's share of the sums; what it has none of adds nothing, what is unknown leaves no figure."""
-    decode_steps = UNKNOWN if counts.decode_steps is None else counts.decode_steps
-    verify_steps = UNKNOWN if counts.verify_steps is None else counts.verify_steps
-    accepted = UNKNOWN if counts.accepted is None else counts.accepted
-    proposed = UNKNOWN if counts.proposed is None else counts.proposed
-    return [
-        (max(counts.output_tokens - 1, 0), decode_steps),
-        (verify_steps + accepted, verify_steps),
-        (accepted, proposed),
-        (times.tpot_ms, 1) if times.tpot_ms is not None else (0, 0),
-        (times.e2e_ms, 1),
-        (times.later_tokens, times.decode_ms / 1000),
-    ]

@@ -1,7 +1,6 @@
 """How a sweep's table names its methods, and what they are run on."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 
 def of_method(told_apart: Sequence[str]) -> list[str]:
@@ -14,13 +13,13 @@ def conditions(told_apart: Sequence[str]) -> list[str]:
     return [name for name in told_apart if not name.startswith("spec.")]
 
 
-def label(row: Mapping[str, Any], told_apart: Sequence[str]) -> str:
+def label(row: Mapping[str, object], told_apart: Sequence[str]) -> str:
     """Returns the name of a row's method, with its draft length and what else tells it from others."""
     length = [] if row["draft_length"] is None else [f"K={row['draft_length']}"]
     fields = [name for name in of_method(told_apart) if row.get(name) is not None]
-    return " ".join([row["spec"], *length, *(f"{name.removeprefix('spec.')}={row[name]}" for name in fields)])
+    return " ".join([str(row["spec"]), *length, *(f"{name.removeprefix('spec.')}={row[name]}" for name in fields)])
 
 
-def method_name(row: Mapping[str, Any], told_apart: Sequence[str]) -> str:
+def method_name(row: Mapping[str, object], told_apart: Sequence[str]) -> str:
     """Returns the same whatever the draft length."""
     return label({**row, "draft_length": None}, told_apart)

@@ -1,13 +1,13 @@
 """Whether a method changed the output, at temperature 0."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 from scipy import stats
 
 from specdec_bench.records.first_difference import first_difference
-from specdec_bench.records.request import RequestRecord
+from specdec_bench.records.request import Record, RequestRecord
 
 NUM_EXAMPLES = 10
 CONTEXT_TOKENS = 8
@@ -16,6 +16,37 @@ SIGNIFICANCE = 0.05
 
 Outputs = Mapping[tuple[str, int, int], tuple[tuple[int, ...], tuple[int, ...]]]
 """Prompt and output token ids, by prompt, turn and repeat."""
+
+
+class Divergence(Record, frozen=True, kw_only=True):
+    """Where two outputs part."""
+
+    prompt_id: str
+    turn: int
+    repeat: int
+    position: int
+    """In the output."""
+    baseline_token: int | None
+    """None where that output ended there."""
+    token: int | None
+    baseline_around: tuple[int, ...]
+    """`CONTEXT_TOKENS` on either side."""
+    around: tuple[int, ...]
+    baseline_text: str | UnsetType | None = UNSET
+    """Text around it, where it was read."""
+    text: str | UnsetType | None = UNSET
+
+
+class Sameness(Record, frozen=True, kw_only=True):
+    """How many outputs are the same tokens."""
+
+    num_compared: int
+    num_identical: int
+    share_identical: float | None
+    num_prompts_differ: int
+    """Turns whose prompts differ, because an earlier reply did; they are not compared."""
+    divergences: tuple[Divergence, ...] = ()
+    """The first few."""
 
 
 def outputs(records: Iterable[RequestRecord]) -> Outputs:
@@ -27,27 +58,22 @@ def outputs(records: Iterable[RequestRecord]) -> Outputs:
     }
 
 
-def compare(baseline: Outputs, other: Outputs) -> dict[str, Any]:
-    """Returns how many outputs are the same tokens, and where the first of the others part.
-
-    A turn whose prompt differs, because an earlier reply did, is no comparison; `num_prompts_differ` counts those.
-    A `divergence` has the position in the output and both tokens, null where one output ended there, and the tokens
-    around it, `CONTEXT_TOKENS` on either side.
-    """
+def compare(baseline: Outputs, other: Outputs) -> Sameness:
+    """Returns how many outputs are the same tokens, and where the first of the others part."""
     common = sorted(baseline.keys() & other.keys())
     comparable = [key for key in common if baseline[key][0] == other[key][0]]
     different = [key for key in comparable if baseline[key][1] != other[key][1]]
     num_identical = len(comparable) - len(different)
-    return {
-        "num_compared": len(comparable),
-        "num_identical": num_identical,
-        "share_identical": num_identical / len(comparable) if comparable else None,
-        "num_prompts_differ": len(common) - len(comparable),
-        "divergences": [_divergence(key, baseline[key][1], other[key][1]) for key in different[:NUM_EXAMPLES]],
-    }
+    return Sameness(
+        num_compared=len(comparable),
+        num_identical=num_identical,
+        share_identical=num_identical / len(comparable) if comparable else None,
+        num_prompts_differ=len(common) - len(comparable),
+        divergences=tuple(_divergence(key, baseline[key][1], other[key][1]) for key in different[:NUM_EXAMPLES]),
+    )
 
 
-def verdict(measured: Mapping[str, Any], control: Mapping[str, Any] | None) -> str:
+def verdict(measured: Sameness, control: Sameness | None) -> str:
     """Returns what the shares of identical outputs allow to say.
 
     - `identical`: every output is.
@@ -56,17 +82,17 @@ def verdict(measured: Mapping[str, Any], control: Mapping[str, Any] | None) -> s
     - `no control`: some are not, and nothing is known of the noise.
     - `nothing compared`.
     """
-    compared, identical = measured["num_compared"], measured["num_identical"]
+    compared, identical = measured.num_compared, measured.num_identical
     if not compared:
         return "nothing compared"
     if identical == compared:
         return "identical"
-    if control is None or not control["num_compared"]:
+    if control is None or not control.num_compared:
         return "no control"
     table = np.array(
         [
             [identical, compared - identical],
-            [control["num_identical"], control["num_compared"] - control["num_identical"]],
+            [control.num_identical, control.num_compared - control.num_identical],
         ]
     )
     # Unpaired: with both runs on the same prompts it errs towards not finding a difference that pairing might.
@@ -74,17 +100,17 @@ def verdict(measured: Mapping[str, Any], control: Mapping[str, Any] | None) -> s
     return "fewer than control" if probability < SIGNIFICANCE else "as control"
 
 
-def _divergence(key: tuple[str, int, int], baseline: tuple[int, ...], other: tuple[int, ...]) -> dict[str, Any]:
+def _divergence(key: tuple[str, int, int], baseline: tuple[int, ...], other: tuple[int, ...]) -> Divergence:
     position = first_difference(baseline, other)
     assert position is not None
     around = slice(max(position - CONTEXT_TOKENS, 0), position + CONTEXT_TOKENS + 1)
-    return {
-        "prompt_id": key[0],
-        "turn": key[1],
-        "repeat": key[2],
-        "position": position,
-        "baseline_token": baseline[position] if position < len(baseline) else None,
-        "token": other[position] if position < len(other) else None,
-        "baseline_around": list(baseline[around]),
-        "around": list(other[around]),
-    }
+    return Divergence(
+        prompt_id=key[0],
+        turn=key[1],
+        repeat=key[2],
+        position=position,
+        baseline_token=baseline[position] if position < len(baseline) else None,
+        token=other[position] if position < len(other) else None,
+        baseline_around=baseline[around],
+        around=other[around],
+    )

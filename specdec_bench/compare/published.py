@@ -1,10 +1,24 @@
 """A finished run against what was published for it."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import msgspec
 
 from specdec_bench.errors import NotComparableError
+from specdec_bench.records.json_types import Json
+from specdec_bench.records.labels import method_of
+from specdec_bench.records.request import Record
 from specdec_bench.records.summary import Summary
+
+
+class Expected(Record, frozen=True, kw_only=True):
+    """What a run is known to give elsewhere: an archived experiment's `expected`."""
+
+    acceptance_length_drafted: float | None = None
+    acceptance_joint: tuple[float, ...] = ()
+    num_requests: int | None = None
+    relative_tolerance: float = 0.0
 
 
 class Verdict(NamedTuple):
@@ -18,13 +32,17 @@ class Verdict(NamedTuple):
     passed: bool
 
 
-def expects(config: Mapping[str, Any]) -> bool:
+def expects(config: Mapping[str, Json]) -> bool:
     """Whether an archived experiment says what its run is known to give elsewhere."""
-    expected = config.get("expected") or {}
-    return expected.get("acceptance_length_drafted") is not None or bool(expected.get("acceptance_joint"))
+    expected = _expected(config)
+    return expected.acceptance_length_drafted is not None or bool(expected.acceptance_joint)
 
 
-def compare_with_published(summary: Summary, config: Mapping[str, Any]) -> list[Verdict]:
+def _expected(config: Mapping[str, Json]) -> Expected:
+    return msgspec.convert(config.get("expected") or {}, Expected)
+
+
+def compare_with_published(summary: Summary, config: Mapping[str, Json]) -> list[Verdict]:
     """Returns a verdict for each expected figure.
 
     The acceptance length may deviate by the tolerance either way, the acceptance of a position only downwards:
@@ -41,39 +59,37 @@ def compare_with_published(summary: Summary, config: Mapping[str, Any]) -> list[
         raise NotComparableError(
             "the run has no expected values; run one of conf/experiment, or set expected.* beforehand"
         )
-    expected, spec = config["expected"], config["spec"]
-    if "draft_length" not in spec:
-        raise NotComparableError(f"spec={spec['name']} drafts nothing; the expected values are of its speculative runs")
-    if (num_values := len(expected["acceptance_joint"])) not in (0, spec["draft_length"]):
+    expected, (spec, draft_length) = _expected(config), method_of(config)
+    if draft_length is None:
+        raise NotComparableError(f"spec={spec} drafts nothing; the expected values are of its speculative runs")
+    if (num_values := len(expected.acceptance_joint)) not in (0, draft_length):
         raise NotComparableError(
             f"expected.acceptance_joint has {num_values} values, one for each draft position, and the run's "
-            f"spec.draft_length is {spec['draft_length']}"
+            f"spec.draft_length is {draft_length}"
         )
-    if summary["partial"]:
-        raise NotComparableError(f"the run's status is {summary['status']}; only a finished run can be checked")
-    if summary["synthetic"]:
-        raise NotComparableError(
-            f"the run is not of a real model ({summary['synthetic']}); nothing can be checked by it"
-        )
-    if failed := summary["requests"]["failed"] + summary["requests"]["skipped"]:
+    if summary.partial:
+        raise NotComparableError(f"the run's status is {summary.status}; only a finished run can be checked")
+    if summary.synthetic:
+        raise NotComparableError(f"the run is not of a real model ({summary.synthetic}); nothing can be checked by it")
+    if failed := summary.requests.failed + summary.requests.skipped:
         raise NotComparableError(
             f"{failed} requests of the run failed or were skipped; only a complete run can be checked"
         )
-    finished, wanted = summary["requests"]["finished"], expected.get("num_requests")
+    finished, wanted = summary.requests.finished, expected.num_requests
     if wanted not in (None, finished):
         raise NotComparableError(
             f"the run has {finished} requests and its expected values are of {wanted}; run all of them"
         )
-    tolerance = expected["relative_tolerance"]
-    pooled = summary["acceptance"]["pooled"]
+    tolerance = expected.relative_tolerance
+    pooled = summary.acceptance.pooled
     verdicts = []
-    if (length := expected["acceptance_length_drafted"]) is not None:
-        measured = pooled["acceptance_length_drafted"]
+    if (length := expected.acceptance_length_drafted) is not None:
+        measured = pooled.acceptance_length_drafted
         deviation = None if measured is None else (measured - length) / length
         passed = deviation is not None and abs(deviation) <= tolerance
         verdicts.append(Verdict("acceptance_length_drafted", length, measured, deviation, passed))
-    joint = pooled["acceptance_joint"] or []
-    for position, rate in enumerate(expected["acceptance_joint"]):
+    joint = pooled.acceptance_joint or []
+    for position, rate in enumerate(expected.acceptance_joint):
         measured = joint[position] if position < len(joint) else None
         deviation = None if measured is None else (measured - rate) / rate
         passed = deviation is not None and deviation >= -tolerance

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from specdec_bench.compare.cell import Measured, by_method
+from specdec_bench.compare.cell import Measured, Recommendation, by_method
 from specdec_bench.compare.labels import conditions, label
-from specdec_bench.compare.speedup import not_judged, recommend
+from specdec_bench.compare.speedup import Advice, NotJudged, recommend
 from specdec_bench.errors import abbreviated
 
 
@@ -14,7 +14,7 @@ def recommend_method(
     measured: Mapping[int, Measured],
     rows: Mapping[int, dict[str, Any]],
     told_apart: Sequence[str],
-) -> dict[str, Any] | None:
+) -> Recommendation | None:
     """Returns which method and draft length is the fastest for one load, or why that is not judged; see `recommend`.
 
     None where nothing was drafted. A candidate without figures leaves it open.
@@ -30,11 +30,13 @@ def recommend_method(
     }
     same_baseline = [row for row in rows.values() if row["baseline_id"] == rows[number]["baseline_id"]]
     asked = {label(row, told_apart) for row in same_baseline if row["spec"] != "none"}
+    advice: Advice | NotJudged
     if not plain:
-        advice = not_judged("there is no plain run; baseline=auto adds it")
+        advice = NotJudged(not_judged="there is no plain run; baseline=auto adds it")
     elif missing := sorted(asked - candidates.keys()):
-        advice = not_judged(f"{abbreviated(missing)} cannot be compared with a plain run of the same number")
+        why = f"{abbreviated(missing)} cannot be compared with a plain run of the same number"
+        advice = NotJudged(not_judged=why)
     else:
         advice = recommend([plain[replicate].times for replicate in replicates], candidates)
     load = ["engine", "model", "dataset", "concurrency", "load_axis", "load_value", *conditions(told_apart)]
-    return {**{name: rows[number][name] for name in load}, **advice}
+    return Recommendation(load={name: rows[number][name] for name in load}, advice=advice)

@@ -5,7 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec.structs import asdict
 
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.compare import headline, losslessness
@@ -20,6 +22,7 @@ from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.summary import summarize
 from specdec_bench.records.first_difference import first_difference
 from specdec_bench.records.flatten import flatten
+from specdec_bench.records.labels import run_labels
 from specdec_bench.records.manifest import LoadLabel, Manifest, label_of_load
 
 TEXT_AROUND = 60
@@ -34,7 +37,7 @@ def read(run: RunDirectory) -> Measured:
     """
     manifest, summary = run.manifest(), run.summary()
     records = list(run.requests())
-    if summary.get("definitions") != DEFINITIONS:  # of another release: its cells and ours are in one table
+    if summary.definitions != DEFINITIONS:  # of another release: its cells and ours are in one table
         summary = summarize(records, manifest)
     records = [record for record in records if record.phase == "measure"]
     return Measured(
@@ -61,7 +64,7 @@ def collect(runs: Sequence[tuple[int, RunDirectory]], archived: Iterable[RunDire
     for number, run in runs:
         manifest = run.manifest()
         load = label_of_load(manifest)
-        rows[number], configs[number] = _asked(number, run, manifest, load), manifest.config
+        rows[number], configs[number] = _asked(number, run, manifest), manifest.config
         loads.setdefault(load.axis, load)
         if manifest.status == "finished":
             groups[manifest.baseline_id].append((number, run))
@@ -95,7 +98,7 @@ def collect(runs: Sequence[tuple[int, RunDirectory]], archived: Iterable[RunDire
     )
 
 
-def _noise(plain: Mapping[int, Measured]) -> dict[str, Any] | None:
+def _noise(plain: Mapping[int, Measured]) -> losslessness.Sameness | None:
     """Returns in what the outputs of the first plain run and of the next differ; None where there is none."""
     control = next((cell for replicate, cell in sorted(plain.items()) if replicate > 0), None)
     if 0 not in plain or control is None or incomparable(plain[0].manifest, control.manifest) is not None:
@@ -103,24 +106,14 @@ def _noise(plain: Mapping[int, Measured]) -> dict[str, Any] | None:
     return losslessness.compare(plain[0].outputs, control.outputs)
 
 
-def _asked(number: int, run: RunDirectory, manifest: Manifest, load: LoadLabel) -> dict[str, Any]:
-    config = manifest.config
+def _asked(number: int, run: RunDirectory, manifest: Manifest) -> dict[str, Any]:
     return {
         "job": number,
         "status": manifest.status,
         "path": str(run.path),
         "overrides": " ".join(manifest.overrides),
-        "engine": config["engine"]["name"],
-        "model": config["model"]["name"],
-        "dataset": config["dataset"]["name"],
-        "spec": config["spec"]["name"],
-        "draft_length": config["spec"].get("draft_length"),
-        "concurrency": load.max_in_flight,
-        "load_axis": load.axis,
-        "load_value": load.value,
-        "temperature": config["sampling"]["temperature"],
-        "seed": config["seed"],
-        "replicate": config.get("replicate", 0),
+        **asdict(run_labels(manifest)),
+        "replicate": manifest.config.get("replicate", 0),
         "cell_id": manifest.cell_id,
         "baseline_id": manifest.baseline_id,
         "environment_id": manifest.environment_id,
@@ -166,16 +159,16 @@ def _tell_apart(rows: Mapping[int, dict[str, Any]], configs: Mapping[int, dict[s
 def _figures(cell: Measured) -> dict[str, Any]:
     summary = cell.summary
     row = {
-        "num_finished": summary["requests"]["finished"],
-        "num_failed": summary["requests"]["failed"],
-        "synthetic": summary["synthetic"],
-        "saturated": summary["client"]["saturated"],
-        "num_preempted": summary["requests"].get("preempted"),  # archives of before have none
-        "acceptance_source": summary["acceptance"]["source"],
+        "num_finished": summary.requests.finished,
+        "num_failed": summary.requests.failed,
+        "synthetic": summary.synthetic,
+        "saturated": summary.client.saturated,
+        "num_preempted": summary.requests.preempted,
+        "acceptance_source": summary.acceptance.source,
         **{name: metric_value(summary, name) for name in METRICS},
     }
     for name, interval in _intervals(cell).items():
-        row |= columns(name, {**interval, "value": row[name]})
+        row |= columns(name, msgspec.structs.replace(interval, value=row[name]))
     return row
 
 
@@ -185,37 +178,44 @@ def _intervals(cell: Measured) -> dict[str, Interval]:
     return headline.figures([cell.conversations]) | ({"output_tps": rate(*repeats)} if repeats else {})
 
 
-def _against(plain: Measured, cell: Measured, noise: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+def _against(
+    plain: Measured, cell: Measured, noise: losslessness.Sameness | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns a cell's figures against its plain one, and its diverging outputs. `noise` is of plain against plain."""
     if (reason := incomparable(plain.manifest, cell.manifest)) is not None:
         return {"baseline": str(plain.run.path), "not_compared": reason}, {"not_compared": reason}
     row: dict[str, Any] = {"baseline": str(plain.run.path), **_speedups([plain], [cell])}
     if cell.manifest.config["sampling"]["temperature"] > 0:
         return row | {"lossless": "not checked: temperature above 0"}, {"lossless": None}
-    if cell.summary["synthetic"] and archived_support(cell.manifest.config).synthetic_changes_outputs:
+    if cell.summary.synthetic and archived_support(cell.manifest.config).synthetic_changes_outputs:
         return row | {"lossless": "not checked: synthetic acceptance"}, {"lossless": None}
     compared = losslessness.compare(plain.outputs, cell.outputs)
     row |= {
-        "num_compared": compared["num_compared"],
-        "num_identical": compared["num_identical"],
-        "share_identical": compared["share_identical"],
-        "control_share_identical": noise and noise["share_identical"],
+        "num_compared": compared.num_compared,
+        "num_identical": compared.num_identical,
+        "share_identical": compared.share_identical,
+        "control_share_identical": None if noise is None else noise.share_identical,
         "lossless": losslessness.verdict(compared, noise),
     }
-    if compared["divergences"]:
+    if compared.divergences:
         baseline_texts, texts = _texts(plain.run), _texts(cell.run)
-        for divergence in compared["divergences"]:
-            key = (divergence["prompt_id"], divergence["turn"], divergence["repeat"])
-            divergence["baseline_text"], divergence["text"] = _around(baseline_texts.get(key), texts.get(key))
+        told = []
+        for divergence in compared.divergences:
+            key = (divergence.prompt_id, divergence.turn, divergence.repeat)
+            baseline_text, text = _around(baseline_texts.get(key), texts.get(key))
+            told.append(msgspec.structs.replace(divergence, baseline_text=baseline_text, text=text))
+        compared = msgspec.structs.replace(compared, divergences=tuple(told))
     return row, {"baseline": str(plain.run.path), "measured": compared, "control": noise}
 
 
 def _speedups(plain: Sequence[Measured], runs: Sequence[Measured]) -> dict[str, Any]:
     figures = speedup([run.times for run in plain], [run.times for run in runs])
-    row = {"num_conversations": figures["num_conversations"]}
-    for name in ("speedup_tpot", "speedup_e2e", "speedup_throughput"):
-        row |= columns(name, figures[name])
-    return row
+    return {
+        "num_conversations": figures.num_conversations,
+        **columns("speedup_tpot", figures.speedup_tpot),
+        **columns("speedup_e2e", figures.speedup_e2e),
+        **columns("speedup_throughput", figures.speedup_throughput),
+    }
 
 
 def _texts(run: RunDirectory) -> dict[tuple[str, int, int], str]:
@@ -238,7 +238,7 @@ def _add_ideal(rows: Sequence[dict[str, Any]], plain: Measured | None, told_apar
     Then the cost of one draft step is how much longer a decode step takes for each token more that is drafted, and
     c that over the plain decode step. The gap between both speedups is the engine's overhead.
     """
-    plain_ms = plain.summary["latency"]["step_time_ms"]["p50"] if plain else None
+    plain_ms = plain.summary.latency.step_time_ms.p50 if plain else None
     methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["draft_length"] is not None and row["step_time_ms_p50"] is not None:

@@ -7,8 +7,9 @@ one prompt stay together, on both sides. Where cells were run several times (rep
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
+import msgspec
 import numpy as np
 
 from specdec_bench.compare.intervals import (
@@ -25,8 +26,9 @@ from specdec_bench.compare.intervals import (
     ratio_of_rates,
     widened,
 )
+from specdec_bench.metrics.arrays import Floats
 from specdec_bench.metrics.timing import NS_PER_S, RequestTimes, request_times
-from specdec_bench.records.request import RequestRecord
+from specdec_bench.records.request import Record, RequestRecord
 
 Key = tuple[str, int, int]
 """Prompt, turn, repeat: what pairs a request with its other."""
@@ -36,6 +38,21 @@ MIN_RUNS = 3
 """Fewer runs of a cell say nothing of how whole runs differ."""
 Figure = Literal["tpot_ms", "e2e_ms"]
 """A request's time that a speedup is of."""
+
+
+class Speedups(Record, frozen=True, kw_only=True):
+    """How much faster a speculative cell is than its plain one."""
+
+    num_runs: int
+    """Of each side."""
+    num_pairs: int
+    """Requests that finished on both sides."""
+    num_left_out: int
+    """Requests that did not finish on both."""
+    num_conversations: int
+    speedup_tpot: Interval
+    speedup_e2e: Interval
+    speedup_throughput: Interval
 
 
 class RunTimes:
@@ -70,7 +87,7 @@ class RunTimes:
         seconds = (max(self._at) - min(self._sent)) / NS_PER_S if self._sent else 0
         return (sum(self._tokens), seconds) if seconds else None
 
-    def repeats(self) -> tuple[np.ndarray, np.ndarray] | None:
+    def repeats(self) -> tuple[Floats, Floats] | None:
         """Returns tokens and seconds of each repeat of the dataset; None where they cannot be told apart.
 
         The window of repeat r ends when its last token was received, and the next begins there, so that the windows
@@ -85,10 +102,11 @@ class RunTimes:
             return None
         # The token that ends a window is still in it.
         window = np.searchsorted(ends, at, side="left")
-        return np.bincount(window, weights=np.asarray(self._tokens), minlength=len(ends)), seconds
+        tokens = np.bincount(window, weights=np.asarray(self._tokens), minlength=len(ends)).astype(np.float64)
+        return tokens, seconds
 
 
-def speedup(baseline: Sequence[RunTimes], speculative: Sequence[RunTimes]) -> dict[str, Any]:
+def speedup(baseline: Sequence[RunTimes], speculative: Sequence[RunTimes]) -> Speedups:
     """Returns the speedups of a speculative cell over its plain one.
 
     `speedup_tpot` and `speedup_e2e` are the mean over conversations in the plain runs divided by that in the
@@ -103,15 +121,15 @@ def speedup(baseline: Sequence[RunTimes], speculative: Sequence[RunTimes]) -> di
     plain, other = pooled(baseline), pooled(speculative)
     common = sorted(plain.keys() & other.keys())
     unfinished = {(n, *key) for runs in (baseline, speculative) for n, run in enumerate(runs) for key in run.unfinished}
-    return {
-        "num_runs": len(baseline),
-        "num_pairs": len(common),
-        "num_left_out": len((plain.keys() | other.keys() | unfinished) - set(common)),
-        "num_conversations": len(set(map(_conversation, common))),
-        "speedup_tpot": paired_ratio(plain, other, common, "tpot_ms"),
-        "speedup_e2e": paired_ratio(plain, other, common, "e2e_ms"),
-        "speedup_throughput": _throughput(baseline, speculative),
-    }
+    return Speedups(
+        num_runs=len(baseline),
+        num_pairs=len(common),
+        num_left_out=len((plain.keys() | other.keys() | unfinished) - set(common)),
+        num_conversations=len(set(map(_conversation, common))),
+        speedup_tpot=paired_ratio(plain, other, common, "tpot_ms"),
+        speedup_e2e=paired_ratio(plain, other, common, "e2e_ms"),
+        speedup_throughput=_throughput(baseline, speculative),
+    )
 
 
 def pooled(runs: Sequence[RunTimes]) -> dict[PooledKey, RequestTimes]:
@@ -175,7 +193,7 @@ def _repeat(key: PooledKey) -> int:
 
 def _means(
     pairs: Mapping[PooledKey, tuple[float, float]], unit: Callable[[PooledKey], Hashable]
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Floats, Floats]:
     """Returns the means of both sides over the requests of each unit."""
     groups: dict[Hashable, list[tuple[float, float]]] = defaultdict(list)
     for key, values in pairs.items():
@@ -199,7 +217,7 @@ def _throughput(baseline: Sequence[RunTimes], speculative: Sequence[RunTimes]) -
     if plain_repeats is None or repeats is None or min(len(plain_repeats[0]), len(repeats[0])) < MIN_REPEATS:
         return no_interval(value)
     # The value is of the whole run, which is what the repeats add up to.
-    return ratio_of_rates(repeats, plain_repeats) | {"value": value}
+    return msgspec.structs.replace(ratio_of_rates(repeats, plain_repeats), value=value)
 
 
 def ideal_speedup(acceptance_length: float, draft_length: int, cost_ratio: float) -> float:
@@ -215,12 +233,30 @@ def ideal_speedup(acceptance_length: float, draft_length: int, cost_ratio: float
     return acceptance_length / (1 + draft_length * cost_ratio)
 
 
-def not_judged(why: str) -> dict[str, Any]:
-    """Returns what `recommend` says where nothing can be said."""
-    return {"not_judged": why}
+class NotJudged(Record, frozen=True, kw_only=True):
+    """Why nothing can be said of which candidate is the fastest."""
+
+    not_judged: str
 
 
-def recommend(baseline: Sequence[RunTimes], candidates: Mapping[str, Sequence[RunTimes]]) -> dict[str, Any]:
+class Advice(Record, frozen=True, kw_only=True):
+    """Which candidate is the fastest, if any is."""
+
+    not_judged: None = None
+    num_runs: int
+    num_conversations: int
+    best: str
+    """The candidate with the smallest mean TPOT."""
+    runner_up: str
+    over_runner_up: Interval
+    """Mean TPOT of the runner-up over that of the best, with its own interval."""
+    p_values: dict[str, float]
+    """Of each other candidate, corrected for their number."""
+    tied: tuple[str, ...]
+    """Those that cannot be told from the best, which is the fastest only if there are none."""
+
+
+def recommend(baseline: Sequence[RunTimes], candidates: Mapping[str, Sequence[RunTimes]]) -> Advice | NotJudged:
     """Returns whether one candidate is the fastest, by mean TPOT over conversations.
 
     It is named only if it beats every other one, Holm-corrected over them at 5% (`p_value_of_ratio`), in at least
@@ -230,41 +266,33 @@ def recommend(baseline: Sequence[RunTimes], candidates: Mapping[str, Sequence[Ru
     Args:
         baseline: the plain cell, which is a candidate too: its runs.
         candidates: the speculative cells by name: as many runs of each.
-
-    Returns:
-        `not_judged` (why nothing can be said; then alone), `num_runs`, `num_conversations`, `best` (with the smallest
-        mean TPOT), `runner_up`, `over_runner_up` (mean TPOT of the runner-up over that of the best, with its own 95%
-        interval), `p_values` (of each other candidate, corrected) and `tied` (names that are not told from the best,
-        which is the fastest only if there are none).
     """
     cells = {name: pooled(runs) for name, runs in {"none": baseline, **candidates}.items()}
     common = sorted(set.intersection(*map(set, cells.values())))
     common = [key for key in common if all(cell[key].tpot_ms is not None for cell in cells.values())]
     conversations = set(map(_conversation, common))
     if len(baseline) < MIN_RUNS:
-        return not_judged(
-            "single runs" if len(baseline) < 2 else f"{len(baseline)} runs of each, of at least {MIN_RUNS}"
-        )
+        few = "single runs" if len(baseline) < 2 else f"{len(baseline)} runs of each, of at least {MIN_RUNS}"
+        return NotJudged(not_judged=few)
     if len(set(map(_run, common))) < len(baseline):
-        return not_judged("no request finished in every run")
+        return NotJudged(not_judged="no request finished in every run")
     if len(conversations) < 2:
-        return not_judged("a single conversation")
+        return NotJudged(not_judged="a single conversation")
     means = {
         name: _means(_pairs(cell, cell, common, "tpot_ms"), _conversation)[0].mean() for name, cell in cells.items()
     }
     best, *others = sorted(means, key=lambda name: float(means[name]))
     corrected = holm([_p_value(cells[name], cells[best], common) for name in others])
     p_values = dict(zip(others, corrected, strict=True))
-    return {
-        "not_judged": None,
-        "num_runs": len(baseline),
-        "num_conversations": len(conversations),
-        "best": best,
-        "runner_up": others[0],
-        "over_runner_up": paired_ratio(cells[others[0]], cells[best], common, "tpot_ms"),
-        "p_values": p_values,
-        "tied": [name for name, p_value in p_values.items() if p_value > 1 - CONFIDENCE],
-    }
+    return Advice(
+        num_runs=len(baseline),
+        num_conversations=len(conversations),
+        best=best,
+        runner_up=others[0],
+        over_runner_up=paired_ratio(cells[others[0]], cells[best], common, "tpot_ms"),
+        p_values=p_values,
+        tied=tuple(name for name, p_value in p_values.items() if p_value > 1 - CONFIDENCE),
+    )
 
 
 def _p_value(

@@ -8,6 +8,7 @@ one that measures and a launcher's too. This module needs neither Hydra nor Omeg
 import contextlib
 import functools
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +18,11 @@ from typing import TYPE_CHECKING
 
 from specdec_bench.config.support import ENGINES, EngineSupport
 from specdec_bench.errors import PluginError, named
-from specdec_bench.records.request import RequestRecord
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+    from specdec_bench.records.request import RequestRecord
 
 GROUP = "specdec_bench.plugins"
 """Of entry points."""
@@ -34,7 +36,7 @@ class ExtraMetric:
 
     definition: str
     """The formula, which is archived beside the value."""
-    compute: Callable[[Sequence[RequestRecord]], float | None]
+    compute: Callable[[Sequence["RequestRecord"]], float | None]
     """Takes the finished requests of the measured window, in the order in which they ended. None: undefined."""
 
 
@@ -157,9 +159,10 @@ def _mention_plugins(folders: Iterable[str]) -> Iterator[bool]:
     """Says of each installed distribution with entry points whether plugins may be among them."""
     for folder in folders:
         try:
-            paths = [path for path in Path(folder).iterdir() if path.suffix in (".dist-info", ".egg-info")]
+            names = os.listdir(folder or ".")  # noqa: PTH208  (a third of the time)
         except OSError:  # a zip, or not there
             continue
-        for path in paths:
-            with contextlib.suppress(OSError):  # most have none
-                yield GROUP.encode() in (path / "entry_points.txt").read_bytes()
+        for name in names:
+            if name.endswith((".dist-info", ".egg-info")):
+                with contextlib.suppress(OSError), open(f"{folder or '.'}/{name}/entry_points.txt", "rb") as file:
+                    yield GROUP.encode() in file.read()

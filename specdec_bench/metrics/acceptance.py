@@ -1,12 +1,13 @@
 """Acceptance of drafts; `metrics/definitions.py` has the formulas. Drafted figures: vLLM v1/spec_decode/metrics.py."""
 
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
 
+from specdec_bench.metrics.arrays import Floats, Integers
 from specdec_bench.records.request import AcceptanceCounters, Record, RequestRecord
+from specdec_bench.records.summary import MeanAcceptance, PooledAcceptance
 
 
 class RequestAcceptance(Record, frozen=True, kw_only=True):
@@ -95,7 +96,7 @@ def from_counters(counters: AcceptanceCounters, output_tokens: int) -> RequestAc
     )
 
 
-def figures(counts: Iterable[RequestAcceptance], draft_length: int) -> dict[str, Any]:
+def figures(counts: Iterable[RequestAcceptance], draft_length: int) -> PooledAcceptance:
     """Returns the pooled figures: sums over the requests, then the formulas.
 
     A sum over requests of which one does not tell is undefined.
@@ -109,20 +110,20 @@ def figures(counts: Iterable[RequestAcceptance], draft_length: int) -> dict[str,
     accepted = _sum([request.accepted for request in requests])
     histogram = _sum_histograms([request.histogram for request in requests], draft_length)
     joint = _joint(histogram)
-    return {
-        "output_tokens": output_tokens,
-        "decode_steps": decode_steps,
-        "verify_steps": verify_steps,
-        "proposed": proposed,
-        "accepted": accepted,
-        "truncated_steps": _sum([request.truncated_steps for request in requests]),
-        "acceptance_length": _ratio(emitted, decode_steps),
-        "acceptance_length_drafted": None if accepted is None or not verify_steps else 1 + accepted / verify_steps,
-        "draft_acceptance_rate": _ratio(accepted, proposed),
-        "acceptance_joint": joint,
-        "acceptance_conditional": _conditional(joint),
-        "acceptance_histogram": histogram,
-    }
+    return PooledAcceptance(
+        output_tokens=output_tokens,
+        decode_steps=decode_steps,
+        verify_steps=verify_steps,
+        proposed=proposed,
+        accepted=accepted,
+        truncated_steps=_sum([request.truncated_steps for request in requests]),
+        acceptance_length=_ratio(emitted, decode_steps),
+        acceptance_length_drafted=None if accepted is None or not verify_steps else 1 + accepted / verify_steps,
+        draft_acceptance_rate=_ratio(accepted, proposed),
+        acceptance_joint=joint,
+        acceptance_conditional=_conditional(joint),
+        acceptance_histogram=histogram,
+    )
 
 
 class RequestFigures:
@@ -134,11 +135,9 @@ class RequestFigures:
             _column([getattr(r, n) for r in counts]) for n in ("decode_steps", "verify_steps")
         )
         proposed, accepted = (_column([getattr(r, n) for r in counts]) for n in ("proposed", "accepted"))
-        self._scalars = {
-            "acceptance_length": _divide(emitted, decode_steps),
-            "acceptance_length_drafted": 1 + _divide(accepted, verify_steps),
-            "draft_acceptance_rate": _divide(accepted, proposed),
-        }
+        self._length = _divide(emitted, decode_steps)
+        self._length_drafted = 1 + _divide(accepted, verify_steps)
+        self._rate = _divide(accepted, proposed)
         width = draft_length + 1
         nothing = (np.nan,) * width
         histogram = np.array(
@@ -150,15 +149,11 @@ class RequestFigures:
         conditional = _divide(
             joint, np.concatenate([np.ones((len(counts), 1)), joint[:, :-1]], axis=1)[:, :draft_length]
         )
-        self._lists = {
-            "acceptance_joint": joint,
-            "acceptance_conditional": conditional,
-            "acceptance_histogram": histogram,
-        }
+        self._joint, self._conditional, self._histogram = joint, conditional, histogram
         self._drafts = draft_length > 0
         self._is_histogram_known = np.array([r.histogram is not None for r in counts], dtype=bool)
 
-    def mean(self, chosen: np.ndarray | None = None, groups: np.ndarray | None = None) -> dict[str, Any]:
+    def mean(self, chosen: Integers | None = None, groups: Integers | None = None) -> MeanAcceptance:
         """Returns the mean of each figure over the chosen requests in which it is defined.
 
         Args:
@@ -169,15 +164,26 @@ class RequestFigures:
         rows = slice(None) if chosen is None else chosen
         numbers = None if groups is None else np.unique(groups[rows], return_inverse=True)[1]
         has_lists = self._drafts and bool(self._is_histogram_known[rows].any())
-        return {
-            **{name: _mean(values[rows, None], numbers)[0] for name, values in self._scalars.items()},
-            **{name: _mean(values[rows], numbers) if has_lists else None for name, values in self._lists.items()},
-        }
+
+        def scalar(values: Floats) -> float | None:
+            return _mean(values[rows, None], numbers)[0]
+
+        def by_position(values: Floats) -> list[float | None] | None:
+            return _mean(values[rows], numbers) if has_lists else None
+
+        return MeanAcceptance(
+            acceptance_length=scalar(self._length),
+            acceptance_length_drafted=scalar(self._length_drafted),
+            draft_acceptance_rate=scalar(self._rate),
+            acceptance_joint=by_position(self._joint),
+            acceptance_conditional=by_position(self._conditional),
+            acceptance_histogram=by_position(self._histogram),
+        )
 
 
 def macro(
     counts: Sequence[RequestAcceptance], draft_length: int, groups: Sequence[Hashable] | None = None
-) -> dict[str, Any]:
+) -> MeanAcceptance:
     """Returns the mean over requests of the per-request figures, over those in which a figure is defined.
 
     Args:
@@ -188,23 +194,23 @@ def macro(
     return RequestFigures(counts, draft_length).mean(groups=None if groups is None else numbered(groups))
 
 
-def numbered(keys: Sequence[Hashable]) -> np.ndarray:
+def numbered(keys: Sequence[Hashable]) -> Integers:
     """Returns the keys as numbers: equal keys, equal numbers."""
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
-def _column(values: Sequence[int | None]) -> np.ndarray:
+def _column(values: Sequence[int | None]) -> Floats:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def _divide(part: Floats, whole: Floats) -> Floats:
     quotient = np.full(part.shape, np.nan)
     np.divide(part, whole, out=quotient, where=~np.isnan(whole) & (whole != 0))
     return quotient
 
 
-def _mean(values: np.ndarray, groups: np.ndarray | None) -> list[float | None]:
+def _mean(values: Floats, groups: Integers | None) -> list[float | None]:
     """Returns the mean of each column of (requests, columns); of the groups' means, if there are groups."""
     if groups is not None and len(values):
         size = int(groups.max()) + 1

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from msgspec import UNSET
+
 from specdec_bench.errors import abbreviated
 from specdec_bench.records.manifest import Manifest
 from specdec_bench.records.request import RequestRecord
@@ -15,8 +17,9 @@ class DraftReach:
     """
 
     def __init__(self, manifest: Manifest | None) -> None:
-        facts = manifest.checkpoints.get("draft", {}).get("facts", {}) if manifest is not None else {}
-        self.positions: int | None = (facts.get("context_length") or {}).get("value")
+        draft = manifest.checkpoints.get("draft") if manifest is not None else None
+        stated = draft.facts.context_length if draft is not None and draft.facts is not UNSET else None
+        self.positions = stated.value if stated is not None and isinstance(stated.value, int) else None
         """None where there is no draft, it states no length, or the archive is of before it was read."""
         spec = manifest.config.get("spec", {}) if manifest is not None else {}
         self._draft_length = spec.get("draft_length") or 0
@@ -52,7 +55,8 @@ def checkpoint_warnings(manifest: Manifest, reach: DraftReach, refused_prompts: 
             f"at least {reach.num_beyond} of {reach.num_steps} decode steps began where it cannot draft, which lowers "
             "acceptance"
         )
-    if num_differing := manifest.checkpoints.get("draft", {}).get("vocabulary_differences"):
+    draft = manifest.checkpoints.get("draft")
+    if draft is not None and (num_differing := draft.vocabulary_differences):
         warnings.append(
             f"{num_differing} entries of the draft's vocabulary differ from the target's: where such tokens are "
             "drafted, acceptance is lower than the draft's own"

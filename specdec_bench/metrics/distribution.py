@@ -1,20 +1,26 @@
 """Describes a sample."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+
+from specdec_bench.metrics.arrays import Floats, Integers
+from specdec_bench.records.summary import Distribution
 
 PERCENTILES = (25, 50, 75, 90, 95, 99)
 
 
-def describe(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
+def describe(values: Sequence[float] | Floats | Integers) -> Distribution:
     """Returns count, mean, sample standard deviation, extremes and percentiles (linear); undefined is None."""
     sample = np.asarray(values, dtype=np.float64)
-    names = ["mean", "std", "min", *(f"p{p}" for p in PERCENTILES), "max"]
     if not len(sample):
-        return {"count": 0, **dict.fromkeys(names)}
+        return Distribution()
     percentiles = np.percentile(sample, PERCENTILES).tolist()
-    std = float(sample.std(ddof=1)) if len(sample) > 1 else None
-    figures = [float(sample.mean()), std, float(sample.min()), *percentiles, float(sample.max())]
-    return {"count": len(sample), **dict(zip(names, figures, strict=True))}
+    return Distribution(
+        count=len(sample),
+        mean=float(sample.mean()),
+        std=float(sample.std(ddof=1)) if len(sample) > 1 else None,
+        min=float(sample.min()),
+        **{f"p{p}": value for p, value in zip(PERCENTILES, percentiles, strict=True)},
+        max=float(sample.max()),
+    )

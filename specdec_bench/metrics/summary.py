@@ -1,12 +1,6 @@
 """summary.json: every figure of a run, a function of its requests and its manifest alone.
 
-Shape: `warnings` (of what was asked for, of the checkpoints and of what the engine made of it, where it bends the
-figures), `dataset` (num_rows, num_usable, num_prompts, num_turns_cut, unused: what of the source was not used, with the
-first row numbers), `requests` (finished, failed, skipped, interrupted, warmup, conversations, skipped_prompts, and of
-the finished ones preempted and preemptions), `prompt_tokens` (their distribution), `acceptance` (source, cross_check,
-pooled, macro, macro_by_conversation, by_category), `latency`, `latency_by_category`, `throughput`, `merged_chunks`,
-`merged_share`, `client` (lateness_ms, saturated), `definitions`. Undefined is null. Where plugins have metrics also
-`extra`: of each its value and definition.
+`specdec_bench.records.summary` has its shape.
 """
 
 import json
@@ -16,7 +10,9 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from specdec_bench.config import plugins
 from specdec_bench.errors import PluginError, named
@@ -28,13 +24,26 @@ from specdec_bench.metrics.acceptance import (
     numbered,
     request_acceptance,
 )
+from specdec_bench.metrics.arrays import Integers
 from specdec_bench.metrics.checkpoint_warnings import DraftReach, checkpoint_warnings
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.distribution import describe
 from specdec_bench.metrics.timing import Timings
 from specdec_bench.records.manifest import Lateness, Manifest, label_of_load
-from specdec_bench.records.request import SCHEMA_VERSION, RequestRecord
-from specdec_bench.records.summary import Summary
+from specdec_bench.records.request import SCHEMA_VERSION, AcceptanceSource, RequestRecord
+from specdec_bench.records.summary import (
+    Acceptance,
+    AcceptanceTotals,
+    CategoryAcceptance,
+    Client,
+    ClientLateness,
+    CrossCheck,
+    DatasetCounts,
+    ExtraMetric,
+    PooledAcceptance,
+    RequestCounts,
+    Summary,
+)
 from specdec_bench.records.unused import shorten
 
 SATURATED_MS = 2.0
@@ -60,7 +69,7 @@ class Samples:
         """The ids of conversations that outgrew the model's context, each once, in the order of the requests."""
         self.refused_prompts: dict[str, None] = {}
         """The ids of conversations of which a later turn could not be encoded, each once."""
-        self.sources: set[str | None] = set()
+        self.sources: set[AcceptanceSource | None] = set()
         self.timings = Timings()
         self.timed_categories: list[str] = []
         """The category of each request in `timings`: those that received anything."""
@@ -104,39 +113,44 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
     if len(samples.sources) > 1:
         raise ValueError(f"acceptance comes from several sources within one run: {sorted(map(str, samples.sources))}")
     preemptions = _preemptions(samples.preemptions)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "run_id": manifest.run_id,
-        "status": manifest.status,
-        "partial": manifest.status != "finished",
-        "synthetic": manifest.synthetic,
-        "warnings": [
+    return Summary(
+        schema_version=SCHEMA_VERSION,
+        run_id=manifest.run_id,
+        status=manifest.status,
+        partial=manifest.status != "finished",
+        synthetic=manifest.synthetic,
+        warnings=(
             *_warnings(manifest.config),
             *checkpoint_warnings(manifest, samples.reach, list(samples.refused_prompts)),
             *_engine_warnings(manifest, preemptions, len(samples.preemptions)),
-        ],
-        "dataset": _dataset(manifest.dataset),
-        "requests": {
-            **samples.outcomes,
-            "conversations": len(set(samples.conversations)),
-            "skipped_prompts": list(samples.skipped_prompts),
-            **preemptions,
-        },
-        "prompt_tokens": describe(samples.prompt_tokens),
-        "acceptance": _acceptance(samples, manifest),
-        "latency": timings.latency(),
-        "latency_by_category": {
+        ),
+        dataset=_dataset(manifest.dataset),
+        requests=RequestCounts(
+            finished=samples.outcomes["finished"],
+            failed=samples.outcomes["failed"],
+            skipped=samples.outcomes["skipped"],
+            interrupted=samples.outcomes["interrupted"],
+            warmup=samples.outcomes["warmup"],
+            conversations=len(set(samples.conversations)),
+            skipped_prompts=tuple(samples.skipped_prompts),
+            preempted=preemptions["preempted"],
+            preemptions=preemptions["preemptions"],
+        ),
+        prompt_tokens=describe(samples.prompt_tokens),
+        acceptance=_acceptance(samples, manifest),
+        latency=timings.latency(),
+        latency_by_category={
             name: timings.latency(rows) for name, rows in _rows_by_category(samples.timed_categories).items()
         },
-        "throughput": timings.throughput(
+        throughput=timings.throughput(
             label_of_load(manifest).max_in_flight, manifest.engine.get("num_accelerators") or 0
         ),
-        "merged_chunks": timings.num_merged,
-        "merged_share": timings.merged_share,
-        "client": _client(manifest.client_lateness),
-        **_extra(samples.kept),
-        "definitions": DEFINITIONS,
-    }
+        merged_chunks=timings.num_merged,
+        merged_share=timings.merged_share,
+        client=_client(manifest.client_lateness),
+        definitions=DEFINITIONS,
+        extra=_extra(samples.kept),
+    )
 
 
 def _warnings(config: dict[str, Any]) -> list[str]:
@@ -192,10 +206,16 @@ def _engine_warnings(manifest: Manifest, preemptions: dict[str, int | None], num
     return warnings
 
 
-def _dataset(dataset: dict[str, Any]) -> dict[str, Any]:
-    """Returns how the prompts came out of their source; null where an archive of before does not say."""
-    counts, unused = ("num_rows", "num_usable", "num_prompts", "num_turns_cut"), dataset.get("unused")
-    return {name: dataset.get(name) for name in counts} | {"unused": None if unused is None else shorten(unused)}
+def _dataset(dataset: dict[str, Any]) -> DatasetCounts:
+    """Returns how the prompts came out of their source; None where an archive of before does not say."""
+    unused = dataset.get("unused")
+    return DatasetCounts(
+        num_rows=dataset.get("num_rows"),
+        num_usable=dataset.get("num_usable"),
+        num_prompts=dataset.get("num_prompts"),
+        num_turns_cut=dataset.get("num_turns_cut"),
+        unused=None if unused is None else shorten(unused),
+    )
 
 
 def _drafts_from_other_requests(config: dict[str, Any]) -> bool:
@@ -205,7 +225,7 @@ def _drafts_from_other_requests(config: dict[str, Any]) -> bool:
     return is_shared or bool(spec.get("max_cached_requests"))
 
 
-def _cross_check(pooled: dict[str, Any], source: str | None, manifest: Manifest) -> dict[str, Any] | None:
+def _cross_check(pooled: PooledAcceptance, source: AcceptanceSource | None, manifest: Manifest) -> CrossCheck | None:
     """Returns what the engine's totals say beside its counts of each request, and the difference; None without both.
 
     The totals count requests that failed or were cut off too, so only a run without those must have no difference.
@@ -214,35 +234,31 @@ def _cross_check(pooled: dict[str, Any], source: str | None, manifest: Manifest)
     if source != "engine_request" or totals is None:
         return None
     told = from_counters(totals, 0)
-    pairs = {
-        "decode_steps": told.decode_steps,
-        "verify_steps": told.verify_steps,
-        "proposed": told.proposed,
-        "accepted": told.accepted,
-    }
-    return {
-        "source": "engine_total",
-        **pairs,
-        "difference": {
-            name: None if total is None or pooled[name] is None else pooled[name] - total
-            for name, total in pairs.items()
-        },
-    }
+    return CrossCheck(
+        source="engine_total",
+        decode_steps=told.decode_steps,
+        verify_steps=told.verify_steps,
+        proposed=told.proposed,
+        accepted=told.accepted,
+        difference=AcceptanceTotals(
+            decode_steps=_difference(pooled.decode_steps, told.decode_steps),
+            verify_steps=_difference(pooled.verify_steps, told.verify_steps),
+            proposed=_difference(pooled.proposed, told.proposed),
+            accepted=_difference(pooled.accepted, told.accepted),
+        ),
+    )
 
 
-def _client(lateness: Lateness | None) -> dict[str, Any]:
+def _difference(counted: int | None, total: int | None) -> int | None:
+    return None if counted is None or total is None else counted - total
+
+
+def _client(lateness: Lateness | None) -> Client:
     """Returns how late the measuring loop was, and whether so late that it bends the figures."""
     if lateness is None:
-        return {"lateness_ms": None, "saturated": None}
-    return {
-        "lateness_ms": {
-            "mean": lateness.mean_ms,
-            "p50": lateness.p50_ms,
-            "p99": lateness.p99_ms,
-            "max": lateness.max_ms,
-        },
-        "saturated": is_saturated(lateness),
-    }
+        return Client()
+    times = ClientLateness(mean=lateness.mean_ms, p50=lateness.p50_ms, p99=lateness.p99_ms, max=lateness.max_ms)
+    return Client(lateness_ms=times, saturated=is_saturated(lateness))
 
 
 def is_saturated(lateness: Lateness) -> bool:
@@ -255,10 +271,11 @@ def is_saturated(lateness: Lateness) -> bool:
 
 def encode(summary: Summary) -> bytes:
     """Returns summary.json's bytes: the same for the same summary."""
+    tree = msgspec.to_builtins(summary)
     try:
-        return json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except UnicodeEncodeError:  # a category may hold a lone surrogate, which UTF-8 has no bytes for
-        return json.dumps(summary, indent=2, allow_nan=False).encode("ascii") + b"\n"
+        return json.dumps(tree, indent=2, allow_nan=False).encode("ascii") + b"\n"
 
 
 def _outcome(record: RequestRecord) -> str:
@@ -269,13 +286,13 @@ def _outcome(record: RequestRecord) -> str:
     return {"context_overflow": "skipped", "interrupted": "interrupted"}.get(record.error.kind, "failed")
 
 
-def _extra(records: Sequence[RequestRecord]) -> dict[str, Any]:
+def _extra(records: Sequence[RequestRecord]) -> dict[str, ExtraMetric] | UnsetType:
     """Returns what plugins make of the finished requests; nothing where no plugin has a metric.
 
     Raises:
         PluginError: one of them fails.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, ExtraMetric] = {}
     for name, metric in plugins.METRICS.items():
         try:
             value = metric.compute(records)
@@ -283,11 +300,11 @@ def _extra(records: Sequence[RequestRecord]) -> dict[str, Any]:
             raise PluginError(f"the metric {name} of a plugin fails: {named(error)}; repair it") from error
         if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
             raise PluginError(f"the metric {name} of a plugin gives {value!r}; it must be a finite number, or None")
-        found[name] = {"value": value, "definition": metric.definition}
-    return {"extra": found} if found else {}
+        found[name] = ExtraMetric(value=value, definition=metric.definition)
+    return found or UNSET
 
 
-def _rows_by_category(categories: Sequence[str]) -> dict[str, np.ndarray]:
+def _rows_by_category(categories: Sequence[str]) -> dict[str, Integers]:
     """Returns the indices of each category's requests, categories sorted."""
     rows: dict[str, list[int]] = defaultdict(list)
     for index, category in enumerate(categories):
@@ -295,35 +312,39 @@ def _rows_by_category(categories: Sequence[str]) -> dict[str, np.ndarray]:
     return {category: np.array(rows[category], dtype=np.int64) for category in sorted(rows)}
 
 
-def _acceptance(samples: Samples, manifest: Manifest) -> dict[str, Any]:
+def _acceptance(samples: Samples, manifest: Manifest) -> Acceptance:
     counts, source = samples.acceptance, next(iter(samples.sources), None)
     draft_length = manifest.config.get("spec", {}).get("draft_length") or 0
     draft_length = max([draft_length, *(len(request.histogram or ()) - 1 for request in counts)])
     by_request, conversations = RequestFigures(counts, draft_length), numbered(samples.conversations)
 
-    def block(rows: np.ndarray) -> dict[str, Any]:
-        return {
-            "pooled": figures((counts[row] for row in rows), draft_length),
-            "macro": by_request.mean(rows),
-            "macro_by_conversation": by_request.mean(rows, conversations),
-        }
+    def of_category(rows: Integers) -> CategoryAcceptance:
+        return CategoryAcceptance(
+            num_requests=len(rows),
+            pooled=figures((counts[row] for row in rows), draft_length),
+            macro=by_request.mean(rows),
+            macro_by_conversation=by_request.mean(rows, conversations),
+        )
 
-    overall = block(np.arange(len(counts)))
+    overall = of_category(np.arange(len(counts)))
+    pooled = overall.pooled
     if source == "engine_total" and manifest.engine_totals is not None:
         # The engine counted the run as a whole: what it says of single requests and categories stays null.
         output_tokens = sum(request.output_tokens for request in counts)
         total = from_counters(manifest.engine_totals, output_tokens)
-        counted_steps = overall["pooled"]["decode_steps"]  # of the requests, where each chunk was one step
-        overall["pooled"] = figures([total], max(draft_length, len(total.histogram or ()) - 1))
         emitted = output_tokens - sum(request.output_tokens > 0 for request in counts)
-        steps = total.decode_steps if counted_steps is None else counted_steps
-        overall["pooled"] |= {"decode_steps": steps, "acceptance_length": emitted / steps if steps else None}
-    return {
-        "source": source,
-        "cross_check": _cross_check(overall["pooled"], source, manifest),
-        **overall,
-        "by_category": {
-            category: {"num_requests": len(rows), **block(rows)}
-            for category, rows in _rows_by_category(samples.categories).items()
-        },
-    }
+        # Of the requests, where each chunk was one step.
+        steps = total.decode_steps if pooled.decode_steps is None else pooled.decode_steps
+        pooled = msgspec.structs.replace(
+            figures([total], max(draft_length, len(total.histogram or ()) - 1)),
+            decode_steps=steps,
+            acceptance_length=emitted / steps if steps else None,
+        )
+    return Acceptance(
+        source=source,
+        cross_check=_cross_check(pooled, source, manifest),
+        pooled=pooled,
+        macro=overall.macro,
+        macro_by_conversation=overall.macro_by_conversation,
+        by_category={name: of_category(rows) for name, rows in _rows_by_category(samples.categories).items()},
+    )

@@ -1,12 +1,14 @@
 """Latency and throughput, from the times at which chunks were received."""
 
 from array import array
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from specdec_bench.metrics.arrays import Floats, Integers
 from specdec_bench.metrics.distribution import describe
 from specdec_bench.records.request import RequestRecord
+from specdec_bench.records.summary import Latency, Throughput
 
 NS_PER_MS = 1e6
 NS_PER_S = 1e9
@@ -87,7 +89,7 @@ class Timings:
         later = len(self._at) - len(self._sent)
         return self.num_merged / later if later else None
 
-    def latency(self, chosen: np.ndarray | None = None) -> dict[str, Any]:
+    def latency(self, chosen: Integers | None = None) -> Latency:
         """Returns the distributions in ms, of all requests or of those at the chosen indices.
 
         Step times and inter-token latencies are empty where chunks were merged: their gaps are not steps.
@@ -97,30 +99,30 @@ class Timings:
         sent, scheduled = _int64(self._sent)[rows], _int64(self._scheduled)[rows]
         step_ms, step_tokens = self._steps(rows)
         with_tpot = later_tokens > 0
-        return {
-            "ttft_ms": describe((first_at - sent) / NS_PER_MS),
-            "e2e_ms": describe((last_at - sent) / NS_PER_MS),
-            "tpot_ms": describe((last_at - first_at)[with_tpot] / NS_PER_MS / later_tokens[with_tpot]),
-            "step_time_ms": describe(step_ms),
-            "itl_ms": describe(np.repeat(step_ms / step_tokens, step_tokens)),
-            "queue_time_ms": describe((sent - scheduled) / NS_PER_MS),
-            "ttft_from_schedule_ms": describe((first_at - scheduled) / NS_PER_MS),
-            "e2e_from_schedule_ms": describe((last_at - scheduled) / NS_PER_MS),
-        }
+        return Latency(
+            ttft_ms=describe((first_at - sent) / NS_PER_MS),
+            e2e_ms=describe((last_at - sent) / NS_PER_MS),
+            tpot_ms=describe((last_at - first_at)[with_tpot] / NS_PER_MS / later_tokens[with_tpot]),
+            step_time_ms=describe(step_ms),
+            itl_ms=describe(np.repeat(step_ms / step_tokens, step_tokens)),
+            queue_time_ms=describe((sent - scheduled) / NS_PER_MS),
+            ttft_from_schedule_ms=describe((first_at - scheduled) / NS_PER_MS),
+            e2e_from_schedule_ms=describe((last_at - scheduled) / NS_PER_MS),
+        )
 
-    def samples_ms(self) -> tuple[np.ndarray, np.ndarray]:
+    def samples_ms(self) -> tuple[Floats, Floats]:
         """Returns every step time (none where chunks were merged) and every TTFT, in ms."""
         first_at, _, _ = self._requests()
         return self._steps(np.arange(len(self._sent)))[0], (first_at - _int64(self._sent)) / NS_PER_MS
 
-    def _requests(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _requests(self) -> tuple[Integers, Integers, Integers]:
         """Returns each request's first and last arrival (ns) and its tokens after the first chunk."""
         num_chunks, at = _int64(self._num_chunks), _int64(self._at)
         first = np.cumsum(num_chunks) - num_chunks
         later_tokens = _int64(self._output_tokens) - _int64(self._tokens)[first]
         return at[first], at[first + num_chunks - 1], later_tokens
 
-    def _steps(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _steps(self, rows: Integers) -> tuple[Floats, Integers]:
         """Returns time in ms and tokens of every decode step of those requests; nothing where any was merged."""
         if _int64(self._num_merged)[rows].any() or not len(rows):
             return np.empty(0), np.empty(0, dtype=np.int64)
@@ -132,7 +134,7 @@ class Timings:
         gaps = np.diff(_int64(self._at), prepend=0)
         return gaps[is_step] / NS_PER_MS, _int64(self._tokens)[is_step]
 
-    def throughput(self, max_in_flight: int | None, num_accelerators: int) -> dict[str, Any]:
+    def throughput(self, max_in_flight: int | None, num_accelerators: int) -> Throughput:
         """Returns rates per second over the whole window, and over its steady part, which an open load has none of."""
         tokens = int(_int64(self._tokens).sum())
         first_at, last_at, later_tokens = self._requests()
@@ -142,22 +144,20 @@ class Timings:
         decode_ns = last_at - first_at
         decode_s = int(decode_ns.sum()) / NS_PER_S
         moving = (decode_ns > 0) & (later_tokens > 0)
-        return {
-            "output_tps": output_tps,
-            "output_tps_steady": steady_tokens / steady_s if steady_s else None,
-            "output_tps_per_gpu": output_tps / num_accelerators
-            if output_tps is not None and num_accelerators
-            else None,
-            "output_tps_per_user": int(later_tokens.sum()) / decode_s if decode_s else None,
-            "output_tps_per_request": describe(later_tokens[moving] / (decode_ns[moving] / NS_PER_S)),
-            "request_rate": len(self._sent) / duration_s if duration_s else None,
-            "output_tokens": tokens,
-            "duration_s": duration_s,
-            "steady_duration_s": steady_s,
-            "num_accelerators": num_accelerators,
-        }
+        return Throughput(
+            output_tps=output_tps,
+            output_tps_steady=steady_tokens / steady_s if steady_s else None,
+            output_tps_per_gpu=output_tps / num_accelerators if output_tps is not None and num_accelerators else None,
+            output_tps_per_user=int(later_tokens.sum()) / decode_s if decode_s else None,
+            output_tps_per_request=describe(later_tokens[moving] / (decode_ns[moving] / NS_PER_S)),
+            request_rate=len(self._sent) / duration_s if duration_s else None,
+            output_tokens=tokens,
+            duration_s=duration_s,
+            steady_duration_s=steady_s,
+            num_accelerators=num_accelerators,
+        )
 
-    def _steady(self, max_in_flight: int | None, ended: np.ndarray) -> tuple[float | None, int]:
+    def _steady(self, max_in_flight: int | None, ended: Integers) -> tuple[float | None, int]:
         """Returns seconds and tokens from when the full concurrency was first in flight to when it last was.
 
         Short dips between the turns of a conversation lie within; ramp and drain do not.
@@ -180,5 +180,5 @@ class Timings:
         return (last - first) / NS_PER_S, int(_int64(self._tokens)[within].sum())
 
 
-def _int64(values: "array[int]") -> np.ndarray:
+def _int64(values: "array[int]") -> Integers:
     return np.asarray(values, dtype=np.int64)

@@ -1,9 +1,9 @@
 """Objects of any kind as JSON's types."""
 
-from typing import Any
+from specdec_bench.records.json_types import Json
 
 
-def to_builtin(value: Any) -> Any:
+def to_builtin(value: object) -> Json:
     """Returns JSON's types for anything: an object becomes what `str` makes of it, and so does a key."""
     if isinstance(value, dict):
         return {str(key): to_builtin(item) for key, item in value.items()}

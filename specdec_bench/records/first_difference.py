@@ -1,10 +1,9 @@
 """Where two sequences part."""
 
 from collections.abc import Sequence
-from typing import Any
 
 
-def first_difference(one: Sequence[Any], other: Sequence[Any]) -> int | None:
+def first_difference(one: Sequence[object], other: Sequence[object]) -> int | None:
     """Returns the first position at which two sequences differ, the shorter's end included; None: they are equal."""
     shorter = min(len(one), len(other))
     position = next((index for index in range(shorter) if one[index] != other[index]), shorter)

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from specdec_bench.records.checkpoint import Checkpoint
 from specdec_bench.records.request import AcceptanceCounters, Record, RunStatus
 
 
@@ -96,10 +97,8 @@ class Manifest(Record, frozen=True, kw_only=True):
     finished_utc: str | None = None
     environment: dict[str, Any] = msgspec.field(default_factory=dict)
     """Hardware and installed versions, read by the process that measures."""
-    checkpoints: dict[str, Any] = msgspec.field(default_factory=dict)
-    """By role (target, draft, tokenizer): the files' fingerprint, and `facts`, what the files say: each with the file
-    that says it. `end_token_ids` of the target are those at which requests ended; `vocabulary_differences` of a draft
-    the entries that only one of the two vocabularies has."""
+    checkpoints: dict[str, Checkpoint] = msgspec.field(default_factory=dict)
+    """By role: target, draft, tokenizer."""
     dataset: dict[str, Any] = msgspec.field(default_factory=dict)
     """Name, sha256 of the selected prompts, counts by category; once the engine is up also `dropped`: the conversations
     that do not fit the model's context from the first, by id, with the tokens that they need. How the prompts

@@ -7,7 +7,7 @@ name). Each holds reasons, and of each `num_rows`, `rows` (such as "3, 8-10") an
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal, NotRequired, TypedDict
 
 Kind = Literal["rows", "parts", "fields", "files"]
 KINDS: tuple[Kind, ...] = ("rows", "parts", "fields", "files")
@@ -19,6 +19,19 @@ MAX_FIELDS = 100
 OTHER_FIELDS = "(other fields)"
 NUM_RANGES_SHOWN = 5
 NUM_EXAMPLES_SHOWN = 3
+
+
+class Reason(TypedDict):
+    """The rows of one reason."""
+
+    num_rows: int
+    rows: str
+    """Such as "3, 8-10"."""
+    examples: NotRequired[list[str]]
+
+
+UnusedTree = dict[Kind, dict[str, Reason]]
+"""Reasons by kind and by name."""
 
 
 class _Reason:
@@ -43,10 +56,12 @@ class _Reason:
             self._ranges.append([row, row])
         self._last_row = row
 
-    def as_tree(self) -> dict[str, Any]:
+    def as_tree(self) -> Reason:
         ranges = [str(first) if first == last else f"{first}-{last}" for first, last in self._ranges]
-        tree: dict[str, Any] = {"num_rows": self.num_rows, "rows": _first(ranges, MAX_RANGES)}
-        return tree | ({"examples": list(self._examples)} if self._examples else {})
+        tree: Reason = {"num_rows": self.num_rows, "rows": _first(ranges, MAX_RANGES)}
+        if self._examples:
+            tree["examples"] = list(self._examples)
+        return tree
 
 
 class Unused:
@@ -54,7 +69,7 @@ class Unused:
 
     def __init__(self) -> None:
         self._found: dict[Kind, dict[str, _Reason]] = {kind: {} for kind in KINDS}
-        self._inherited: dict[str, Any] | None = None
+        self._inherited: UnusedTree | None = None
 
     @property
     def num_rows(self) -> int:
@@ -80,11 +95,11 @@ class Unused:
         """Notes a file of the dataset's folder that is not read."""
         self._found["files"][name] = _Reason()
 
-    def inherit(self, tree: dict[str, Any]) -> None:
+    def inherit(self, tree: UnusedTree) -> None:
         """Takes over what a prepared file says was not used of its own source."""
         self._inherited = tree
 
-    def as_tree(self) -> dict[str, Any]:
+    def as_tree(self) -> UnusedTree:
         """Returns it as plain data, in the shape that the module's docstring says."""
         if self._inherited is not None:
             return self._inherited
@@ -96,17 +111,19 @@ class Unused:
         self._found[kind].setdefault(reason, _Reason()).add(row, example)
 
 
-def shorten(tree: dict[str, Any]) -> dict[str, Any]:
+def shorten(tree: UnusedTree) -> UnusedTree:
     """Returns the tree with the first few row numbers and examples of each reason."""
     return {kind: {name: _shorten(reason) for name, reason in reasons.items()} for kind, reasons in tree.items()}
 
 
-def _shorten(reason: dict[str, Any]) -> dict[str, Any]:
-    short = reason | {"rows": _first(reason["rows"].split(", "), NUM_RANGES_SHOWN)}
-    return short | ({"examples": reason["examples"][:NUM_EXAMPLES_SHOWN]} if "examples" in reason else {})
+def _shorten(reason: Reason) -> Reason:
+    short: Reason = {**reason, "rows": _first(reason["rows"].split(", "), NUM_RANGES_SHOWN)}
+    if "examples" in reason:
+        short["examples"] = reason["examples"][:NUM_EXAMPLES_SHOWN]
+    return short
 
 
-def describe(tree: dict[str, Any], kinds: Iterable[Kind] = KINDS) -> list[str]:
+def describe(tree: UnusedTree, kinds: Iterable[Kind] = KINDS) -> list[str]:
     """Returns one line for each kind of which there is something, with the first few row numbers of each reason."""
     words = {
         "rows": "{:,} ROW{} NOT USED",
@@ -126,7 +143,7 @@ def describe(tree: dict[str, Any], kinds: Iterable[Kind] = KINDS) -> list[str]:
     return lines
 
 
-def _told(name: str, reason: dict[str, Any]) -> str:
+def _told(name: str, reason: Reason) -> str:
     examples = f", such as {', '.join(reason['examples'])}" if reason.get("examples") else ""
     if not reason["num_rows"]:
         return name

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from specdec_bench.archive import files
 from specdec_bench.metrics.summary import Samples
-from specdec_bench.records.summary import Summary
+from specdec_bench.records.summary import Acceptance, PooledAcceptance, Summary
 from specdec_bench.report.text import literal
 
 BLUE, ORANGE, GREY = "#2f6db3", "#d9822b", "#8a8a8a"
@@ -23,12 +23,12 @@ def write_plots(summary: Summary, samples: Samples, folder: Path, *, label: str)
     """Draws acceptance by position, acceptance length by category, and step time and TTFT; returns the PNGs' paths."""
     steps_ms, ttft_ms = samples.timings.samples_ms()
     figures = {
-        "acceptance_by_position.png": _by_position(summary["acceptance"]["pooled"]),
-        "acceptance_by_category.png": _by_category(summary["acceptance"], _lengths(samples)),
+        "acceptance_by_position.png": _by_position(summary.acceptance.pooled),
+        "acceptance_by_category.png": _by_category(summary.acceptance, _lengths(samples)),
         "step_time_and_ttft.png": _times(steps_ms, ttft_ms),
     }
     stamp = " · ".join(
-        [*(["SYNTHETIC ENGINE"] if summary["synthetic"] else []), *(["PARTIAL RUN"] if summary["partial"] else [])]
+        [*(["SYNTHETIC ENGINE"] if summary.synthetic else []), *(["PARTIAL RUN"] if summary.partial else [])]
     )
     paths = []
     for name, figure in figures.items():
@@ -48,15 +48,15 @@ def _lengths(samples: Samples) -> dict[str, list[float]]:
     return lengths
 
 
-def _by_position(pooled: dict[str, Any]) -> Figure:
+def _by_position(pooled: PooledAcceptance) -> Figure:
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    joint, conditional = pooled["acceptance_joint"], pooled["acceptance_conditional"]
+    joint, conditional = pooled.acceptance_joint, pooled.acceptance_conditional
     if not joint or joint[0] is None:
         return nothing(figure, axes, "no draft was verified")
     positions = range(1, len(joint) + 1)
-    axes.bar(positions, joint, width=0.6, color=BLUE, label="joint: at least i accepted")
-    known = [(i, value) for i, value in zip(positions, conditional, strict=True) if value is not None]
+    axes.bar(positions, np.array(joint, dtype=float), width=0.6, color=BLUE, label="joint: at least i accepted")
+    known = [(i, value) for i, value in zip(positions, conditional or (), strict=True) if value is not None]
     axes.plot(*zip(*known, strict=True), "o-", color=ORANGE, label="conditional: i accepted given i-1")
     axes.set(xlabel="draft position i", ylabel="share of verify steps", ylim=(0, 1.05), xticks=list(positions))
     legend(axes)
@@ -64,7 +64,7 @@ def _by_position(pooled: dict[str, Any]) -> Figure:
     return figure
 
 
-def _by_category(acceptance: dict[str, Any], lengths: dict[str, list[float]]) -> Figure:
+def _by_category(acceptance: Acceptance, lengths: dict[str, list[float]]) -> Figure:
     names = sorted(lengths)
     figure = Figure(figsize=(7.5, max(2.6, 1.2 + 0.45 * len(names))), layout="constrained")
     axes = figure.subplots()
@@ -77,8 +77,10 @@ def _by_category(acceptance: dict[str, Any], lengths: dict[str, list[float]]) ->
         medianprops={"color": BLUE},
         flierprops={"marker": ".", "markeredgecolor": GREY},
     )
-    pooled = [acceptance["by_category"][name]["pooled"]["acceptance_length"] for name in names]
-    axes.plot(pooled, range(1, len(names) + 1), "D", color=ORANGE, label="pooled over the category")
+    pooled = [acceptance.by_category[name].pooled.acceptance_length for name in names]
+    axes.plot(
+        np.array(pooled, dtype=float), range(1, len(names) + 1), "D", color=ORANGE, label="pooled over the category"
+    )
     axes.set_yticks(range(1, len(names) + 1), [f"{plain(name[:28])} ({len(lengths[name])})" for name in names])
     axes.set_xlabel("acceptance length (tokens per decode step); boxes over requests")
     axes.invert_yaxis()

@@ -1,7 +1,5 @@
 """The table at the end of a run. The only place where numbers are rounded."""
 
-from typing import Any
-
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
@@ -9,17 +7,16 @@ from rich.table import Table
 from rich.text import Text
 
 from specdec_bench.errors import abbreviated
-from specdec_bench.records.summary import Summary
-from specdec_bench.records.unused import describe
+from specdec_bench.metrics.declarations import BY_NAME
+from specdec_bench.records.summary import Acceptance, CategoryAcceptance, Distribution, Latency, Summary
+from specdec_bench.records.unused import UnusedTree, describe
 from specdec_bench.report.text import literal
 
-LATENCIES = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "step_time_ms": "step time", "itl_ms": "ITL", "e2e_ms": "end to end"}
-FROM_SCHEDULE = {
-    "queue_time_ms": "sent late by",
-    "ttft_from_schedule_ms": "TTFT since due",
-    "e2e_from_schedule_ms": "e2e since due",
-}
+LATENCIES = ("ttft_ms", "tpot_ms", "step_time_ms", "itl_ms", "e2e_ms")
+"""The rows of the latency table."""
+FROM_SCHEDULE = ("queue_time_ms", "ttft_from_schedule_ms", "e2e_from_schedule_ms")
 """Shown of an open load: a request may be sent later than it was due, and its user waits from then on."""
+ACCEPTANCE = ("acceptance_length", "acceptance_length_drafted", "draft_acceptance_rate")
 NAME_WIDTH = 16
 """A terminal that is too narrow for a table narrows its names to this and no further."""
 
@@ -29,16 +26,16 @@ def print_summary(summary: Summary, console: Console, *, title: str, path: str) 
     for warning in _warnings(summary):
         console.print(Text(literal(warning), style="bold red"), soft_wrap=True)
     console.print(Text(literal(title), style="bold"), soft_wrap=True)
-    print_whole(console, _acceptance(summary["acceptance"], summary["requests"]["finished"]))
-    print_whole(console, _latency(summary["latency"]))
-    throughput = summary["throughput"]
+    print_whole(console, _acceptance(summary.acceptance, summary.requests.finished))
+    print_whole(console, _latency(summary.latency))
+    throughput = summary.throughput
     console.print(
         Text(
-            f"throughput  {number(throughput['output_tps'], 1)} tokens/s"
-            f" (steady {number(throughput['output_tps_steady'], 1)},"
-            f" per user {number(throughput['output_tps_per_user'], 1)},"
-            f" per GPU {number(throughput['output_tps_per_gpu'], 1)}),"
-            f" {number(throughput['request_rate'], 2)} requests/s over {number(throughput['duration_s'], 1)} s"
+            f"throughput  {number(throughput.output_tps, 1)} tokens/s"
+            f" (steady {number(throughput.output_tps_steady, 1)},"
+            f" per user {number(throughput.output_tps_per_user, 1)},"
+            f" per GPU {number(throughput.output_tps_per_gpu, 1)}),"
+            f" {number(throughput.request_rate, 2)} requests/s over {number(throughput.duration_s, 1)} s"
         ),
         soft_wrap=True,
     )
@@ -51,12 +48,12 @@ def print_line(summary: Summary, console: Console, *, title: str, path: str, tol
         if warning not in told:
             told.add(warning)
             console.print(Text(literal(warning), style="bold red"), soft_wrap=True)
-    latency, throughput = summary["latency"], summary["throughput"]
+    latency, throughput = summary.latency, summary.throughput
     console.print(
         Text(
-            f"{literal(title)}: acceptance length {number(summary['acceptance']['pooled']['acceptance_length'], 3)},"
-            f" {number(throughput['output_tps'], 1)} tokens/s, TPOT {number(latency['tpot_ms']['mean'], 2)} ms,"
-            f" {summary['requests']['finished']} requests finished  {literal(path)}"
+            f"{literal(title)}: acceptance length {number(summary.acceptance.pooled.acceptance_length, 3)},"
+            f" {number(throughput.output_tps, 1)} tokens/s, TPOT {number(latency.tpot_ms.mean, 2)} ms,"
+            f" {summary.requests.finished} requests finished  {literal(path)}"
         ),
         soft_wrap=True,
     )
@@ -77,71 +74,74 @@ def print_whole(console: Console, table: Table) -> None:
 
 
 def _warnings(summary: Summary) -> list[str]:
-    requests = summary["requests"]
-    total = sum(requests[outcome] for outcome in ("finished", "failed", "skipped", "interrupted"))
+    requests = summary.requests
+    total = requests.finished + requests.failed + requests.skipped + requests.interrupted
     warnings = [
-        f"{requests[outcome]} of {total} requests {words}; they are in no figure"
-        for outcome, words in (
-            ("failed", "FAILED"),
-            ("skipped", f"SKIPPED: longer than the model's context ({abbreviated(requests['skipped_prompts'])})"),
-            ("interrupted", "CUT OFF by the end of the run"),
+        f"{count} of {total} requests {words}; they are in no figure"
+        for count, words in (
+            (requests.failed, "FAILED"),
+            (requests.skipped, f"SKIPPED: longer than the model's context ({abbreviated(requests.skipped_prompts)})"),
+            (requests.interrupted, "CUT OFF by the end of the run"),
         )
-        if requests[outcome]
+        if count
     ]
-    if summary["partial"]:
-        warnings.append(f"PARTIAL RUN: status {summary['status']}")
-    if summary["client"]["saturated"]:
-        late = summary["client"]["lateness_ms"]
+    if summary.partial:
+        warnings.append(f"PARTIAL RUN: status {summary.status}")
+    late = summary.client.lateness_ms
+    if summary.client.saturated and late is not None:
         warnings.append(
-            f"SATURATED CLIENT: the measuring loop was {late['p50']:.1f} ms late at the median ({late['max']:.0f} at "
+            f"SATURATED CLIENT: the measuring loop was {late.p50:.1f} ms late at the median ({late.max:.0f} at "
             "most); times are its own as much as the engine's, acceptance is not touched"
         )
-    warnings += dataset_warnings(summary.get("dataset", {}).get("unused") or {})
-    warnings += summary["warnings"]
-    if summary["synthetic"]:
-        warnings.append(f"SYNTHETIC: {summary['synthetic']}")
+    warnings += dataset_warnings(summary.dataset.unused or {})
+    warnings += summary.warnings
+    if summary.synthetic:
+        warnings.append(f"SYNTHETIC: {summary.synthetic}")
     return warnings
 
 
-def dataset_warnings(unused: dict[str, Any]) -> list[str]:
+def dataset_warnings(unused: UnusedTree) -> list[str]:
     """Returns what of a dataset is not used, or not as it is, a line each; fields are for manifest and log alone."""
     return [f"{line}; all are in manifest.json" for line in describe(unused, ["rows", "parts", "files"])]
 
 
-def _acceptance(acceptance: dict[str, Any], num_finished: int) -> Table:
-    num_positions = len(acceptance["pooled"]["acceptance_joint"] or [])
-    table = Table(box=box.SIMPLE_HEAD, title=f"acceptance (source: {acceptance['source'] or 'plain decoding'})")
+def _acceptance(acceptance: Acceptance, num_finished: int) -> Table:
+    num_positions = len(acceptance.pooled.acceptance_joint or [])
+    table = Table(box=box.SIMPLE_HEAD, title=f"acceptance (source: {acceptance.source or 'plain decoding'})")
     table.add_column("category", overflow="fold")
-    for header in ("requests", "length", "macro", "drafted", "rate", *(f"≥{i + 1}" for i in range(num_positions))):
+    length, drafted, rate = (BY_NAME[name].short_header for name in ACCEPTANCE)
+    for header in ("requests", length, "macro", drafted, rate, *(f"≥{i + 1}" for i in range(num_positions))):
         table.add_column(header, justify="right", no_wrap=True)
 
-    def row(name: str, num_requests: int, block: dict[str, Any]) -> list[str | Text]:
-        pooled = block["pooled"]
-        joint = pooled["acceptance_joint"] or [None] * num_positions
+    def row(name: str, num_requests: int, block: Acceptance | CategoryAcceptance) -> list[str | Text]:
+        pooled = block.pooled
+        joint = pooled.acceptance_joint or [None] * num_positions
         return [
             Text(literal(name)),
             str(num_requests),
-            number(pooled["acceptance_length"], 3),
-            number(block["macro"]["acceptance_length"], 3),
-            number(pooled["acceptance_length_drafted"], 3),
-            number(pooled["draft_acceptance_rate"], 3),
+            number(pooled.acceptance_length, 3),
+            number(block.macro.acceptance_length, 3),
+            number(pooled.acceptance_length_drafted, 3),
+            number(pooled.draft_acceptance_rate, 3),
             *(number(value, 3) for value in joint),
         ]
 
-    for category, block in acceptance["by_category"].items():
-        table.add_row(*row(category, block["num_requests"], block))
+    for category, block in acceptance.by_category.items():
+        table.add_row(*row(category, block.num_requests, block))
     table.add_section()
     table.add_row(*row("all", num_finished, acceptance), style="bold")
     return table
 
 
-def _latency(latency: dict[str, Any]) -> Table:
+def _latency(latency: Latency) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="latency (ms)")
     table.add_column("", overflow="fold")
     columns = ("mean", "p50", "p90", "p99", "max", "count")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
-    is_open = bool(latency.get("queue_time_ms", {}).get("max"))  # under a closed load what is sent is due
-    for key, name in (LATENCIES | (FROM_SCHEDULE if is_open else {})).items():
-        table.add_row(name, *(number(latency[key][column], 0 if column == "count" else 2) for column in columns))
+    is_open = bool(latency.queue_time_ms.max)  # under a closed load what is sent is due
+    for name in (*LATENCIES, *(FROM_SCHEDULE if is_open else ())):
+        times: Distribution = getattr(latency, name)
+        values = (number(getattr(times, column), 0 if column == "count" else 2) for column in columns)
+        table.add_row(BY_NAME[name].header, *values)
     return table

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from specdec_bench.archive import RunDirectory
 from specdec_bench.compare.published import compare_with_published, expects
 from specdec_bench.errors import NotComparableError
+from specdec_bench.records.labels import run_labels
 from specdec_bench.records.manifest import Manifest, label_of_load
 from specdec_bench.report.check_table import verdict_line
 from specdec_bench.report.console import console
@@ -54,9 +55,8 @@ def show_verdict(run: RunDirectory) -> None:
 
 def run_label(manifest: Manifest) -> str:
     """Returns what a figure is of, in one line."""
-    config = manifest.config
-    spec = config["spec"]["name"] + (f" K={config['spec']['draft_length']}" if "draft_length" in config["spec"] else "")
-    model = "no model" if manifest.synthetic else config["model"]["name"]
-    load = label_of_load(manifest)
+    labels, load = run_labels(manifest), label_of_load(manifest)
+    length = "" if labels.draft_length is None else f" K={labels.draft_length}"
+    model = "no model" if manifest.synthetic else labels.model
     offered = [load.text] if load.max_in_flight is None and load.value is not None else []
-    return " · ".join([spec, model, config["engine"]["name"], config["dataset"]["name"], *offered])
+    return " · ".join([f"{labels.spec}{length}", str(model), str(labels.engine), str(labels.dataset), *offered])

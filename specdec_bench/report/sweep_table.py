@@ -12,14 +12,27 @@ from rich.table import Table
 from rich.text import Text
 
 from specdec_bench.archive import codec, files
-from specdec_bench.compare.cell import SweepResult
+from specdec_bench.compare.cell import Recommendation, SweepResult
+from specdec_bench.compare.columns import METRICS
 from specdec_bench.compare.labels import conditions, label
+from specdec_bench.compare.speedup import NotJudged
+from specdec_bench.metrics.declarations import BY_NAME
 from specdec_bench.records.manifest import LoadLabel, amount
 from specdec_bench.report.run_table import number, print_whole
 from specdec_bench.report.text import defused, literal
 
 TABLE, REPLICATES, COMPARISON = "sweep", "replicates", "comparison.json"
 
+SHOWN = (
+    "acceptance_length",
+    "output_tps",
+    "output_tps_per_user",
+    "ttft_ms_p50",
+    "speedup_tpot",
+    "share_identical",
+)
+"""The metrics of the table on the terminal."""
+SHOWN_OF_REPLICATES = ("acceptance_length", "output_tps", "speedup_tpot", "speedup_throughput")
 
 OF_SINGLE_RUNS = (
     "Intervals are of single runs: how much this machine's speed differs from run to run is not in them; "
@@ -40,7 +53,7 @@ def write_tables(result: SweepResult, folder: Path) -> None:
                 frame[column] = frame[column].map(str, na_action="ignore")
             files.write_atomically(folder / f"{name}.csv", [_defused(frame).to_csv(index=False).encode()])
             files.write_atomically(folder / f"{name}.parquet", [frame.to_parquet(index=False)])
-    comparison = {"recommendations": result.recommendations, "cells": result.comparisons}
+    comparison = {"recommendations": [found.as_tree() for found in result.recommendations], "cells": result.comparisons}
     files.write_atomically(folder / COMPARISON, [codec.encode_document(comparison)])
 
 
@@ -69,16 +82,7 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     for header in ("job", *shown, "method"):
         table.add_column(Text(literal(header)), overflow="fold")
-    headers = (
-        _load_header(result),
-        "acceptance length",
-        "tokens/s",
-        "per user",
-        "TTFT p50",
-        "speedup (TPOT)",
-        "same output",
-    )
-    for header in headers:
+    for header in (_load_header(result), *map(_header, SHOWN)):
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
@@ -98,9 +102,13 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
         print_whole(console, _replicates_table(result))
     elif any(row.get("speedup_tpot_low") is not None for row in rows):
         console.print(Text(OF_SINGLE_RUNS, style="dim"), soft_wrap=True)
-    for advice in result.recommendations:
-        console.print(Text(literal(_advice(advice, several, result.loads))), soft_wrap=True)
+    for recommendation in result.recommendations:
+        console.print(Text(literal(_advice(recommendation, several, result.loads))), soft_wrap=True)
     console.print(Text(f"sweep directory  {literal(path)}"), soft_wrap=True)
+
+
+def _header(name: str) -> str:
+    return METRICS[name].header if name in METRICS else BY_NAME[name].header
 
 
 def _several(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
@@ -130,14 +138,7 @@ def _replicates_table(result: SweepResult) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="several runs of a cell together", title_justify="left")
     for header in (*several, "method"):
         table.add_column(Text(literal(header)), overflow="fold")
-    for header in (
-        _load_header(result),
-        "runs",
-        "acceptance length",
-        "tokens/s",
-        "speedup (TPOT)",
-        "speedup (throughput)",
-    ):
+    for header in (_load_header(result), "runs", *map(_header, SHOWN_OF_REPLICATES)):
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
@@ -165,19 +166,22 @@ def _same_output(row: dict[str, Any]) -> str:
     return f"{share:.1%}" + (f" (control {control:.1%})" if control is not None else "")
 
 
-def _advice(advice: dict[str, Any], several: Sequence[str], loads: Mapping[str, LoadLabel]) -> str:
-    where = [f"{name}={_value(advice[name])}" for name in several]
-    at = ", ".join([f"{amount(advice['load_value'])} {loads[advice['load_axis']].unit}", *where]) + ": "
-    if advice["not_judged"]:
-        return f"{at}which is fastest is not judged: {advice['not_judged']}"
-    ratio = advice["over_runner_up"]
-    interval = "no interval" if ratio["low"] is None else f"95% {ratio['low']:.3f} to {ratio['high']:.3f}"
+def _advice(recommendation: Recommendation, several: Sequence[str], loads: Mapping[str, LoadLabel]) -> str:
+    load, advice = recommendation.load, recommendation.advice
+    where = [f"{name}={_value(load[name])}" for name in several]
+    value = load["load_value"]
+    how_much = amount(value if isinstance(value, int | float) else None)
+    at = ", ".join([f"{how_much} {loads[str(load['load_axis'])].unit}", *where]) + ": "
+    if isinstance(advice, NotJudged):
+        return f"{at}which is fastest is not judged: {advice.not_judged}"
+    ratio = advice.over_runner_up
+    interval = "no interval" if ratio.low is None else f"95% {ratio.low:.3f} to {ratio.high:.3f}"
     names = {"none": "plain decoding"}
-    best, second = (names.get(advice[name], advice[name]) for name in ("best", "runner_up"))
-    if advice["tied"]:
-        tied = ", ".join(names.get(name, name) for name in advice["tied"])
-        return f"{at}a tie of {best} and {tied} (ratio to {second} {ratio['value']:.3f}, {interval})"
+    best, second = (names.get(name, name) for name in (advice.best, advice.runner_up))
+    if advice.tied:
+        tied = ", ".join(names.get(name, name) for name in advice.tied)
+        return f"{at}a tie of {best} and {tied} (ratio to {second} {ratio.value:.3f}, {interval})"
     return (
-        f"{at}{best} is the fastest, {ratio['value']:.3f} times as fast as {second} ({interval}, paired); "
-        f"{advice['num_runs']} runs of each, corrected for {len(advice['p_values'])} comparisons"
+        f"{at}{best} is the fastest, {ratio.value:.3f} times as fast as {second} ({interval}, paired); "
+        f"{advice.num_runs} runs of each, corrected for {len(advice.p_values)} comparisons"
     )

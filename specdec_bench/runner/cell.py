@@ -22,6 +22,7 @@ from specdec_bench.config.identity import engine_key
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.support import check_support
 from specdec_bench.errors import ArchiveError, EngineError, PluginError, RunInterrupted, SpecDecBenchError
+from specdec_bench.records.checkpoint import Checkpoint
 from specdec_bench.records.manifest import Manifest
 from specdec_bench.records.request import SCHEMA_VERSION, Prompt, RunStatus
 from specdec_bench.records.unused import describe
@@ -46,7 +47,7 @@ class Cell:
     command: Sequence[str] = ()
     overrides: Sequence[str] = ()
     replay_of: str | None = None
-    expected_checkpoints: dict[str, Any] | None = None
+    expected_checkpoints: dict[str, Checkpoint] | None = None
     origin: dict[str, Any] = field(default_factory=dict)
     """How the prompts came out of their source, as `datasets.Selection` says."""
     held_log: Sequence[logging.LogRecord] = ()

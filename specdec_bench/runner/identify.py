@@ -45,6 +45,5 @@ def identify(config: ExperimentConfig, prompts: Sequence[Prompt]) -> Identity:
 def _content(path: str, revision: str | None) -> str:
     folder = resolve(path)
     if Path(folder).is_dir():
-        fingerprint: str = checkpoint_fingerprint(path, folder)["fingerprint"]
-        return fingerprint
+        return checkpoint_fingerprint(path, folder).fingerprint
     return f"hub:{redact_text(path)}@{revision}"

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from specdec_bench.archive.redact import Secrets
 from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.records.checkpoint import Checkpoint
 from specdec_bench.records.manifest import EngineDescription, Lateness
 from specdec_bench.records.request import AcceptanceCounters, Prompt
 
@@ -18,7 +19,7 @@ class RunCell:
     prompts: list[Prompt]
     run_dir: Path
     secrets: Secrets
-    expected_checkpoints: dict[str, Any] | None = None
+    expected_checkpoints: dict[str, Checkpoint] | None = None
     """A replay's archived fingerprints by role; anything else is refused."""
 
 
@@ -38,7 +39,7 @@ class Started:
 
     description: EngineDescription
     environment: dict[str, Any]
-    checkpoints: dict[str, Any]
+    checkpoints: dict[str, Checkpoint]
     clock: dict[str, Any]
     engine_start_s: float
     """Seconds that starting took; of the first start where the engine is reused."""

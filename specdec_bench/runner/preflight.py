@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import UNSET
+from msgspec.structs import asdict, replace
+
 from specdec_bench.checkpoints import chat
 from specdec_bench.checkpoints.checks import check_facts, vocabulary_differences
 from specdec_bench.checkpoints.facts import CheckpointFacts, read_facts
@@ -20,6 +23,7 @@ from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.spec import DraftModelSpec
 from specdec_bench.config.support import ENGINES
 from specdec_bench.errors import ConfigError
+from specdec_bench.records.checkpoint import Checkpoint
 from specdec_bench.records.request import Prompt
 
 LOADS_OTHERWISE = ("load_format", "gguf_file", "subfolder", "variant", "hf_overrides", "json_model_override_args")
@@ -131,7 +135,7 @@ def _check_reach(
         )
 
 
-def fingerprints(config: ExperimentConfig, facts: dict[str, CheckpointFacts], *, of_hub: bool) -> dict[str, Any]:
+def fingerprints(config: ExperimentConfig, facts: dict[str, CheckpointFacts], *, of_hub: bool) -> dict[str, Checkpoint]:
     """Returns what the manifest says of each checkpoint: its files' fingerprint and its facts.
 
     Args:
@@ -139,17 +143,18 @@ def fingerprints(config: ExperimentConfig, facts: dict[str, CheckpointFacts], *,
         facts: of `prepare`.
         of_hub: of the hub's checkpoints, once an engine has loaded them; else of those in folders.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Checkpoint] = {}
     for role, (path, revision) in checkpoint_roles(config).items():
         folder = facts[role].folder
         if Path(resolve(path)).is_dir() is of_hub:
             continue
         weights = None if role == "tokenizer" else _weights(folder)
-        found[role] = checkpoint_fingerprint(path, folder, revision) | {
-            "facts": facts[role].summary() | {"weights": weights}
-        }
-        if role == "draft" and "target" in facts:
-            found[role]["vocabulary_differences"] = vocabulary_differences(facts["target"], facts["draft"])
+        is_draft = role == "draft" and "target" in facts
+        found[role] = Checkpoint(
+            **asdict(checkpoint_fingerprint(path, folder, revision)),
+            facts=replace(facts[role].summary(), weights=weights),
+            vocabulary_differences=vocabulary_differences(facts["target"], facts["draft"]) if is_draft else UNSET,
+        )
     return found
 
 

@@ -72,7 +72,7 @@ def _check_requests(run: RunDirectory) -> None:
         ArchiveError: its requests cannot be read, are fewer than its summary says, or none of them finished.
     """
     num_finished = sum(1 for record in run.requests() if record.phase == "measure" and record.error is None)
-    counted = run.summary()["requests"]["finished"] if run.summary_path.is_file() else num_finished
+    counted = run.summary().requests.finished if run.summary_path.is_file() else num_finished
     if num_finished != counted:
         raise ArchiveInputError(
             f"{run.requests_path}: holds {num_finished} finished requests, and {run.summary_path.name} counted "

@@ -31,7 +31,7 @@ def has_other_definitions(run: RunDirectory) -> bool:
     """Says whether a run has a summary by other formulas than those of now."""
     from specdec_bench.metrics.definitions import DEFINITIONS
 
-    return run.summary_path.is_file() and run.summary().get("definitions") != DEFINITIONS
+    return run.summary_path.is_file() and run.summary().definitions != DEFINITIONS
 
 
 def changes(before: bytes, after: dict[str, Any]) -> list[str]:
@@ -48,6 +48,8 @@ def changes(before: bytes, after: dict[str, Any]) -> list[str]:
         f"the definition of {name} CHANGED: it was {formula!r}, and is {DEFINITIONS[name]!r}"
         for name, formula in changed.items()
     ]
+    if old == after:  # the same in another order
+        return ["unchanged"]
     del old["definitions"]
     then, now = flatten(old), flatten(after)
     unexplained = [

@@ -27,6 +27,7 @@ from specdec_bench.engines import readback
 from specdec_bench.engines.base import Engine, create
 from specdec_bench.errors import ConfigError, SpecDecBenchError, named
 from specdec_bench.records.builtin import to_builtin
+from specdec_bench.records.checkpoint import Checkpoint
 from specdec_bench.records.manifest import Difference, EngineDescription
 from specdec_bench.records.request import RequestRecord
 from specdec_bench.runner import preflight, signals
@@ -112,7 +113,9 @@ class Worker:
         checkpoints |= preflight.fingerprints(config, prepared.facts, of_hub=True)
         _check_fingerprints(cell.expected_checkpoints, checkpoints)
         if "target" in checkpoints:
-            checkpoints["target"]["end_token_ids"] = list(prompter.stop_token_ids)
+            checkpoints["target"] = msgspec.structs.replace(
+                checkpoints["target"], end_token_ids=tuple(prompter.stop_token_ids)
+            )
         run = RunDirectory.open(cell.run_dir)
         interrupted = False
         with RequestWriter(run.requests_path, on_error=self._stop_measuring) as writer:
@@ -204,18 +207,18 @@ def _replies(run: RunDirectory) -> Iterator[RequestRecord]:
     return (record for record in run.requests() if record.phase == "measure" and record.output_token_ids)
 
 
-def _check_fingerprints(expected: dict[str, object] | None, found: dict[str, object]) -> None:
+def _check_fingerprints(expected: dict[str, Checkpoint] | None, found: dict[str, Checkpoint]) -> None:
     """Refuses weights that are not the archived ones.
 
     Raises:
         ConfigError: naming the checkpoint and both fingerprints.
     """
-    for role, fingerprint in found.items():
+    for role, checkpoint in found.items():
         archived = (expected or {}).get(role)
-        if archived is not None and archived["fingerprint"] != fingerprint["fingerprint"]:  # type: ignore[index]
+        if archived is not None and archived.fingerprint != checkpoint.fingerprint:
             raise ConfigError(
-                f"{role} {fingerprint['path']}: its fingerprint {fingerprint['fingerprint'][:12]} is not the archived "  # type: ignore[index]
-                f"{archived['fingerprint'][:12]}; the run can be replayed only with the same weights"  # type: ignore[index]
+                f"{role} {checkpoint.path}: its fingerprint {checkpoint.fingerprint[:12]} is not the archived "
+                f"{archived.fingerprint[:12]}; the run can be replayed only with the same weights"
             )
 
 

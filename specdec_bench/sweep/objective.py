@@ -1,13 +1,11 @@
 """The figures of a sweep's table that a finished run's summary gives, and which of them a sweeper is to improve."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from specdec_bench.compare.columns import METRICS, metric_value
 from specdec_bench.errors import ConfigError, EngineError
+from specdec_bench.records.summary import Summary
 
 
-def objective(summary: Mapping[str, Any], name: str) -> float:
+def objective(summary: Summary, name: str) -> float:
     """Returns the figure that a cell gives to Hydra.
 
     Raises:

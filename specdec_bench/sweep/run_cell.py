@@ -99,7 +99,7 @@ def run_and_show(
             run = run_cell(cell, run_dir, progress.update, keep)
     except SpecDecBenchError:
         run = RunDirectory(run_dir)
-        if run.summary_path.is_file() and run.summary()["requests"]["finished"]:
+        if run.summary_path.is_file() and run.summary().requests.finished:
             try:
                 show_run(run, samples, prints=prints, draws=draws, cells=cells)
             except ArchiveError as unwritten:  # beside the reason why the run ended, which goes to the user

@@ -77,7 +77,7 @@ def test_the_steps_add_up_to_the_schedulers_counts(
     sweep: dict[tuple[str, int], RunDirectory], method: str, concurrency: int
 ) -> None:
     run = sweep[method, concurrency]
-    assert run.summary()["acceptance"]["source"] == "engine_request"
+    assert run.summary().acceptance.source == "engine_request"
     for record in requests(run).values():
         counters, decode_steps = record.counters, record.steps[1:]
         assert counters is not None
@@ -97,7 +97,7 @@ def test_every_chunk_is_one_engine_step(
 
 
 def test_the_methods_accept_as_much_as_they_should(sweep: dict[tuple[str, int], RunDirectory]) -> None:
-    lengths = {method: pooled(sweep[method, 1])["acceptance_length"] for method in METHODS}
+    lengths = {method: pooled(sweep[method, 1]).acceptance_length for method in METHODS}
     assert lengths["none"] == 1
     assert lengths["ngram"] > 1.2
     assert 1.6 < lengths["draft_model"] < 3.2
@@ -113,7 +113,7 @@ def test_a_tree_of_drafts_accepts_more_and_changes_nothing(
     assert done.returncode == 0, done.stderr[-2000:]
     run = RunDirectory.open(tmp_path / "tree")
     assert_outputs_agree(run, truth["none"])
-    assert pooled(run)["acceptance_length"] > pooled(sweep["eagle3", 1])["acceptance_length"]
+    assert pooled(run).acceptance_length > pooled(sweep["eagle3", 1]).acceptance_length
     for record in requests(run).values():
         assert record.counters is not None
         assert record.counters.num_accepted == sum(step.num_accepted or 0 for step in record.steps)

@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Iterable
 
 import pytest
+from msgspec.structs import astuple
 
 from specdec_bench.archive import RunDirectory
 from specdec_bench.records.request import RequestRecord
@@ -72,10 +73,10 @@ def test_acceptance_is_that_of_transformers_step_for_step(
 def test_request_counts_and_the_engines_totals_agree_exactly(
     sweep: dict[tuple[str, int], RunDirectory], method: str, concurrency: int
 ) -> None:
-    acceptance = sweep[method, concurrency].summary()["acceptance"]
-    assert acceptance["source"] == "engine_request"
-    assert acceptance["cross_check"]["verify_steps"] > 100
-    assert set(acceptance["cross_check"]["difference"].values()) == {0}
+    acceptance = sweep[method, concurrency].summary().acceptance
+    assert acceptance.source == "engine_request"
+    assert acceptance.cross_check.verify_steps > 100
+    assert set(astuple(acceptance.cross_check.difference)) == {0}
 
 
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)
@@ -87,7 +88,7 @@ def test_every_chunk_is_one_engine_step(
 
 
 def test_the_methods_accept_as_much_as_they_should(sweep: dict[tuple[str, int], RunDirectory]) -> None:
-    lengths = {method: pooled(sweep[method, 1])["acceptance_length"] for method in METHODS}
+    lengths = {method: pooled(sweep[method, 1]).acceptance_length for method in METHODS}
     assert lengths["none"] == 1
     assert lengths["ngram"] > 1.2
     assert 1.6 < lengths["draft_model"] < 3.2
@@ -113,11 +114,11 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[int, RunDirectory]:
 @pytest.mark.parametrize("concurrency", [64, 256])
 def test_under_load_records_and_totals_agree_exactly(loaded: dict[int, RunDirectory], concurrency: int) -> None:
     run = loaded[concurrency]
-    records, acceptance, totals = requests(run), run.summary()["acceptance"], run.manifest().engine_totals
+    records, acceptance, totals = requests(run), run.summary().acceptance, run.manifest().engine_totals
     assert most_in_flight(records.values()) == concurrency
     assert totals is not None
-    assert acceptance["pooled"]["acceptance_length_drafted"] == 1 + totals.num_accepted / totals.num_verify_steps
-    assert set(acceptance["cross_check"]["difference"].values()) == {0}
+    assert acceptance.pooled.acceptance_length_drafted == 1 + totals.num_accepted / totals.num_verify_steps
+    assert set(astuple(acceptance.cross_check.difference)) == {0}
     # Every chunk is still one step: of up to 4 tokens, and all of them as many as vLLM counted.
     assert sum(len(record.steps) - 1 for record in records.values()) == totals.num_decode_steps
     assert all(step.num_tokens <= 4 for record in records.values() for step in record.steps)

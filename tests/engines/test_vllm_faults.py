@@ -61,12 +61,12 @@ def test_prompts_beyond_the_context_are_skipped_and_requests_beyond_the_cache_pu
     too_long = [len(record.prompt_token_ids) + 64 > 160 for record in records]
     assert any(too_long)
     assert [record.error is not None and record.error.kind == "context_overflow" for record in records] == too_long
-    outcomes = run.summary()["requests"]
-    assert (outcomes["finished"], outcomes["skipped"]) == (too_long.count(False), too_long.count(True))
+    outcomes = run.summary().requests
+    assert (outcomes.finished, outcomes.skipped) == (too_long.count(False), too_long.count(True))
     named = [record.prompt_id for record, is_long in zip(records, too_long, strict=True) if is_long]
-    assert sorted(outcomes["skipped_prompts"]) == sorted(named)
+    assert sorted(outcomes.skipped_prompts) == sorted(named)
     preemptions = [record.num_preemptions for record in records if record.error is None]
     assert sum(preemptions) >= 1
-    assert (outcomes["preempted"], outcomes["preemptions"]) == (sum(n > 0 for n in preemptions), sum(preemptions))
+    assert (outcomes.preempted, outcomes.preemptions) == (sum(n > 0 for n in preemptions), sum(preemptions))
     assert "PREEMPTED: " in done.stdout
     assert run.manifest().engine["differences"] == []

@@ -13,6 +13,7 @@ from typing import Any
 
 from specdec_bench.archive import RunDirectory
 from specdec_bench.records.request import RequestRecord
+from specdec_bench.records.summary import PooledAcceptance
 from tests.helpers.draft_and_verify import GreedyModel
 from tests.helpers.engine_runs import TARGET, raw_model
 
@@ -71,9 +72,8 @@ def requests(run: RunDirectory) -> dict[str, RequestRecord]:
     return {record.request_id: record for record in run.requests() if record.phase == "measure"}
 
 
-def pooled(run: RunDirectory) -> dict[str, Any]:
-    figures: dict[str, Any] = run.summary()["acceptance"]["pooled"]
-    return figures
+def pooled(run: RunDirectory) -> PooledAcceptance:
+    return run.summary().acceptance.pooled
 
 
 def assert_outputs_agree(run: RunDirectory, truth: RunDirectory) -> None:
@@ -122,8 +122,8 @@ def assert_every_chunk_is_one_step(run: RunDirectory, longest: int) -> None:
         times = [step.received_ns for step in record.steps]
         assert times == sorted(times)
     summary = run.summary()
-    assert summary["merged_chunks"] == 0
-    assert summary["latency"]["step_time_ms"]["count"] == pooled(run)["decode_steps"]
+    assert summary.merged_chunks == 0
+    assert summary.latency.step_time_ms.count == pooled(run).decode_steps
 
 
 def assert_a_killed_engine_ends_its_cell_alone(

@@ -157,7 +157,11 @@ DAMAGES: dict[str, tuple[tuple[str, ...], Callable[[Path], Any], str]] = {
         "its config has no spec",
     ),
     "summary: no JSON": (("check",), write("summary.json", "nonsense"), "summary.json: cannot be read"),
-    "summary: empty": (("check", "replay"), write("summary.json", "{}"), "it has no requests, acceptance"),
+    "summary: empty": (
+        ("check", "replay"),
+        write("summary.json", "{}"),
+        "summary.json: cannot be read: Object missing required field",
+    ),
     "summary: missing": (("check",), lambda run: (run / "summary.json").unlink(), "has no summary.json"),
     "requests: cut": (("replay", "summarize"), cut("requests.jsonl", 20), "requests.jsonl:4: cut off"),
     "requests: a line less": (

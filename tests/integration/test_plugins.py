@@ -1,4 +1,4 @@
-"""A dataset, an engine and a metric of a package of their own: tests/helpers/toy_plugin, as it would be installed."""
+"""A dataset, an engine, a load and a metric of a package of their own: tests/helpers/toy_plugin, installed."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from tests.helpers.command_line import ROOT, CommandLine, read_json
 
 TOY = ROOT / "tests" / "helpers" / "toy_plugin"
-EXPERIMENT = ("dataset=toy", "engine=toy", "spec=none", "sampling.max_new_tokens=8")
+EXPERIMENT = ("dataset=toy", "engine=toy", "load=toy", "spec=none", "sampling.max_new_tokens=8")
 
 
 def path_with(*folders: Path) -> str:

@@ -42,7 +42,7 @@ def test_there_is_an_archive_of_every_engine_that_runs_here() -> None:
 @pytest.mark.parametrize("name", RUNS)
 def test_every_value_of_a_summary_is_what_it_was(name: str) -> None:
     run = RunDirectory.open(ARCHIVES / name)
-    then = run.summary()
+    then = json.loads((ARCHIVES / name / "summary.json").read_text())
     definitions = then.pop("definitions")
     assert set(changed_definitions(definitions)) == CHANGED
     assert definitions.keys() <= DEFINITIONS.keys()

@@ -32,8 +32,8 @@ def share_named(tpots_ms: dict[str, float], num_runs: int, num_simulations: int)
     for _ in range(num_simulations):
         cells = measured(random, tpots_ms, num_runs)
         advice = recommend(cells.pop("none"), cells)
-        assert advice["not_judged"] is None
-        named += not advice["tied"]
+        assert advice.not_judged is None
+        named += not advice.tied
     return named / num_simulations
 
 

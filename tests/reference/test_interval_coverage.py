@@ -34,9 +34,9 @@ def test_the_interval_covers_the_truth(num_simulations: int) -> None:
         plain_ms = (prompt * noise[0] * TRUE_SPEEDUP).mean(axis=1)
         speculative_ms = (prompt * drafted * noise[1]).mean(axis=1)
         interval = ratio_of_means(plain_ms, speculative_ms)
-        assert interval["low"] is not None
-        assert interval["high"] is not None
-        covered += interval["low"] <= TRUE_SPEEDUP <= interval["high"]
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= TRUE_SPEEDUP <= interval.high
     assert_covers(covered, num_simulations)
 
 
@@ -59,9 +59,9 @@ def test_the_interval_covers_the_truth_where_the_machine_varies_too(num_simulati
                 key: RequestTimes(ttft_ms=0, e2e_ms=ms, tpot_ms=ms) for key, ms in zip(keys, milliseconds, strict=True)
             }
         interval = paired_ratio(pooled([plain]), pooled([speculative]), [(0, *key) for key in keys], "tpot_ms")
-        assert interval["low"] is not None
-        assert interval["high"] is not None
-        covered += interval["low"] <= TRUE_SPEEDUP <= interval["high"]
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= TRUE_SPEEDUP <= interval.high
     assert_covers(covered, num_simulations)
 
 
@@ -90,9 +90,9 @@ def test_the_interval_of_several_runs_covers_the_truth_where_the_machine_drifts(
             for side in sides
         )
         interval = paired_ratio(plain, speculative, keys, "tpot_ms")
-        assert interval["low"] is not None
-        assert interval["high"] is not None
-        covered += interval["low"] <= TRUE_SPEEDUP <= interval["high"]
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= TRUE_SPEEDUP <= interval.high
     assert_covers(covered, num_simulations)
 
 
@@ -106,9 +106,9 @@ def test_the_interval_of_throughput_covers_the_truth_from_the_fewest_repeats_on(
         seconds = random.lognormal(0, 0.05, (2, MIN_REPEATS))
         seconds[0] *= TRUE_SPEEDUP
         interval = ratio_of_rates((tokens[1], seconds[1]), (tokens[0], seconds[0]))
-        assert interval["low"] is not None
-        assert interval["high"] is not None
-        covered += interval["low"] <= TRUE_SPEEDUP <= interval["high"]
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= TRUE_SPEEDUP <= interval.high
     assert_covers(covered, num_simulations)
 
 
@@ -120,9 +120,9 @@ def test_the_interval_of_a_median_covers_the_truth(num_simulations: int) -> None
     for _ in range(num_simulations):
         conversation = random.normal(0, 1, NUM_CONVERSATIONS)[units]
         interval = median(100 + conversation + random.normal(0, 0.5, len(units)), units)
-        assert interval["low"] is not None
-        assert interval["high"] is not None
-        covered += interval["low"] <= 100 <= interval["high"]
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= 100 <= interval.high
     assert_covers(covered, num_simulations)
 
 
@@ -131,7 +131,7 @@ def test_the_interval_of_one_rate_covers_the_truth(num_simulations: int) -> None
     random, covered = np.random.default_rng(0), 0
     for _ in range(num_simulations):
         interval = rate(random.normal(1000, 10, MIN_REPEATS), random.normal(1, 0.05, MIN_REPEATS))
-        assert interval["low"] is not None
-        assert interval["high"] is not None
-        covered += interval["low"] <= 1000 <= interval["high"]
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= 1000 <= interval.high
     assert_covers(covered, num_simulations)

@@ -5,15 +5,16 @@ import stat
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
 from specdec_bench.archive import RequestWriter, Response, RunDirectory, files
 from specdec_bench.errors import ArchiveError
+from specdec_bench.metrics.summary import encode, summarize
 from specdec_bench.records.request import SCHEMA_VERSION
 from tests.helpers.archive_samples import CONFIG_YAML, HOSTILE, make_manifest, make_prompt, make_request, start_python
+from tests.helpers.trees import as_tree
 
 NewRun = Callable[..., RunDirectory]
 
@@ -70,6 +71,7 @@ _CLAIM = """
 import sys, time
 from pathlib import Path
 from tests.helpers.archive_samples import CONFIG_YAML, make_manifest, make_prompt
+from tests.helpers.trees import as_tree
 from specdec_bench.archive import RunDirectory
 from specdec_bench.errors import ArchiveError
 folder, name, start = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
@@ -202,11 +204,10 @@ def test_the_summary_comes_back(new_run: NewRun) -> None:
     run = new_run()
     with pytest.raises(ArchiveError, match="did not finish"):
         run.summary()
-    summary: dict[str, Any] = {"requests": {"a": 1.5}, "acceptance": {}, "latency": {}, "throughput": {}}
-    summary["definitions"] = {}
-    run.write_summary(json.dumps(summary).encode())
+    summary = summarize([], run.manifest())
+    run.write_summary(encode(summary))
     assert run.summary() == summary
-    for broken in (b"[]", b"{}", json.dumps(summary | {"latency": 1}).encode()):
+    for broken in (b"[]", b"{}", json.dumps(as_tree(summary) | {"latency": 1}).encode()):
         run.write_summary(broken)
         with pytest.raises(ArchiveError, match=r"summary\.json"):
             run.summary()

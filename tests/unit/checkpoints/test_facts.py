@@ -1,8 +1,10 @@
 """Each fact where transformers or vLLM would find it, with the file that said it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from specdec_bench.checkpoints.facts import CheckpointFacts, context_length, read_facts
@@ -73,13 +75,14 @@ def test_the_tokens_that_end_a_reply(tmp_path: Path, files: dict[str, Any], expe
 
 
 def test_every_statement_is_kept_with_its_file(tmp_path: Path) -> None:
-    found = facts(
+    kept = facts(
         tmp_path,
         config={"eos_token_id": 5, "vocab_size": 10, "torch_dtype": "float16", "model_type": "llama"},
         generation_config={"eos_token_id": 3},
         tokenizer_config={"eos_token": "</s>"},
         tokenizer=VOCABULARY,
     ).summary()
+    found = json.loads(msgspec.json.encode(kept))
     assert found["end_of_sequence"] == [
         {"file": "generation_config.json", "token_ids": [3], "used": True},
         {"file": "config.json", "token_ids": [5], "used": False},

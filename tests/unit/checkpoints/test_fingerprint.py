@@ -4,10 +4,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from specdec_bench.checkpoints.fingerprint import NUM_WINDOWS, WHOLE_UP_TO_BYTES, WINDOW_BYTES, checkpoint_fingerprint
 from specdec_bench.errors import ArchiveError
+from specdec_bench.records.checkpoint import FileIdentity
 from specdec_bench.records.prompts_hash import prompts_fingerprint
 from tests.helpers.archive_samples import HOSTILE, make_prompt
 
@@ -29,18 +31,15 @@ def safetensors_header(name: str = "w") -> bytes:
 
 
 def sha(folder: Path) -> str:
-    result = checkpoint_fingerprint("model", folder)["fingerprint"]
-    assert isinstance(result, str)
-    return result
+    return checkpoint_fingerprint("model", folder).fingerprint
 
 
 def test_what_it_returns(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "model")
     result = checkpoint_fingerprint("owner/name", folder, "main")
-    assert list(result) == ["path", "revision", "commit", "fingerprint", "files"]
-    assert (result["path"], result["revision"], result["commit"]) == ("owner/name", "main", None)
-    assert len(result["fingerprint"]) == 64
-    assert list(result["files"]) == [
+    assert (result.path, result.revision, result.commit) == ("owner/name", "main", None)
+    assert len(result.fingerprint) == 64
+    assert list(result.files) == [
         "chat_template.jinja",
         "config.json",
         "model.safetensors",
@@ -48,11 +47,13 @@ def test_what_it_returns(tmp_path: Path) -> None:
         "nested/adapter.bin",
         "tokenizer.json",
     ]
-    assert result["files"]["tokenizer.json"] == {
+    plain = json.loads(msgspec.json.encode(result))
+    assert list(plain) == ["path", "revision", "commit", "fingerprint", "files"]
+    assert plain["files"]["tokenizer.json"] == {
         "size": 2,
         "sha256": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",  # of {}
     }
-    assert str(tmp_path) not in json.dumps(result)
+    assert str(tmp_path) not in json.dumps(plain)
 
 
 def test_a_copy_a_move_and_a_touch_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,8 +77,8 @@ def test_a_hub_snapshot_of_links_equals_the_plain_folder(tmp_path: Path) -> None
     for file in folder.rglob("*.*"):
         (snapshot / file.relative_to(folder)).symlink_to(file)
     result = checkpoint_fingerprint("owner/name", snapshot)
-    assert result["fingerprint"] == sha(folder)
-    assert result["commit"] == commit
+    assert result.fingerprint == sha(folder)
+    assert result.commit == commit
 
 
 @pytest.mark.parametrize(
@@ -124,13 +125,13 @@ def test_a_large_file_is_sampled(tmp_path: Path) -> None:
     last = size - 1
     second_window = len(header) + (size - WINDOW_BYTES - len(header)) // (NUM_WINDOWS - 1)
 
-    def entry(*args: Any) -> dict[str, Any]:
+    def entry(*args: Any) -> FileIdentity:
         sparse(path, *args)
-        files: dict[str, dict[str, Any]] = checkpoint_fingerprint("m", tmp_path)["files"]
-        return files["model.safetensors"]
+        return checkpoint_fingerprint("m", tmp_path).files["model.safetensors"]
 
     plain = entry(size, {}, header)
-    assert set(plain) == {"size", "sampled_sha256"}
+    assert plain.sampled_sha256 is not None
+    assert plain.sha256 is None
     assert plain == entry(size, {}, header)
     others = [
         entry(size, {len(header): b"\x01"}, header),
@@ -161,11 +162,11 @@ def test_whole_up_to_the_limit_and_text_beyond_it(tmp_path: Path) -> None:
     sparse(tmp_path / "model.bin", WHOLE_UP_TO_BYTES, {})
     sparse(tmp_path / "larger.bin", WHOLE_UP_TO_BYTES + 1, {})
     sparse(tmp_path / "tokenizer.json", WHOLE_UP_TO_BYTES + 1, {})
-    files = checkpoint_fingerprint("m", tmp_path)["files"]
-    assert {name: sorted(entry)[0] for name, entry in files.items()} == {
-        "model.bin": "sha256",
-        "larger.bin": "sampled_sha256",
-        "tokenizer.json": "sha256",
+    files = checkpoint_fingerprint("m", tmp_path).files
+    assert {name: entry.sha256 is not None for name, entry in files.items()} == {
+        "model.bin": True,
+        "larger.bin": False,
+        "tokenizer.json": True,
     }
 
 

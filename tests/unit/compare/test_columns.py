@@ -1,32 +1,40 @@
 """The figure by which a sweeper judges cells."""
 
-from typing import Any
-
 import pytest
+from msgspec.structs import replace
 
 from specdec_bench.compare.columns import METRICS, metric_value
 from specdec_bench.errors import ConfigError, EngineError
+from specdec_bench.metrics.summary import summarize
+from specdec_bench.records.summary import Distribution
 from specdec_bench.sweep.objective import check_objective, objective
+from tests.helpers.made_runs import manifest
 
-SUMMARY: dict[str, Any] = {
-    "acceptance": {
-        "pooled": {"acceptance_length": 2.5, "acceptance_length_drafted": 2.75, "draft_acceptance_rate": None}
-    },
-    "latency": {
-        "ttft_ms": {"p50": 5.0},
-        "tpot_ms": {"mean": 0.5},
-        "e2e_ms": {"mean": 9.0},
-        "ttft_from_schedule_ms": {"p50": 6.0},
-        "e2e_from_schedule_ms": {"mean": 10.0},
-        "step_time_ms": {"p50": 1.0},
-    },
-    "throughput": {
-        "output_tps": 100,
-        "output_tps_steady": 110.0,
-        "output_tps_per_user": 50.0,
-        "output_tps_per_request": {"mean": 60.0},
-    },
-}
+TIMES = Distribution(count=1, mean=9.0, p50=1.0)
+MADE = summarize([], manifest())
+SUMMARY = replace(
+    MADE,
+    acceptance=replace(
+        MADE.acceptance,
+        pooled=replace(MADE.acceptance.pooled, acceptance_length=2.5, acceptance_length_drafted=2.75),
+    ),
+    latency=replace(
+        MADE.latency,
+        ttft_ms=replace(TIMES, p50=5.0),
+        tpot_ms=replace(TIMES, mean=0.5),
+        e2e_ms=TIMES,
+        ttft_from_schedule_ms=replace(TIMES, p50=6.0),
+        e2e_from_schedule_ms=replace(TIMES, mean=10.0),
+        step_time_ms=TIMES,
+    ),
+    throughput=replace(
+        MADE.throughput,
+        output_tps=100,
+        output_tps_steady=110.0,
+        output_tps_per_user=50.0,
+        output_tps_per_request=replace(TIMES, mean=60.0),
+    ),
+)
 
 
 def test_every_figure_lies_where_the_summary_has_it() -> None:

@@ -2,18 +2,27 @@
 
 import numpy as np
 import pytest
+from msgspec.structs import astuple
 
-from specdec_bench.compare.intervals import holm, median, p_value_of_ratio, rate, ratio_of_means, ratios_of_means
+from specdec_bench.compare.intervals import (
+    Interval,
+    holm,
+    median,
+    p_value_of_ratio,
+    rate,
+    ratio_of_means,
+    ratios_of_means,
+)
 
-NOTHING = {"value": None, "low": None, "high": None}
+NOTHING = Interval(value=None, low=None, high=None)
 
 
 def test_what_does_not_vary_has_an_interval_of_one_value() -> None:
-    assert ratio_of_means(np.array([4.0, 8.0]), np.array([2.0, 4.0])) == {"value": 2.0, "low": 2.0, "high": 2.0}
+    assert ratio_of_means(np.array([4.0, 8.0]), np.array([2.0, 4.0])) == Interval(value=2.0, low=2.0, high=2.0)
 
 
 def test_one_pair_says_nothing_of_others() -> None:
-    assert ratio_of_means(np.array([4.0]), np.array([2.0])) == {"value": 2.0, "low": None, "high": None}
+    assert ratio_of_means(np.array([4.0]), np.array([2.0])) == Interval(value=2.0, low=None, high=None)
     assert ratio_of_means(np.array([]), np.array([])) == NOTHING
 
 
@@ -23,8 +32,8 @@ def test_several_ratios_are_drawn_as_each_by_itself() -> None:
     tops[1, 7] = np.nan
     together = ratios_of_means(tops, bottoms)
     assert together[1] == NOTHING
-    assert together[0] == pytest.approx(ratio_of_means(tops[0], bottoms[0]))
-    assert together[2] == pytest.approx(ratio_of_means(tops[2], bottoms[2]))
+    assert astuple(together[0]) == pytest.approx(astuple(ratio_of_means(tops[0], bottoms[0])))
+    assert astuple(together[2]) == pytest.approx(astuple(ratio_of_means(tops[2], bottoms[2])))
 
 
 def test_a_ratio_to_nothing_is_undefined() -> None:
@@ -34,8 +43,8 @@ def test_a_ratio_to_nothing_is_undefined() -> None:
 def test_the_median_is_drawn_by_units() -> None:
     # Of two units a draw is (1, 1, 1), (9, 9, 9) or both; both ends are seen in more than 2.5% of the draws.
     values, units = np.array([9.0, 1, 1, 9, 1, 9]), np.array([1, 0, 0, 1, 0, 1])
-    assert median(values, units) == {"value": 5.0, "low": 1.0, "high": 9.0}
-    assert median(values, np.zeros(6, dtype=int)) == {"value": 5.0, "low": None, "high": None}
+    assert median(values, units) == Interval(value=5.0, low=1.0, high=9.0)
+    assert median(values, np.zeros(6, dtype=int)) == Interval(value=5.0, low=None, high=None)
     assert median(np.array([]), np.array([])) == NOTHING
 
 
@@ -44,12 +53,10 @@ def test_a_rate_has_an_interval_from_five_repeats_on() -> None:
     seconds = np.array([1.0, 0.8, 1.2, 1.0, 1.0])
     found = rate(np.full(5, 10.0), seconds)
     margin = np.exp(2.776 * np.sqrt(2 / 100 / 5))
-    assert found == {
-        "value": 10.0,
-        "low": pytest.approx(10 / margin, rel=1e-3),
-        "high": pytest.approx(10 * margin, rel=1e-3),
-    }
-    assert rate(np.full(4, 10.0), seconds[:4])["low"] is None
+    assert found == Interval(
+        value=10.0, low=pytest.approx(10 / margin, rel=1e-3), high=pytest.approx(10 * margin, rel=1e-3)
+    )
+    assert rate(np.full(4, 10.0), seconds[:4]).low is None
 
 
 def test_holm_by_hand() -> None:

@@ -3,10 +3,14 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from specdec_bench.compare.published import compare_with_published
 from specdec_bench.errors import NotComparableError
+from specdec_bench.metrics.summary import summarize
+from specdec_bench.records.summary import Summary
 from specdec_bench.report.check_table import verdict_line
+from tests.helpers.made_runs import manifest
 
 EXPECTED: dict[str, Any] = {
     "acceptance_length_drafted": 2.0,
@@ -21,14 +25,16 @@ def config(expected: dict[str, Any] | None = EXPECTED, **spec: Any) -> dict[str,
     return {"expected": expected, "spec": {"name": "eagle3", "draft_length": 2} | spec}
 
 
-def summary(length: float | None, joint: list[float] | None, **changes: Any) -> dict[str, Any]:
-    return {
-        "status": "finished",
-        "partial": False,
-        "synthetic": None,
-        "requests": {"finished": 80, "failed": 0, "skipped": 0},
-        "acceptance": {"pooled": {"acceptance_length_drafted": length, "acceptance_joint": joint}},
-    } | changes
+def summary(length: float | None, joint: list[float] | None, **changes: Any) -> Summary:
+    made = summarize([], manifest())
+    pooled = replace(made.acceptance.pooled, acceptance_length_drafted=length, acceptance_joint=joint)
+    requests = {"finished": 80, "failed": 0, "skipped": 0} | changes.pop("requests", {})
+    return replace(
+        made,
+        requests=replace(made.requests, **requests),
+        acceptance=replace(made.acceptance, pooled=pooled),
+        **changes,
+    )
 
 
 @pytest.mark.parametrize(

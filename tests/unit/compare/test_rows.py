@@ -4,10 +4,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from specdec_bench.compare.cell import Measured
 from specdec_bench.compare.labels import label, method_name
 from specdec_bench.compare.rows import _add_ideal
+from specdec_bench.metrics.summary import summarize
+from specdec_bench.records.summary import Distribution
+from tests.helpers.made_runs import manifest
 
 
 def row(ngram_max: int, draft_length: int, step_time_ms: float) -> dict[str, Any]:
@@ -22,7 +26,9 @@ def row(ngram_max: int, draft_length: int, step_time_ms: float) -> dict[str, Any
 
 def test_the_cost_of_a_draft_step_is_of_one_variant_of_a_method() -> None:
     rows = [row(2, 1, 12.0), row(2, 3, 16.0), row(4, 1, 20.0), row(4, 3, 40.0)]
-    plain = SimpleNamespace(summary={"latency": {"step_time_ms": {"p50": 10.0}}})
+    made = summarize([], manifest())
+    made = replace(made, latency=replace(made.latency, step_time_ms=Distribution(count=1, p50=10.0)))
+    plain = SimpleNamespace(summary=made)
     _add_ideal(rows, cast(Measured, plain), ["load.repeats", "spec.ngram_max"])
     # 2 ms and 10 ms for each token more, of a plain step of 10 ms.
     assert [found["cost_ratio"] for found in rows] == pytest.approx([0.2, 0.2, 1.0, 1.0])

@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from specdec_bench.metrics.acceptance import figures, macro, request_acceptance
+from specdec_bench.metrics.acceptance import request_acceptance
 from specdec_bench.records.request import RequestRecord
-from tests.helpers.step_counts import pooled, request
+from tests.helpers.step_counts import figures, macro, pooled, request
 
 
 def test_one_request_by_hand() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from specdec_bench.metrics.acceptance import figures, from_counters, macro, request_acceptance
+from specdec_bench.metrics.acceptance import from_counters, request_acceptance
 from specdec_bench.records.request import AcceptanceCounters
-from tests.helpers.step_counts import Counts, pooled, request
+from tests.helpers.step_counts import Counts, figures, macro, pooled, request
 
 
 def naive(requests: Sequence[Sequence[Counts]], k: int) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from specdec_bench.metrics.acceptance import figures, from_counters, macro, request_acceptance
+from specdec_bench.metrics.acceptance import from_counters, request_acceptance
 from specdec_bench.records.request import AcceptanceCounters
-from tests.helpers.step_counts import Counts, pooled, request
+from tests.helpers.step_counts import Counts, figures, macro, pooled, request
 
 COUNTERS = AcceptanceCounters(
     num_verify_steps=4, num_accepted=6, num_proposed=12, num_decode_steps=5, histogram=(1, 1, 1, 1)

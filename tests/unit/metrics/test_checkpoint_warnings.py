@@ -5,19 +5,23 @@ from typing import Any
 import pytest
 
 from specdec_bench.metrics.summary import summarize
+from specdec_bench.records.checkpoint import Checkpoint, Stated, StatedFacts
 from tests.helpers.made_runs import failure, manifest, request
 
 
-def draft(positions: int | None, **more: Any) -> dict[str, Any]:
-    stated = None if positions is None else {"value": positions, "file": "config.json"}
-    return {"draft": {"facts": {"context_length": stated}} | more}
+def draft(positions: int | None, **more: Any) -> dict[str, Checkpoint]:
+    stated = None if positions is None else Stated(value=positions, file="config.json")
+    return {"draft": checkpoint(facts=StatedFacts(context_length=stated), **more)}
 
 
-def warned(checkpoints: dict[str, Any], *accepted: int, prompt_tokens: int = 1) -> list[str]:
+def checkpoint(**more: Any) -> Checkpoint:
+    return Checkpoint(path="m", revision=None, commit=None, fingerprint="f", files={}, **more)
+
+
+def warned(checkpoints: dict[str, Checkpoint], *accepted: int, prompt_tokens: int = 1) -> list[str]:
     """Of one request with K = 3, whose prefill gives a token and each decode step one more than it accepted."""
     made = request(0, *accepted, prompt_token_ids=(1,) * prompt_tokens)
-    warnings: list[str] = summarize([made], manifest(checkpoints=checkpoints))["warnings"]
-    return warnings
+    return list(summarize([made], manifest(checkpoints=checkpoints)).warnings)
 
 
 def test_steps_beyond_the_draft_s_positions_are_counted() -> None:
@@ -33,8 +37,8 @@ def test_steps_beyond_the_draft_s_positions_are_counted() -> None:
     assert warned(draft(12), 1, 0, 3, 0) == []
 
 
-@pytest.mark.parametrize("checkpoints", [{}, {"draft": {"fingerprint": "f"}}, draft(None), draft(10**6)])
-def test_where_nothing_is_known_or_wrong_nothing_is_said(checkpoints: dict[str, Any]) -> None:
+@pytest.mark.parametrize("checkpoints", [{}, {"draft": checkpoint()}, draft(None), draft(10**6)])
+def test_where_nothing_is_known_or_wrong_nothing_is_said(checkpoints: dict[str, Checkpoint]) -> None:
     assert warned(checkpoints, 1, 1) == []
 
 
@@ -48,8 +52,8 @@ def test_the_summary_names_conversations_of_which_a_turn_was_refused() -> None:
     refused = {"error": failure("encoding_error"), "sent_ns": None, "steps": (), "output_token_ids": ()}
     records = [request(0, 1), request(1, 1), request(2, prompt_id="late", turn=1, **refused)]
     found = summarize(records, manifest())
-    assert (found["requests"]["finished"], found["requests"]["failed"]) == (2, 1)
-    assert found["warnings"] == [
+    assert (found.requests.finished, found.requests.failed) == (2, 1)
+    assert list(found.warnings) == [
         "the chat template or the tokenizer does not take a later turn of late (1 in all): these conversations FAILED "
         "there"
     ]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from specdec_bench.config.checkpoints import ASSETS
@@ -15,6 +16,7 @@ from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftModelSpec, NoSpec, SpecConfig
 from specdec_bench.config.support import ENGINES
 from specdec_bench.errors import ConfigError
+from specdec_bench.records.checkpoint import Checkpoint, Stated
 from specdec_bench.records.request import Prompt
 from specdec_bench.runner.preflight import Prepared, fingerprints, prepare
 from tests.helpers import build
@@ -83,10 +85,10 @@ def test_what_is_ready_is_encoded_and_known() -> None:
     assert (ids[0], ids[1], ids[-2], ids[-1]) == (0, 3, 1, 4)
     kept = fingerprints(config, prepared.facts, of_hub=False)
     assert set(kept) == {"target", "draft"}
-    assert kept["target"]["facts"]["context_length"] == {"value": 8192, "file": "config.json"}
-    assert kept["target"]["facts"]["weights"]["num_tensors"] == 38
-    assert kept["draft"]["vocabulary_differences"] == 0
-    assert json.loads(json.dumps(kept)) == kept
+    assert kept["target"].facts.context_length == Stated(value=8192, file="config.json")
+    assert kept["target"].facts.weights["num_tensors"] == 38
+    assert kept["draft"].vocabulary_differences == 0
+    assert msgspec.json.decode(msgspec.json.encode(kept), type=dict[str, Checkpoint]) == kept
     assert fingerprints(config, prepared.facts, of_hub=True) == {}
 
 
@@ -113,9 +115,9 @@ def test_weights_that_cannot_be_are_named(variant: Variant, engine: str) -> None
     refused(experiment(engine, folder), r"target: holds no weights")
     config = experiment("vllm", folder, extra_args={"load_format": "dummy"})
     facts = prepare(config, ONE_TURN).facts
-    assert fingerprints(config, facts, of_hub=False)["target"]["facts"]["weights"] is None
+    assert fingerprints(config, facts, of_hub=False)["target"].facts.weights is None
     (folder / "model.safetensors").write_bytes(b"of another format, which is not loaded")
-    kept = fingerprints(config, prepare(config, ONE_TURN).facts, of_hub=False)["target"]["facts"]["weights"]
+    kept = fingerprints(config, prepare(config, ONE_TURN).facts, of_hub=False)["target"].facts.weights
     assert "model.safetensors: has no safetensors header" in kept["error"]
 
 
@@ -185,4 +187,4 @@ def test_a_draft_model_s_differing_entries_are_counted(variant: Variant) -> None
     allowed = DraftModelSpec(draft=DraftCheckpoint(path=str(folder), allow_vocabulary_differences=True))
     config = experiment(spec=allowed)
     found = fingerprints(config, prepare(config, ONE_TURN).facts, of_hub=False)
-    assert found["draft"]["vocabulary_differences"] == 2
+    assert found["draft"].vocabulary_differences == 2

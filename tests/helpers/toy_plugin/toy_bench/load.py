@@ -1,0 +1,20 @@
+"""The toy load: one conversation after another."""
+
+import asyncio
+
+
+def create(config, seed, num_conversations):
+    return OneByOne(config.rest_s)
+
+
+class OneByOne:
+    def __init__(self, rest_s):
+        self._rest_s = rest_s
+
+    async def run(self, conversations, start):
+        for conversation in conversations:
+            await start(conversation, None)
+            await asyncio.sleep(self._rest_s)
+
+    async def wait_for_turn(self, ended_ns):
+        return None

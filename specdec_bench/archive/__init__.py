@@ -1,23 +1,24 @@
 """The run directory: written while a run goes on, and read back afterwards.
 
-Importing this package loads neither pandas nor numpy, so that a measuring process need not hold them.
+Importing this package alone loads nothing of it: neither pandas, which a measuring process need not hold, nor what
+reads and writes runs, which refusing an experiment does not need.
 """
 
+import importlib
 from typing import TYPE_CHECKING
-
-from specdec_bench.archive.layout import Response, RunDirectory
-from specdec_bench.archive.writer import RequestWriter
 
 if TYPE_CHECKING:
     from specdec_bench.archive.frame import load
+    from specdec_bench.archive.layout import Response, RunDirectory
+    from specdec_bench.archive.writer import RequestWriter
 
 __all__ = ["RequestWriter", "Response", "RunDirectory", "load"]
 
+_MODULES = {"RequestWriter": "writer", "Response": "layout", "RunDirectory": "layout", "load": "frame"}
+
 
 def __getattr__(name: str) -> object:
-    """Imports `load` when it is first asked for, because it needs pandas."""
-    if name == "load":
-        from specdec_bench.archive.frame import load
-
-        return load
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Imports a name's module when it is first asked for."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from specdec_bench.archive import files, secrets
-from specdec_bench.archive.layout import CONFIG
+from specdec_bench.archive.names import CONFIG
 from specdec_bench.archive.redact import known, learn, learn_arguments, redact, redact_overrides, redacted_record
 from specdec_bench.archive.secrets import REDACTED, is_secret_key
 from specdec_bench.errors import ArchiveError

@@ -1,4 +1,4 @@
-"""The run directory: the one place that knows its file names and what is in each."""
+"""The run directory: the one place that knows what is in each of its files."""
 
 import contextlib
 import logging
@@ -10,25 +10,14 @@ from typing import TypeVar
 import msgspec
 
 from specdec_bench.archive import codec, files
+from specdec_bench.archive.names import CONFIG, HYDRA, LOG, MANIFEST, PROMPTS, REQUESTS, RESPONSES, SUMMARY
 from specdec_bench.errors import ArchiveError, ArchiveInputError
 from specdec_bench.records.manifest import Manifest
 from specdec_bench.records.request import SCHEMA_VERSION, Prompt, Record, RequestRecord
 from specdec_bench.records.summary import Summary
 
-CONFIG = "config.yaml"
-MANIFEST = "manifest.json"
-PROMPTS = "prompts.jsonl"
-REQUESTS = "requests.jsonl"
-RESPONSES = "responses.jsonl"
-SUMMARY = "summary.json"
-LOG = "run.log"
-HYDRA = ".hydra"
 END_BYTES = 8192
 """Room for what the last manifest says beyond the one before: an error, the engine's totals."""
-MULTIRUN = "multirun.yaml"
-"""What Hydra saves of a sweep, beside its cells."""
-ATTEMPTS = "attempts"
-"""Below a sweep's folder: runs that were cut off and repeated; they are no part of its figures."""
 
 T = TypeVar("T")
 

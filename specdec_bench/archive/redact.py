@@ -16,12 +16,12 @@ from types import TracebackType
 from typing import TypeVar, cast
 
 from specdec_bench.archive import files, secrets
-from specdec_bench.archive.secrets import MENTION, MIN_SECRET_LENGTH, NAME, REDACTED, is_harmless, is_secret_key
+from specdec_bench.archive.secrets import MIN_SECRET_LENGTH, NAME, REDACTED, is_harmless, is_secret_key
 from specdec_bench.errors import ConfigError
 
 T = TypeVar("T")
 
-_OPTION = re.compile(rf"--?(?P<key>{NAME})(?:(?P<sign>[=\s]).*)?", re.DOTALL)
+_OPTION = rf"--?(?P<key>{NAME})(?:(?P<sign>[=\s]).*)?"
 
 
 @dataclass
@@ -100,9 +100,10 @@ def redact_yaml_text(text: str) -> str:
         if below is not None and (not content or depth > below or (depth == below and content.startswith("- "))):
             continue  # the value goes on
         below = None
-        match = secrets.YAML_LINE.match(line)
-        if match and (match[2].isspace() or not is_harmless(match[2].strip().strip("'\""))):
-            line, below = f"{match[1]} {REDACTED}\n", depth
+        if given := secrets.yaml_line(line):
+            key, value = given
+            if value.isspace() or not is_harmless(value.strip().strip("'\"")):
+                line, below = f"{key} {REDACTED}\n", depth
         kept.append(line)
     return "".join(kept)
 
@@ -161,7 +162,7 @@ def redact_overrides(arguments: Sequence[str]) -> list[str]:
             result.append(REDACTED)
             follows_option = False
             continue
-        option = _OPTION.fullmatch(argument)
+        option = re.fullmatch(_OPTION, argument, re.DOTALL) if secrets.may_hold_secret(argument) else None
         follows_option = option is not None and option["sign"] is None
         if option is not None and option["sign"] is not None:
             result.append(argument[: option.end("sign")] + REDACTED)
@@ -175,7 +176,7 @@ def _redact_override(override: str) -> str:
     if sign and not is_harmless(value):
         if is_secret_key(key.lstrip("+~-")) or not all(map(is_harmless, secrets.mentioned(value))):
             return f"{key}={REDACTED}"
-    elif not sign and MENTION.match(override):
+    elif not sign and secrets.mentions_key(override, at_start=True):
         # An HTTP header, "Authorization: Bearer xyz".
         return f"{override.partition(':')[0]}: {REDACTED}"
     return redact_text(override)

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote
 
@@ -54,33 +55,40 @@ _PLAIN_NAME = rf"(?:(?i:{_alternatives(SECRET_KEYS - _AMBIGUOUS)}|{_ENDING})|{_V
 
 _IS_KEY, _IS_VARIABLE = re.compile(NAME), re.compile(_VARIABLE)
 _PATH_SIGNS = re.compile(r"[.:/@\[\]]+")
-# The key as a whole word: neither inside a longer name nor before one. Quotes may stand between it and its sign.
-MENTION = re.compile(rf"(?<![\w-]){NAME}[\"'\\]*\s*[:=]")
+_MENTION = rf"(?<![\w-]){NAME}[\"'\\]*\s*[:=]"
+"""The key as a whole word: neither inside a longer name nor before one. Quotes may stand between it and its sign."""
 _CREDENTIALS = re.compile(r"(\b[a-z][a-z0-9+.-]*\\?:\\?/\\?/)([^\s/?#\"<>]+)@", re.IGNORECASE)
 _HINT = re.compile("token|secret|key|passw|passphrase|credential|authorization|cookie|connection|@", re.IGNORECASE)
 _SCHEME = rf"(?:(?i:{'|'.join(_SCHEMES)})\s+)?"
 _VALUE = r"(\[redacted\]|\$\\?\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}|[^\s\"',;&}\])]+)"
-_ASSIGNMENTS = [
-    re.compile(pattern + _VALUE)
-    for pattern in (
+_ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:\s*([\w]+)\s*(?:,([^{}]*))?\}")
+_NO_VALUES = ("", "null", "none", "true", "false", REDACTED)
+_REFERENCE = re.compile(r"[\"'\\]*(?:\w+ )?\$\{(?:oc\.env:\s*\w+|oc\.decode:\s*\$\{oc\.env:\s*\w+\}|[\w.]+)\}[\"'\\]*")
+
+
+# Compiling these takes longer than all else that a refusal does with secrets, and few texts hold a hint of one.
+@cache
+def _assignments() -> tuple[re.Pattern[str], ...]:
+    patterns = (
         rf"([?&]{NAME}\\?=)",
         rf"((?<![\w-]){_PLAIN_NAME}[\"'\\]*\s*=\s*[\"'\\]*{_SCHEME})",
         rf"((?<![\w./-]){_PLAIN_NAME}\s*\\?:\s*{_SCHEME})",  # a header, no path and no override
         rf"((?<=[\"']){NAME}\\?[\"']\s*[:=]\s*[\"'\\]*{_SCHEME})",  # JSON
         rf"((?<![\w-])--{NAME}[ =][\"']?)",
     )
-]
-_MENTIONED = re.compile(rf"{MENTION.pattern}\s*[\"'\\]*{_SCHEME}{_VALUE}?")
-YAML_LINE = re.compile(rf"(\s*(?:- )*[\"']?{NAME}[\"']?:)(\s.*)", re.DOTALL)
-"""A line that gives a secret key its value."""
-_ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:\s*([\w]+)\s*(?:,([^{}]*))?\}")
-_NO_VALUES = ("", "null", "none", "true", "false", REDACTED)
-_REFERENCE = re.compile(r"[\"'\\]*(?:\w+ )?\$\{(?:oc\.env:\s*\w+|oc\.decode:\s*\$\{oc\.env:\s*\w+\}|[\w.]+)\}[\"'\\]*")
+    return tuple(re.compile(pattern + _VALUE) for pattern in patterns)
+
+
+def may_hold_secret(text: str) -> bool:
+    """Whether a text holds a hint of a secret; most do not, and need no further look."""
+    return _HINT.search(text) is not None
 
 
 def is_secret_key(key: object) -> bool:
     """Whether all that lies under this key is secret. A dotted key is secret if any of its parts is."""
     if not isinstance(key, str):
+        return False
+    if not may_hold_secret(key):
         return False
     return any(_IS_KEY.fullmatch(part.strip("\"' +~")) is not None for part in _PATH_SIGNS.split(key))
 
@@ -100,10 +108,10 @@ def is_harmless(value: object) -> bool:
 
 def redact_patterns(text: str) -> str:
     """Returns the text without what can be seen to be secret: URLs' credentials, values of secret keys."""
-    if not _HINT.search(text):  # most lines that an engine prints
+    if not may_hold_secret(text):  # most lines that an engine prints
         return text
     text = _CREDENTIALS.sub(rf"\g<1>{REDACTED}@", text)
-    for pattern in _ASSIGNMENTS:
+    for pattern in _assignments():
         text = pattern.sub(lambda match: match[0] if is_harmless(match[2]) else match[1] + REDACTED, text)
     return text
 
@@ -116,11 +124,11 @@ def find(value: object) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from find(item)
-    elif isinstance(value, str):
+    elif isinstance(value, str) and may_hold_secret(value):
         for match in _CREDENTIALS.finditer(value):
             user, _, password = match[2].partition(":")
             yield from (match[2], password or user)
-        for pattern in _ASSIGNMENTS:
+        for pattern in _assignments():
             yield from (match[2] for match in pattern.finditer(value) if not is_harmless(match[2]))
 
 
@@ -135,17 +143,32 @@ def leaves(value: object) -> Iterator[str]:
         yield str(value)
 
 
+def mentions_key(text: str, *, at_start: bool = False) -> bool:
+    """Whether a secret key stands in a text, or begins it, with the sign that gives it a value."""
+    return may_hold_secret(text) and re.search((r"\A" if at_start else "") + _MENTION, text) is not None
+
+
+def yaml_line(line: str) -> tuple[str, str] | None:
+    """Returns the key and the value of a YAML line that gives a secret key its value; None for any other."""
+    if not may_hold_secret(line):
+        return None
+    match = re.match(rf"(\s*(?:- )*[\"']?{NAME}[\"']?:)(\s.*)", line, re.DOTALL)
+    return (match[1], match[2]) if match else None
+
+
 def mentioned(text: str) -> Iterator[str]:
     """Yields what follows each secret key in an override's value, in Hydra's, JSON's or HTTP's spelling."""
-    for match in _MENTIONED.finditer(text.replace("\\", "")):  # escaped for a sweep's job
-        yield match[1] or text
+    unescaped = text.replace("\\", "")  # it is escaped for a sweep's job
+    if may_hold_secret(unescaped):
+        for match in re.finditer(rf"{_MENTION}\s*[\"'\\]*{_SCHEME}{_VALUE}?", unescaped):
+            yield match[1] or text
 
 
 def find_in_arguments(arguments: Sequence[str]) -> Iterator[str]:
     """Yields the secrets of Hydra overrides, all choices of a sweep, or of a whole command line."""
     for argument in arguments:
         yield from find(argument)
-        if not MENTION.search(argument) and "://" not in argument.replace("\\", ""):
+        if not mentions_key(argument) and "://" not in argument.replace("\\", ""):
             continue
         from hydra.core.override_parser.overrides_parser import OverridesParser  # not for a command without secrets
 

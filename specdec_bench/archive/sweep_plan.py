@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from specdec_bench.archive import codec
-from specdec_bench.archive.layout import ATTEMPTS, RunDirectory
+from specdec_bench.archive.layout import RunDirectory
+from specdec_bench.archive.names import ATTEMPTS
 from specdec_bench.errors import ArchiveInputError
 from specdec_bench.records.request import SCHEMA_VERSION, Record
 

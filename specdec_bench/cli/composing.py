@@ -15,7 +15,6 @@ from specdec_bench.archive.secrets import REDACTED
 from specdec_bench.cli.hydra_errors import ends_in, is_hydras_own
 from specdec_bench.config.compose import CONFIG
 from specdec_bench.errors import ConfigError, SpecDecBenchError, first_line
-from specdec_bench.sweep import landing, launch
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -80,7 +79,7 @@ def resumed(overrides: list[str], resume: str) -> list[str]:
 
     Where only Hydra's own settings are given, paths are relative to the folder in which the sweep was started.
     """
-    from specdec_bench.sweep import directory, latest
+    from specdec_bench.sweep import directory, landing, latest, launch  # where nothing goes on, not needed
 
     folder = latest.find(resume, latest.OUTPUTS)
     for key in (landing.SWEEP_DIR, landing.SUBDIR):

@@ -9,7 +9,6 @@ from hydra._internal.utils import get_args_parser
 
 from specdec_bench.config.schema.ranges import MOST_CHARACTERS, shortened
 from specdec_bench.errors import ConfigError
-from specdec_bench.sweep import landing
 
 DRY_RUN = "--dry-run"
 RESUME = "resume="
@@ -98,4 +97,6 @@ def _search_path(config_dir: str, overrides: Sequence[str]) -> str:
         raise ConfigError(f"--config-dir={config_dir}: no such folder")
     if any(override.startswith(SEARCH_PATH) for override in overrides):
         raise ConfigError(f"--config-dir={config_dir}: is an override of hydra.searchpath; leave out one of them")
+    from specdec_bench.sweep import landing
+
     return f"{SEARCH_PATH}[{landing.quoted(f'file://{Path(config_dir).absolute()}')}]"

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from specdec_bench.archive import files
-from specdec_bench.archive.layout import LOG
+from specdec_bench.archive.names import LOG
 from specdec_bench.cli.arguments import Parser, open_run
 from specdec_bench.report.console import console
 from specdec_bench.report.streams import print_error

@@ -6,17 +6,14 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import hydra
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
 
 from specdec_bench import __version__
-from specdec_bench.archive import files, redact
+from specdec_bench.archive import redact
 from specdec_bench.archive.hydra_files import learn_composed
 from specdec_bench.cli import composing, flags
 from specdec_bench.cli.composing import MULTIRUN_MODE
@@ -25,15 +22,7 @@ from specdec_bench.config import compose, own_files, plugins
 from specdec_bench.config.compose import CONF, CONFIG
 from specdec_bench.config.schema.experiment import NO_BASELINE, Order
 from specdec_bench.errors import ConfigError
-from specdec_bench.sweep import landing, launch
-from specdec_bench.sweep.claims import claim
-from specdec_bench.sweep.compose_cell import compose_cell
-from specdec_bench.sweep.objective import check_objective
-from specdec_bench.sweep.plan import without_hydra
 from specdec_bench.sweep.settings import check_settings
-
-if TYPE_CHECKING:
-    from hydra._internal.hydra import Hydra
 
 
 def compose_and_run(arguments: list[str]) -> None:
@@ -76,6 +65,9 @@ def compose_and_run(arguments: list[str]) -> None:
         gc.enable()
         app.compose_config = lambda **_: composed  # type: ignore[method-assign]
         check_settings(composed, is_sweep=composed.hydra.mode == RunMode.MULTIRUN)
+        # Not for what cannot be composed: refusing that is quick.
+        from specdec_bench.sweep.objective import check_objective
+
         check_objective(composed.objective)
         if composed.hydra.mode == RunMode.MULTIRUN:
             from specdec_bench.sweep.grid import run_sweep
@@ -85,26 +77,6 @@ def compose_and_run(arguments: list[str]) -> None:
             for name in ("baseline", "control", "order"):
                 if composed[name] not in (NO_BASELINE, False, Order.engines):
                     raise ConfigError(f"{name}={composed[name]}: is of a sweep; pass -m")
-            _run_single(app, composed, overrides, is_dry_run=asked.is_dry_run)
+            from specdec_bench.sweep.single import run_single
 
-
-def _run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_dry_run: bool) -> None:
-    """Runs one experiment, once all that can be checked beforehand is."""
-    composed.hydra.mode = RunMode.RUN
-    folder = landing.find_run_folder(composed)
-    launch.check_plugins(app.config_loader, composed)
-    HydraConfig.instance().set_config(composed)
-    cell = compose_cell(without_hydra(composed), launch.task_overrides(composed.hydra), command=sys.argv)
-    from specdec_bench.sweep.run_cell import run_job, show_cell  # tables, progress, the measuring process
-
-    if is_dry_run:
-        show_cell(cell)
-        return
-
-    def run(_: DictConfig) -> None:
-        run_job(lambda: cell)
-
-    is_new = landing.is_named_by_clock(composed, landing.RUN_DIR)
-    with claim(folder, landing.RUN_DIR, is_new=is_new) as claimed, files.naming(claimed):
-        landing.settle_run(composed, claimed)
-        app.run(CONFIG, run, overrides)
+            run_single(app, composed, overrides, is_dry_run=asked.is_dry_run)

@@ -4,12 +4,12 @@ import contextlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from specdec_bench.archive import layout
+from specdec_bench.archive import names
 from specdec_bench.errors import ConfigError
 from specdec_bench.sweep.directory import JOBS_LOCK, LOCK
 from specdec_bench.sweep.landing import BEGUN, RUN_DIR
 
-_WRITTEN_BEFORE = frozenset((layout.HYDRA, layout.LOG, layout.MULTIRUN, LOCK, JOBS_LOCK))
+_WRITTEN_BEFORE = frozenset((names.HYDRA, names.LOG, names.MULTIRUN, LOCK, JOBS_LOCK))
 
 
 @contextlib.contextmanager
@@ -37,12 +37,12 @@ def claim(folder: Path, key: str, *, is_new: bool) -> Iterator[Path]:
     claimed = made or folder
     if key == RUN_DIR:
         try:
-            (claimed / layout.HYDRA).mkdir()
+            (claimed / names.HYDRA).mkdir()
         except FileExistsError:
             raise ConfigError(f"{key}={folder}: {BEGUN}") from None
         except OSError as error:
             raise ConfigError(f"{key}={folder}: cannot be written: {error.strerror}; choose another") from None
-    before = frozenset(entry.name for entry in claimed.iterdir()) - {layout.HYDRA}
+    before = frozenset(entry.name for entry in claimed.iterdir()) - {names.HYDRA}
     try:
         yield claimed
     finally:
@@ -62,13 +62,13 @@ def remove_unused(folder: Path, before: Collection[str] = (), *, keeps_folder: b
     """
     if not folder.is_dir():
         return
-    names = {entry.name for entry in folder.iterdir()} - set(before)
-    if names <= _WRITTEN_BEFORE:
+    left = {entry.name for entry in folder.iterdir()} - set(before)
+    if left <= _WRITTEN_BEFORE:
         with contextlib.suppress(OSError):
-            for path in [*(folder / layout.HYDRA).glob("*.yaml"), *(folder / name for name in names - {layout.HYDRA})]:
+            for path in [*(folder / names.HYDRA).glob("*.yaml"), *(folder / name for name in left - {names.HYDRA})]:
                 path.unlink(missing_ok=True)
-            if layout.HYDRA in names:
-                (folder / layout.HYDRA).rmdir()
+            if names.HYDRA in left:
+                (folder / names.HYDRA).rmdir()
             if not keeps_folder:
                 folder.rmdir()
 

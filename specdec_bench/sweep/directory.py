@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Self
 
 from specdec_bench.archive import codec, files
-from specdec_bench.archive.layout import ATTEMPTS, MULTIRUN, RunDirectory
+from specdec_bench.archive.layout import RunDirectory
+from specdec_bench.archive.names import ATTEMPTS, MULTIRUN
 from specdec_bench.archive.provenance import utc_now
 from specdec_bench.archive.redact import redact_overrides, redact_text
 from specdec_bench.archive.sweep_plan import (

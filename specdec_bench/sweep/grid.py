@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 
 from specdec_bench.archive import files
 from specdec_bench.archive.hydra_files import redacted_yaml
-from specdec_bench.archive.layout import MULTIRUN, RunDirectory
+from specdec_bench.archive.layout import RunDirectory
+from specdec_bench.archive.names import MULTIRUN
 from specdec_bench.config.schema.experiment import NO_BASELINE, Order
 from specdec_bench.errors import (
     ArchiveError,

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from specdec_bench.archive.hydra_files import redact_yaml
-from specdec_bench.archive.layout import MULTIRUN
+from specdec_bench.archive.names import MULTIRUN
 from specdec_bench.archive.redact import learn_arguments, refuse_secret_folder
 from specdec_bench.config import plugins
 from specdec_bench.errors import FAILED, JobFailed

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
-from specdec_bench.archive import layout
+from specdec_bench.archive import names
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.redact import refuse_secret_folder
 from specdec_bench.archive.sweep_plan import PLAN
@@ -28,7 +28,7 @@ MAX_PATH_BYTES = 3900
 """Of a folder's absolute path: what systems allow, less the files' own names."""
 
 _RUN_FILES = frozenset(
-    (layout.CONFIG, layout.MANIFEST, layout.PROMPTS, layout.REQUESTS, layout.RESPONSES, layout.SUMMARY, PLAN)
+    (names.CONFIG, names.MANIFEST, names.PROMPTS, names.REQUESTS, names.RESPONSES, names.SUMMARY, PLAN)
 )
 BEGUN = "another run began in it; choose another folder, or delete this one"
 _SWEEP_FILE_STEMS = frozenset(("sweep", "replicates", "comparison", "multirun", "optimization_results", "report"))
@@ -107,7 +107,7 @@ def check_cell_folders(folders: dict[int, str], sweep: Path, given: str) -> None
             raise ConfigError(f"{where}, the sweep's own folder; give every cell one below it, as ${{hydra.job.num}}")
         if Path(folder).is_absolute() or ".." in parts or not _lies_below(sweep / folder, sweep):
             raise ConfigError(f"{where}, outside the sweep's folder; name one below it")
-        reserved = [part for part in parts if part.startswith(".") or part == layout.ATTEMPTS]
+        reserved = [part for part in parts if part.startswith(".") or part == names.ATTEMPTS]
         if reserved or (Path(parts[0]).stem in _SWEEP_FILE_STEMS and Path(parts[0]).suffix):
             raise ConfigError(f"{where}; {(reserved or parts)[0]} is a name that the sweep itself uses")
         _check_length(sweep / folder, given)
@@ -164,7 +164,7 @@ def check_unused(folder: Path, key: str) -> None:
     if not folder.is_dir():
         return
     for entry in sorted(folder.iterdir()):
-        if entry.name == layout.HYDRA:
+        if entry.name == names.HYDRA:
             raise ConfigError(f"{key}={folder}: {BEGUN}")
         if entry.name in _RUN_FILES or entry.is_dir():
             raise ConfigError(f"{key}={folder}: holds {entry.name} already; choose another folder")

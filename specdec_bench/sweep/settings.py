@@ -7,7 +7,7 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from omegaconf import DictConfig, OmegaConf
 
-from specdec_bench.archive.layout import HYDRA, LOG
+from specdec_bench.archive.names import HYDRA, LOG
 from specdec_bench.config import own_files
 from specdec_bench.errors import ConfigError
 from specdec_bench.records.flatten import flatten

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from specdec_bench.archive.layout import REQUESTS
+from specdec_bench.archive.names import REQUESTS
 from specdec_bench.runner.process import end_process
 from tests.helpers import in_process
 from tests.helpers.command_line import CommandLine

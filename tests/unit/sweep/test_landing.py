@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from specdec_bench.archive.hydra_files import learn_composed
-from specdec_bench.archive.layout import HYDRA
+from specdec_bench.archive.names import HYDRA
 from specdec_bench.config import compose
 from specdec_bench.errors import ConfigError
 from specdec_bench.sweep import landing

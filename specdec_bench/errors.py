@@ -18,8 +18,6 @@ SpecDecBenchError
 import contextlib
 from collections.abc import Sequence
 
-pass
-
 
 class SpecDecBenchError(Exception):
     """Any failure that is reported to the user as one line, without a traceback."""

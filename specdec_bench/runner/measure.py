@@ -12,7 +12,7 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -130,7 +130,8 @@ class Measurement:
         """Warms up, forgets it, and measures. Every request ends as a record, cancelled ones too."""
         load = self._config.load
         fitting = [held for held in self._conversations(0) if held.prompt.prompt_id not in self.dropped]
-        warmup = itertools.islice(itertools.cycle(fitting), load.num_warmup)
+        rounds = (replace(held, repeat=number) for number in itertools.count() for held in fitting)
+        warmup = itertools.islice(rounds if fitting else (), load.num_warmup)
         try:
             await self._load.run(warmup, self._warm_up)
             await self._engine.reset()

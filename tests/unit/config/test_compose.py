@@ -7,6 +7,7 @@ import yaml
 from hydra import compose as hydra_compose
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from specdec_bench.checkpoints.checks import check_checkpoints
 from specdec_bench.cli.hydra_errors import explain
@@ -33,6 +34,16 @@ def test_every_yaml_composes(group: str, option: str) -> None:
         path = ["spec.draft.path=org/draft"]
     config = experiment(f"{group}={option}", "spec=none" if group != "spec" else "seed=0", *path)
     assert isinstance(config, ExperimentConfig)
+
+
+@pytest.mark.parametrize(("group", "option"), YAML_OPTIONS)
+def test_a_yaml_states_only_what_differs_from_its_dataclass(group: str, option: str) -> None:
+    content = yaml.safe_load((CONF / group / f"{option}.yaml").read_text(encoding="utf-8"))
+    (schema, _) = content.pop("defaults")
+    name = schema.removeprefix(f"/schema/{group}/").removesuffix("@_here_")
+    default = OmegaConf.to_container(OmegaConf.structured(OPTIONS[group][name]))
+    assert isinstance(default, dict)
+    assert [key for key, value in content.items() if default[key] == value] == []
 
 
 HYDRA_OPTIONS = [

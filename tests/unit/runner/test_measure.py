@@ -59,10 +59,10 @@ def test_turns_follow_each_other_and_conversations_too(measure: Measure) -> None
 
 
 def test_warm_up_sends_first_turns_alone_and_is_marked(measure: Measure) -> None:
-    """Three of two prompts: the first comes again."""
+    """Three of two prompts: the first comes again, under an id of its own."""
     records = measure(experiment(num_warmup=3), [prompt("a"), prompt("b")])
     warmup, measured = records[:3], records[3:]
-    assert [record.request_id for record in warmup] == ["warmup/a/0/0", "warmup/b/0/0", "warmup/a/0/0"]
+    assert [record.request_id for record in warmup] == ["warmup/a/0/0", "warmup/b/0/0", "warmup/a/0/1"]
     assert {record.phase for record in warmup} == {"warmup"}
     assert {record.turn for record in warmup} == {0}
     assert [record.request_id for record in measured] == ["a/0/0", "a/1/0", "b/0/0", "b/1/0"]

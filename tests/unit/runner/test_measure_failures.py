@@ -38,7 +38,7 @@ def test_a_prompt_that_does_not_fit_is_recorded_and_the_run_goes_on(measure: Mea
 def test_what_does_not_fit_warms_nothing_up(measure: Measure) -> None:
     prompts = [prompt("a", 1, turns=("long prompt",)), prompt("b", 1)]
     records = measure(experiment(max_seq_len=12, num_warmup=2), prompts)
-    assert [r.request_id for r in records if r.phase == "warmup"] == ["warmup/b/0/0", "warmup/b/0/0"]
+    assert [r.request_id for r in records if r.phase == "warmup"] == ["warmup/b/0/0", "warmup/b/0/1"]
     records = measure(experiment(max_seq_len=9, num_warmup=2), prompts)
     assert [(r.request_id, r.error and r.error.kind) for r in records] == [
         ("a/0/0", "context_overflow"),

@@ -70,6 +70,8 @@ def environment() -> dict[str, object]:
     Call it in the process that measures, once the engine has started: torch is only asked if that process has
     loaded it, and asking it initializes CUDA, after which an engine may no longer fork.
     """
+    import psutil  # with sockets and signals: not for a refused configuration
+
     return {
         "python": {"version": platform.python_version(), "implementation": platform.python_implementation()},
         "os": _os_name(),
@@ -77,11 +79,11 @@ def environment() -> dict[str, object]:
         "machine": platform.machine(),
         "cpu": {
             "model": _cpu_model(),
-            "num_physical": _num_physical_cpus(),
+            "num_physical": psutil.cpu_count(logical=False),
             "num_logical": os.cpu_count(),
             "num_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         },
-        "memory_bytes": _memory_bytes(),
+        "memory_bytes": psutil.virtual_memory().total,
         "packages": _packages(),
         "thread_settings": {name: os.environ[name] for name in THREAD_SETTINGS if name in os.environ},
         "accelerators": _accelerators(),
@@ -149,24 +151,6 @@ def _os_name() -> str:
 def _cpu_model() -> str | None:
     match = re.search(r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
     return match[1].strip() if match else platform.processor() or None
-
-
-def _num_physical_cpus() -> int | None:
-    """Returns the number of cores, hyperthreads counted once, where Linux tells."""
-    siblings = {
-        _read(path) for path in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology/thread_siblings_list")
-    } - {""}
-    if siblings:
-        return len(siblings)
-    cores = re.findall(r"^physical id\s*:\s*(\d+)$.*?^core id\s*:\s*(\d+)$", _read("/proc/cpuinfo"), re.M | re.S)
-    return len(set(cores)) or None
-
-
-def _memory_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return None
 
 
 def _packages() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The run directory: written while a run goes on, and read back afterwards.
 
-Importing this package alone loads nothing of it: neither pandas, which a measuring process need not hold, nor what
-reads and writes runs, which refusing an experiment does not need.
+Importing this package loads none of its modules: a measuring process does not need pandas, and refusing an experiment
+does not need the code that reads and writes runs.
 """
 
 import importlib

@@ -1,8 +1,8 @@
-"""Records to JSON and back, whatever text they hold.
+"""Converts records to JSON and back, whatever text they hold.
 
-msgspec does the work, but it refuses lone surrogates, which are legal in a Python string and do occur in
-datasets; such a value takes the slower way through the standard library, in both directions. One thing JSON
-cannot tell apart: a surrogate *pair* held as two code points comes back as the one character it stands for.
+msgspec does the work, but it refuses lone surrogates, which are legal in a Python string and occur in datasets. The
+slower standard library converts such values, in both directions. JSON cannot represent one distinction: a surrogate
+*pair* held as two code points comes back as the one character it stands for.
 """
 
 import json
@@ -27,11 +27,11 @@ _LINE_SEPARATORS = (
 def encode_line(record: object) -> bytes:
     """Returns a record as one line of JSON, newline included.
 
-    No other character in it is one that any reader takes for the end of a line.
+    It holds no other character that any reader takes for the end of a line.
 
     Raises:
         TypeError: the record holds something that is not plain data.
-        ValueError: as TypeError, where only its value shows it.
+        ValueError: the same, where only the value shows it.
     """
     try:
         line = _ENCODER.encode(record)
@@ -39,7 +39,7 @@ def encode_line(record: object) -> bytes:
         return json.dumps(msgspec.to_builtins(record), separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
     for raw, escaped in _LINE_SEPARATORS:
         if raw in line:
-            # Inside a string, for bare it is legal nowhere else; a backslash before it is itself escaped.
+            # It is inside a string: JSON allows it nowhere else. A backslash before it is itself escaped.
             line = line.replace(raw, escaped)
     return line + b"\n"
 
@@ -47,8 +47,8 @@ def encode_line(record: object) -> bytes:
 def encode_document(value: object) -> bytes:
     """Returns indented JSON with a trailing newline, for people to read.
 
-    A float that JSON lacks becomes the string "NaN", "Infinity" or "-Infinity", as an engine's resolved
-    configuration may well hold an infinite limit, and `null` would be another setting.
+    A float that JSON lacks becomes the string "NaN", "Infinity" or "-Infinity". An engine's resolved configuration
+    may hold an infinite limit, and `null` would mean another setting.
 
     Raises:
         ArchiveError: the value holds something that is not plain data (a path, an array, a dtype).
@@ -67,7 +67,7 @@ def encode_document(value: object) -> bytes:
 
 
 def decode(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """Returns what the decoder's type says, from one JSON document.
+    """Returns one JSON document, decoded into the decoder's type.
 
     Raises:
         ValueError: the data is not JSON or does not fit the type.
@@ -75,7 +75,7 @@ def decode(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
         return decoder.decode(data)
     except (ValueError, msgspec.MsgspecError) as error:
-        # Only a surrogate escape is worth a second look; anything else is as broken for the standard library.
+        # Only a surrogate escape is worth a second try; the standard library would refuse anything else, too.
         has_surrogate = b"\\ud" in data or b"\\uD" in data
         if isinstance(error, msgspec.ValidationError) or not has_surrogate:
             raise ValueError(str(error)) from error

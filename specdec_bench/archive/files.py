@@ -12,7 +12,7 @@ from specdec_bench.errors import ArchiveError
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Adds the path that was being written to the system's errors within the block; few name it.
+    """Adds the path that is being written to OS errors raised within the block; few of them name it.
 
     Raises:
         ArchiveError: naming the path. A broken pipe, which is not a fault of the disk, is raised unchanged.
@@ -47,7 +47,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def create_exclusively(path: Path) -> int:
-    """Returns a descriptor to write a new file; of any number of processes that try, one gets it.
+    """Returns a descriptor to write a new file. If several processes try, only one gets it.
 
     Raises:
         FileExistsError: the file is there.
@@ -65,13 +65,13 @@ def reserve(path: Path, num_bytes: int) -> None:
     with naming(path):
         descriptor = os.open(_reserved(path), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            write_all(descriptor, bytes(num_bytes))  # a file that is only made longer takes no room
+            write_all(descriptor, bytes(num_bytes))  # extending the file without writing would reserve no room
         finally:
             os.close(descriptor)
 
 
 def release(path: Path) -> None:
-    """Releases what was reserved for the path and not used."""
+    """Releases the room that was reserved for the path but not used."""
     with contextlib.suppress(OSError):
         _reserved(path).unlink()
 
@@ -80,8 +80,8 @@ def write_atomically(path: Path, chunks: Iterable[bytes], *, uses_reserve: bool 
     """Replaces the file's content. After a crash the file has either the old content or the new, never a part.
 
     Args:
-        path: of the file.
-        chunks: its content.
+        path: the file.
+        chunks: its new content.
         uses_reserve: whether to write into the room reserved for it, if there is any.
 
     Raises:
@@ -111,7 +111,7 @@ def _open_temporary(path: Path, uses_reserve: bool) -> tuple[Path, int]:
         with contextlib.suppress(FileNotFoundError):
             return _reserved(path), os.open(_reserved(path), os.O_WRONLY | os.O_CLOEXEC)
     # In the same folder, since a rename is atomic only within one file system. Not tempfile.mkstemp, whose files
-    # none but their owner may read.
+    # only their owner may read.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     return temporary, create_exclusively(temporary)
 

@@ -1,4 +1,4 @@
-"""Archived requests as a pandas DataFrame, one row a request."""
+"""Archived requests as a pandas DataFrame, one row per request."""
 
 import logging
 import math
@@ -71,31 +71,31 @@ COLUMNS: Final[dict[str, ExtensionDtype | str]] = {
 
 
 def load(path: str | Path) -> pd.DataFrame:
-    """Returns the requests of one run directory, or of every run below a folder, one row a request.
+    """Returns the requests of one run directory, or of every run below a folder, one row per request.
 
-    Warm-up requests and failed ones are among them: see `phase`, `error` and the run's `status`. Undefined is
-    <NA>, or NaN in the columns of durations and of acceptance length. Runs come in the order of their folders'
-    names, requests in the order in which they finished.
+    Warm-up and failed requests are included: see `phase`, `error` and the run's `status`. Undefined values are
+    <NA>, or NaN in the columns of durations and of acceptance length. Runs are sorted by the names of their folders,
+    requests by when they finished.
 
     - `run_dir` is relative to `path`; "." if `path` is the run.
-    - `engine`, `model`, `dataset`, `spec`, `draft_length`, `concurrency`, `temperature` and `seed` are the
-      experiment's, of the archived configuration. `seed` is not the request's own, which follows from it.
-      `concurrency` is undefined under an open load. `load_axis` and `load_value` are there whatever the load:
-      concurrency and 16, rate and 2.5 conversations per second.
+    - `engine`, `model`, `dataset`, `spec`, `draft_length`, `concurrency`, `temperature` and `seed` come from
+      the experiment's archived configuration. Each request's own seed is derived from `seed`.
+      `concurrency` is undefined under an open load. `load_axis` and `load_value` are defined for any load, such as
+      concurrency and 16, or rate and 2.5 conversations per second.
     - `ttft_ms`, `e2e_ms` and `tpot_ms`: time to the first chunk that has tokens, time to the last, and
       (e2e - ttft) / (output tokens - tokens in that first chunk). A failed request has no e2e and no tpot,
-      because its last token is not the one it was to end with.
-    - `queue_time_ms` is how long after it was due a request was sent, and `ttft_from_schedule_ms` and
-      `e2e_from_schedule_ms` count from when it was due. Under a closed load it is due when it is sent.
+      because it did not reach its last token.
+    - `queue_time_ms` is the time from when a request was due to when it was sent. `ttft_from_schedule_ms` and
+      `e2e_from_schedule_ms` count from when it was due. Under a closed load a request is due when it is sent.
     - `acceptance_length`, `num_decode_steps`, `num_verify_steps`, `num_proposed` and `num_accepted` are those of
-      the request alone, counted by `acceptance_source`. From `stream` the first is an upper bound and the last
-      three are undefined; from `engine_total`, and in a failed request, all of them are. Plain decoding
+      the request alone, counted by `acceptance_source`. With `stream` the first is an upper bound and the last
+      three are undefined. With `engine_total`, and for a failed request, all five are undefined. Plain decoding
       verifies nothing, and its length is 1.
-    - `num_preemptions` is undefined where the engine does not tell.
-    - `step_*` hold one entry a chunk as received, the prefill's first; None where the engine does not tell.
+    - `num_preemptions` is undefined if the engine does not report it.
+    - `step_*` hold one entry per chunk as received, the prefill's first; None if the engine does not report it.
     - `attrs["torn_lines"]`: requests left out because their process was killed while it wrote them.
-    - `attrs["not_taken"]`: of a planned sweep only the runs of its cells are taken, one a cell, wherever below its
-      folder they lie; the others, in a line each.
+    - `attrs["not_taken"]`: one line for each run that was left out. From a planned sweep only the runs of its cells
+      are loaded, one per cell, wherever they lie below its folder.
 
     Raises:
         ArchiveError: nothing below the path is a run, or one of the runs cannot be read.
@@ -169,7 +169,7 @@ def _latency(record: RequestRecord) -> dict[str, float]:
         "queue_time_ms": times.queue_ms,
         "ttft_from_schedule_ms": times.ttft_from_schedule_ms,
     }
-    if record.error is not None:  # it did not get to its end
+    if record.error is not None:  # it did not reach its end
         return found
     return found | {
         "e2e_ms": times.e2e_ms,
@@ -183,7 +183,7 @@ def _acceptance(record: RequestRecord) -> dict[str, int | float | None]:
     if record.error is not None or not record.output_token_ids:
         return {"acceptance_length": math.nan, **dict.fromkeys(_COUNTS)}
     counts = request_acceptance(record)
-    # Plain decoding verifies nothing, and that is known; of a stream or a total it is not known.
+    # Plain decoding is known to verify nothing; with a stream or a total, missing counts are unknown.
     unknown = 0 if record.acceptance_source is None else None
     steps = counts.decode_steps
     told = (steps, counts.verify_steps, counts.proposed, counts.accepted)

@@ -1,6 +1,7 @@
 """Writes Hydra's own files in place of Hydra, without the secrets that they contain.
 
-Every process that runs a cell imports this module, which makes Hydra save through it, and loggers write no secret.
+Every process that runs a cell imports this module. The import makes Hydra save through it, and removes secrets from
+log records.
 """
 
 import logging
@@ -24,7 +25,7 @@ T = TypeVar("T")
 
 
 def learn_composed(composed: DictConfig | ListConfig) -> None:
-    """Learns the secrets of Hydra's tree: what is secret by its key, and what interpolates a secret variable."""
+    """Learns the secrets of Hydra's tree: values under secret keys, and values that interpolate a secret variable."""
     _learn_container(composed, is_secret=False)
     if isinstance(composed, ListConfig):
         return
@@ -49,7 +50,7 @@ def _learn_container(container: DictConfig | ListConfig, *, is_secret: bool) -> 
 
 
 def _learn_interpolation(raw: str, value: object, is_secret: bool) -> None:
-    """Learns an interpolation: its value is secret if its key is, or if it holds a variable that is named so."""
+    """Learns an interpolation: its value is secret if its key is, or if it refers to a secret variable."""
     names, defaults = secrets.secret_interpolations(raw)
     known().add(defaults)
     if isinstance(value, DictConfig | ListConfig):
@@ -69,7 +70,7 @@ def _learn_interpolation(raw: str, value: object, is_secret: bool) -> None:
 
 
 def redacted_yaml(tree: DictConfig | ListConfig) -> bytes:
-    """Returns a tree of Hydra's, interpolations as they are, as YAML that holds no secret."""
+    """Returns a Hydra tree as YAML without secrets; interpolations stay unresolved."""
     before = OmegaConf.to_container(tree, resolve=False)
     after = _redact_hydra(before)
     return OmegaConf.to_yaml(tree if after == before else OmegaConf.create(after)).encode()
@@ -81,7 +82,7 @@ def save_config(cfg: DictConfig | ListConfig, filename: str, output_dir: Path) -
     Raises:
         OSError: it cannot be written.
     """
-    if filename == CONFIG:  # the first of a job's
+    if filename == CONFIG:  # the first file of a job
         learn_composed(HydraConfig.instance().cfg)  # type: ignore[arg-type]
         learn_composed(cfg)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -95,7 +96,7 @@ def redact_yaml(path: Path) -> None:
         ArchiveError: it cannot be read or written, and may still hold a secret.
     """
     try:
-        # Interpolations and `???` stay as they are: this is what was asked for, not what came of it.
+        # Interpolations and `???` stay unresolved: the file records what was asked for, not the result.
         before = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
         after = _redact_hydra(before)
         if after != before:
@@ -106,7 +107,7 @@ def redact_yaml(path: Path) -> None:
 
 
 def _redact_hydra(document: T) -> T:
-    """Returns a document of Hydra's redacted; an override occurs in it in lists, and again inside other strings."""
+    """Returns a Hydra document without secrets. Overrides occur in it in lists, and again inside other strings."""
     replacements = {
         raw: redacted
         for overrides in _override_lists(document, is_overrides=isinstance(document, list))
@@ -136,7 +137,7 @@ def _replace(value: object, replacements: dict[str, str], key: object = None) ->
     for raw, redacted in replacements.items():
         value = value.replace(raw, redacted)
     if key == "override_dirname" and replacements and REDACTED not in value:
-        # Written with other separators than the overrides themselves; which part is the secret cannot be told.
+        # Its separators differ from those of the overrides, so the secret part cannot be identified.
         return REDACTED
     return value
 

@@ -17,7 +17,7 @@ from specdec_bench.records.request import SCHEMA_VERSION, Prompt, Record, Reques
 from specdec_bench.records.summary import Summary
 
 END_BYTES = 8192
-"""Room for what the last manifest says beyond the one before: an error, the engine's totals."""
+"""Room for what the last manifest adds to the one before: an error, the engine's totals."""
 
 T = TypeVar("T")
 
@@ -35,13 +35,13 @@ class Response(Record, frozen=True, kw_only=True):
 
 
 class _SchemaVersion(Record, frozen=True, kw_only=True):
-    """What every manifest has, of whatever release."""
+    """The field that the manifests of all releases have."""
 
     schema_version: int
 
 
 _GROUPS = ("engine", "model", "dataset", "spec", "load", "sampling")
-"""Of the configuration in every manifest."""
+"""Groups that the configuration in every manifest has."""
 _SCHEMA_VERSION: msgspec.json.Decoder[_SchemaVersion] = msgspec.json.Decoder(_SchemaVersion)
 _MANIFEST: msgspec.json.Decoder[Manifest] = msgspec.json.Decoder(Manifest)
 _PROMPT: msgspec.json.Decoder[Prompt] = msgspec.json.Decoder(Prompt)
@@ -65,7 +65,7 @@ class RunDirectory:
         self.log_path = path / LOG
         self.hydra_path = path / HYDRA
         self._read_error: type[ArchiveError] = ArchiveInputError
-        """What a file that cannot be read is: the user's to mend, unless this process is writing the run."""
+        """The error for a file that cannot be read: it is the user's to fix, unless this process is writing the run."""
 
     @classmethod
     def create(
@@ -73,8 +73,8 @@ class RunDirectory:
     ) -> "RunDirectory":
         """Claims a folder for a new run and writes what is known before it: manifest, then configuration and prompts.
 
-        The folder may exist (Hydra makes it, with its log), but two runs never share one: of several processes
-        that try, one succeeds.
+        The folder may exist (Hydra makes it, with its log), but two runs never share one: if several processes
+        try, one succeeds.
 
         Raises:
             ArchiveError: the folder holds a run, or cannot be written.
@@ -95,7 +95,7 @@ class RunDirectory:
             files.write_atomically(run.prompts_path, prompt_lines)
             run._reserve_end(manifest_json)
         except BaseException:
-            # Nothing was begun, and nothing says that it was.
+            # The run has not begun, so no file may say that it has.
             files.release(run.manifest_path)
             for path in (run.prompts_path, run.config_path, run.manifest_path):
                 with contextlib.suppress(OSError):
@@ -106,10 +106,10 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDirectory":
-        """Returns a run directory that is there, of whatever status.
+        """Returns an existing run directory, whatever its status.
 
         Raises:
-            ArchiveError: it is no run directory, its manifest is broken, or a newer release wrote it.
+            ArchiveError: it is not a run directory, its manifest is broken, or a newer release wrote it.
         """
         run = cls(Path(path))
         run.manifest()
@@ -137,7 +137,7 @@ class RunDirectory:
             files.sync_folder(self.path)
 
     def _reserve_end(self, manifest_json: bytes) -> None:
-        """Sets room aside for the manifest that will say how the run ended, also if the disk is full by then."""
+        """Reserves room for the last manifest, which says how the run ended, in case the disk is full by then."""
         files.reserve(self.manifest_path, len(manifest_json) + END_BYTES)
 
     def manifest(self) -> Manifest:
@@ -156,7 +156,7 @@ class RunDirectory:
             reason = error.strerror if isinstance(error, OSError) else error
             raise self._read_error(f"{self.manifest_path}: cannot be read: {reason}; check the path") from error
         try:
-            # First alone: the rest of a newer manifest may not fit our type, and the version is then the reason.
+            # The version is read first and alone: the rest of a newer manifest may not fit our type.
             version = codec.decode(data, _SCHEMA_VERSION).schema_version
             if version > SCHEMA_VERSION:
                 raise self._read_error(
@@ -171,7 +171,7 @@ class RunDirectory:
             ) from error
 
     def check_config(self) -> None:
-        """Refuses a run whose manifest does not say what was asked for: it cannot be named, compared or run again.
+        """Refuses a run whose manifest lacks part of its configuration: it cannot be named, compared or run again.
 
         Raises:
             ArchiveError: naming the groups that its configuration lacks.
@@ -181,7 +181,7 @@ class RunDirectory:
             raise self._read_error(f"{self.manifest_path}: its config has no {', '.join(lacking)}; restore the file")
 
     def write_manifest(self, manifest: Manifest) -> None:
-        """Replaces the manifest whole.
+        """Replaces the whole manifest.
 
         Raises:
             ArchiveError: it cannot be encoded or written; the old one is then untouched.
@@ -193,7 +193,7 @@ class RunDirectory:
         files.write_atomically(self.manifest_path, [manifest_json], uses_reserve=is_last)
 
     def write_summary(self, summary: bytes) -> None:
-        """Replaces summary.json, given encoded.
+        """Replaces summary.json by the encoded summary.
 
         Raises:
             ArchiveError: it cannot be written.
@@ -236,7 +236,7 @@ class RunDirectory:
         """Returns the prompts of the run, in the order in which they were selected.
 
         Raises:
-            ArchiveError: the file is missing or any line of it is broken. It is written whole, so also the last.
+            ArchiveError: the file is missing or any line is broken, even the last: the file is written whole.
         """
         if not self.prompts_path.is_file():
             raise self._read_error(f"{self.path}: has no {PROMPTS}; the run stopped before it was set up")

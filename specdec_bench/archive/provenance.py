@@ -1,6 +1,6 @@
-"""With what a run was made: the machine, the installed releases, the project's own revision, the time.
+"""What produced a run: the machine, the installed releases, the project's own revision, the time.
 
-Nothing here names a person, a host or a folder: run directories are passed on.
+Nothing here names a person, a host or a folder, because run directories are passed on.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ PACKAGES = (
     "msgspec",
     "numpy",
 )
-"""Distributions whose release can change a figure."""
+"""Distributions whose release can change a metric."""
 
 THREAD_SETTINGS = (
     "OMP_NUM_THREADS",
@@ -55,7 +55,7 @@ THREAD_SETTINGS = (
     "VLLM_CPU_OMP_THREADS_BIND",
     "CUDA_VISIBLE_DEVICES",
 )
-"""Environment variables that decide how many cores and which devices are used. No other one is read."""
+"""Environment variables that decide how many cores and which devices are used. No others are read."""
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 """Where specdec_bench was imported from."""
@@ -68,9 +68,9 @@ def environment() -> dict[str, object]:
     """Returns the machine and the installed releases, as the calling process sees them.
 
     Call it in the process that measures, once the engine has started: torch is only asked if that process has
-    loaded it, and asking it initializes CUDA, after which an engine may no longer fork.
+    loaded it. Asking it initializes CUDA, after which an engine may no longer fork.
     """
-    import psutil  # with sockets and signals: not for a refused configuration
+    import psutil  # loads sockets and signals, which refusing a configuration does not need
 
     return {
         "python": {"version": platform.python_version(), "implementation": platform.python_implementation()},
@@ -91,9 +91,9 @@ def environment() -> dict[str, object]:
 
 
 def environment_id(environment: dict[str, object]) -> str:
-    """Returns a hash of what of an environment the figures depend on; only runs with equal ones are compared.
+    """Returns a hash of the parts of an environment that affect metrics; only runs with equal hashes are compared.
 
-    Left out are the names of operating system and kernel, and the memory's size, which differs by a few bytes
+    It leaves out the names of operating system and kernel, and the memory's size, which differs by a few bytes
     between machines of one kind.
     """
     return hashlib.sha256(canonical_json(comparable(environment))).hexdigest()
@@ -107,13 +107,13 @@ def comparable(environment: dict[str, object]) -> dict[str, object]:
 def project() -> dict[str, object]:
     """Returns this project's version, and its commit and whether the tree differs from it.
 
-    `git_commit` and `git_dirty` are None where the package does not lie in a checkout of this project. Any
-    change counts as dirty, untracked files that git does not ignore included.
+    `git_commit` and `git_dirty` are None if the package is not in a checkout of this project. Any change counts as
+    dirty, including untracked files that git does not ignore.
     """
     result: dict[str, object] = {"version": __version__, "git_commit": None, "git_dirty": None}
     root = _PACKAGE.parent
     toplevel = _git(root, "rev-parse", "--show-toplevel")
-    # Installed into an environment that lies in some other project's checkout, its commit says nothing about ours.
+    # If the package is installed inside another project's checkout, that commit says nothing about ours.
     if toplevel is None or Path(toplevel) != root or not _is_tracked(root, _PACKAGE):
         return result
     commit = _git(root, "rev-parse", "--verify", "HEAD")
@@ -137,7 +137,7 @@ def clock() -> dict[str, object]:
 
 
 def new_run_id() -> str:
-    """Returns an id that no other run has and that sorts by the time at which it was made."""
+    """Returns a unique id that sorts by the time at which it was made."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(4)}"
 
 
@@ -154,7 +154,7 @@ def _cpu_model() -> str | None:
 
 
 def _packages() -> dict[str, str]:
-    import importlib.metadata  # which reads e-mail and zip files: not for a refused configuration
+    import importlib.metadata  # loads email and zipfile, which refusing a configuration does not need
 
     versions = {}
     for name in PACKAGES:
@@ -166,7 +166,7 @@ def _packages() -> dict[str, str]:
 
 
 def _accelerators() -> list[dict[str, object]] | None:
-    """Returns the visible devices; None where this process has not loaded torch, and so cannot tell."""
+    """Returns the visible devices; None if this process has not loaded torch and so cannot know."""
     torch = sys.modules.get("torch")
     if torch is None:
         return None
@@ -209,7 +209,7 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 def _output(command: list[str], cwd: Path | None = None) -> str | None:
     """Returns what the command printed; None if it is not installed, failed, or did not end in time."""
-    # Set inside git hooks, GIT_DIR and its like would point git at another repository.
+    # Git hooks set GIT_DIR and similar variables, which would point git at another repository.
     variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(
@@ -228,7 +228,7 @@ def _output(command: list[str], cwd: Path | None = None) -> str | None:
 
 
 def _read(path: str | Path) -> str:
-    """Returns the text of a file of the kernel's; empty where there is none."""
+    """Returns the text of a kernel file; empty if there is none."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,8 +1,8 @@
 """Keeps secrets out of run directories, which are passed on, and off the terminal.
 
-Secrets are collected once, from wherever they come in: the environment, the command line, the composed configuration
-with the interpolations in it. This process then knows them (`learn_*`), and whatever is written goes through
-`redact`, `redact_text` or `redact_overrides`, which take them out wherever and however they stand.
+The process learns secrets once (`begin`, `learn_*`), from each source: the environment, the command line, and the
+composed configuration with its interpolations. Everything written goes through `redact`, `redact_text` or
+`redact_overrides`, which remove known secrets wherever they occur and however they are spelt.
 """
 
 import copy
@@ -29,11 +29,11 @@ class Secrets:
     """What this process knows to be secret."""
 
     replacements: dict[str, str] = field(default_factory=dict)
-    """Every form of every secret -> what stands for it."""
+    """Every form of every secret -> its replacement."""
     variables: dict[str, str] = field(default_factory=dict)
-    """Those that came from the environment -> the variable's name."""
+    """Secrets from the environment -> the variable's name."""
     ambient: set[str] = field(default_factory=set)
-    """Those that nothing but the environment holds; what is like one may be so by chance."""
+    """Secrets that only the environment holds; other text may match one by chance."""
 
     def add(self, values: Iterable[str]) -> None:
         """Adds secrets in all of their forms."""
@@ -57,19 +57,19 @@ _known = Secrets()
 
 def begin() -> None:
     """Forgets what was known, and learns the environment's secrets."""
-    global _known  # one command line at a time is run by a process
+    global _known  # a process runs one command line at a time
     _known = Secrets(variables=secrets.secret_variables())
     _known.add(_known.variables)
     _known.ambient = set(_known.replacements)
 
 
 def known() -> Secrets:
-    """Returns what this process knows, for another one to `adopt`."""
+    """Returns the secrets that this process knows, for another process to `adopt`."""
     return _known
 
 
 def adopt(others: Secrets) -> None:
-    """Knows what another process knows."""
+    """Takes over the secrets that another process knows."""
     global _known
     _known = copy.deepcopy(others)
 
@@ -80,7 +80,7 @@ def learn(value: object) -> None:
 
 
 def learn_arguments(arguments: Sequence[str]) -> None:
-    """Learns the secrets of Hydra overrides or of a command line; each is known as a whole, too."""
+    """Learns the secrets of Hydra overrides or of a command line, and each whole argument that holds one."""
     _known.add(secrets.find_in_arguments(arguments))
     for raw, redacted in zip(arguments, redact_overrides(arguments), strict=True):
         _, defaults = secrets.secret_interpolations(raw)
@@ -91,7 +91,7 @@ def learn_arguments(arguments: Sequence[str]) -> None:
 
 
 def redact_yaml_text(text: str) -> str:
-    """Returns YAML, as Hydra prints it among other lines, without what lies under secret keys."""
+    """Returns text with YAML among other lines, as Hydra prints it, without the values of secret keys."""
     kept: list[str] = []
     below: int | None = None
     for line in text.splitlines(keepends=True):
@@ -111,13 +111,13 @@ def redact_yaml_text(text: str) -> str:
 def redact(value: T, *, refers: bool = False) -> T:
     """Returns a copy of nested dicts, lists and tuples without secrets.
 
-    Whatever lies under a secret key becomes "[redacted]", all of it. What cannot be a secret stays: None, a bool, an
-    empty string, an interpolation. A dotted key (`engine.extra_args.api_key`) is secret if any of its parts is. Known
-    secrets are taken out of every other string, too.
+    Everything under a secret key becomes "[redacted]", except what cannot be a secret: None, a bool, an empty string,
+    an interpolation. A dotted key (`engine.extra_args.api_key`) is secret if any of its parts is. Known secrets are
+    also removed from every other string.
 
     Args:
         value: what is to be archived.
-        refers: whether an environment variable's value becomes `${oc.env:NAME}`, with which a run can be repeated.
+        refers: whether an environment variable's value becomes `${oc.env:NAME}`, so that the run can be repeated.
     """
     return cast(T, _redact(value, refers=refers))
 
@@ -153,7 +153,7 @@ def redact_overrides(arguments: Sequence[str]) -> list[str]:
     """Returns Hydra overrides or a whole command line without secrets.
 
     Understands `a.b.api_key=xyz` with Hydra's `+`, `++` and `~`, `--api-key=xyz`, and `--api-key xyz` in one
-    argument or two. Where the value is a structure that mentions a secret key, all of it is redacted.
+    argument or two. If the value is a structure that mentions a secret key, all of it is redacted.
     """
     result: list[str] = []
     follows_option = False
@@ -208,7 +208,7 @@ def redacted_record(
 
 
 class RedactingFormatter(logging.Formatter):
-    """Takes the secrets out of what is logged, out of an exception's lines too."""
+    """Removes secrets from log lines, including those of an exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the line or, with an exception, the lines of a record."""
@@ -228,18 +228,18 @@ def redact_log(path: Path) -> None:
 
 
 def refuse_secret_folder(path: Path, overrides: Sequence[str], setting: str) -> None:
-    """Refuses a folder whose name would hold a secret, as one made of overrides does.
+    """Refuses a folder whose name would hold a secret, such as a name made of overrides.
 
     Args:
-        path: of the folder.
-        overrides: which it may be named after.
-        setting: of Hydra's that says what it is called.
+        path: the folder.
+        overrides: the ones that the folder may be named after.
+        setting: Hydra's setting for the folder's name.
 
     Raises:
         ConfigError: naming the setting.
     """
     name = str(path)
-    # An absolute path may be like a variable's value by chance: a password that is also a user's name.
+    # An absolute path may hold a variable's value by chance, such as a password that is also a user's name.
     chance = _known.ambient if path.is_absolute() else set()
     secret_keys = [
         raw.partition("=")[0].lstrip("+~")

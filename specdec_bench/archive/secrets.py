@@ -1,8 +1,8 @@
-"""What a secret is: by the name of its key or environment variable, or by where it stands in a text.
+"""Recognizes secrets by the name of their key or environment variable, or by their place in a text.
 
-A key is secret by its *whole* name, in any case and with `-` for `_`, or by an ending that nothing else has
-(`my_api_key`). A substring such as "token" would match `num_speculative_tokens` or `eos_token`, and with it destroy
-the evidence. Environment variables are named more freely, and `MY_TOKEN` is one.
+A key is secret by its *whole* name, in any case and with `-` for `_`, or by an ending that only secrets have
+(`my_api_key`). A substring such as "token" would also match `num_speculative_tokens` or `eos_token`, and redacting
+those would destroy evidence. Environment variables are named more freely, so `MY_TOKEN` is a secret.
 """
 
 import base64
@@ -26,18 +26,18 @@ SECRET_KEYS = frozenset(
     secret_key session_token set_cookie token use_auth_token
     """.split()  # noqa: SIM905 (forty lines otherwise)
 )
-"""Whole keys, lower case. `num_speculative_tokens`, `stop_token_ids` or `tokenizer` are none of them."""
+"""Whole keys, lower case. `num_speculative_tokens`, `stop_token_ids` or `tokenizer` are not among them."""
 
 _ENDINGS = """
     access_key access_token api_key api_token apikey auth_token bearer_token client_secret passphrase passwd password
     private_key refresh_token secret secret_access_key secret_key session_token subscription_key
     """.split()  # noqa: SIM905
 _AMBIGUOUS = frozenset(("token", "secret", "credential", "credentials", "id_token"))
-"""In running text these are words."""
+"""These are ordinary words in running text."""
 _SCHEMES = ("bearer", "basic", "token", "digest", "negotiate", "apikey")
 
 MIN_SECRET_LENGTH = 6
-"""A shorter one would be found in the middle of words; it is redacted by its key alone."""
+"""A shorter secret would match inside words, so it is redacted only by its key."""
 
 
 def _alternatives(names: Iterable[str]) -> str:
@@ -50,7 +50,7 @@ _VARIABLE = (
 )
 _ENDING = rf"[\w-]*[_-](?:{_alternatives(_ENDINGS)})"
 NAME = rf"(?:(?i:{_alternatives(SECRET_KEYS)}|{_ENDING})|{_VARIABLE})"
-"""Of a secret key or variable, as a pattern."""
+"""Pattern of the name of a secret key or variable."""
 _PLAIN_NAME = rf"(?:(?i:{_alternatives(SECRET_KEYS - _AMBIGUOUS)}|{_ENDING})|{_VARIABLE})"
 
 _IS_KEY, _IS_VARIABLE = re.compile(NAME), re.compile(_VARIABLE)
@@ -66,13 +66,13 @@ _NO_VALUES = ("", "null", "none", "true", "false", REDACTED)
 _REFERENCE = re.compile(r"[\"'\\]*(?:\w+ )?\$\{(?:oc\.env:\s*\w+|oc\.decode:\s*\$\{oc\.env:\s*\w+\}|[\w.]+)\}[\"'\\]*")
 
 
-# Compiling these takes longer than all else that a refusal does with secrets, and few texts hold a hint of one.
+# Compiled when first needed: that takes longer than all else a refusal does with secrets, and few texts hint at one.
 @cache
 def _assignments() -> tuple[re.Pattern[str], ...]:
     patterns = (
         rf"([?&]{NAME}\\?=)",
         rf"((?<![\w-]){_PLAIN_NAME}[\"'\\]*\s*=\s*[\"'\\]*{_SCHEME})",
-        rf"((?<![\w./-]){_PLAIN_NAME}\s*\\?:\s*{_SCHEME})",  # a header, no path and no override
+        rf"((?<![\w./-]){_PLAIN_NAME}\s*\\?:\s*{_SCHEME})",  # a header, not a path or an override
         rf"((?<=[\"']){NAME}\\?[\"']\s*[:=]\s*[\"'\\]*{_SCHEME})",  # JSON
         rf"((?<![\w-])--{NAME}[ =][\"']?)",
     )
@@ -85,7 +85,7 @@ def may_hold_secret(text: str) -> bool:
 
 
 def is_secret_key(key: object) -> bool:
-    """Whether all that lies under this key is secret. A dotted key is secret if any of its parts is."""
+    """Whether everything under this key is secret. A dotted key is secret if any of its parts is."""
     if not isinstance(key, str):
         return False
     if not may_hold_secret(key):
@@ -107,7 +107,7 @@ def is_harmless(value: object) -> bool:
 
 
 def redact_patterns(text: str) -> str:
-    """Returns the text without what can be seen to be secret: URLs' credentials, values of secret keys."""
+    """Returns the text without recognizable secrets: URLs' credentials, values of secret keys."""
     if not may_hold_secret(text):  # most lines that an engine prints
         return text
     text = _CREDENTIALS.sub(rf"\g<1>{REDACTED}@", text)
@@ -117,7 +117,7 @@ def redact_patterns(text: str) -> str:
 
 
 def find(value: object) -> Iterator[str]:
-    """Yields the secrets in nested data: what lies under secret keys, and what stands in its strings."""
+    """Yields the secrets in nested data: the values under secret keys, and secrets inside its strings."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from leaves(item) if is_secret_key(key) else find(item)
@@ -144,7 +144,7 @@ def leaves(value: object) -> Iterator[str]:
 
 
 def mentions_key(text: str, *, at_start: bool = False) -> bool:
-    """Whether a secret key stands in a text, or begins it, with the sign that gives it a value."""
+    """Whether a text contains, or begins with, a secret key and the sign that gives it a value."""
     return may_hold_secret(text) and re.search((r"\A" if at_start else "") + _MENTION, text) is not None
 
 
@@ -165,7 +165,7 @@ def mentioned(text: str) -> Iterator[str]:
 
 
 def find_in_arguments(arguments: Sequence[str]) -> Iterator[str]:
-    """Yields the secrets of Hydra overrides, all choices of a sweep, or of a whole command line."""
+    """Yields the secrets of Hydra overrides, including all choices of a sweep, or of a whole command line."""
     for argument in arguments:
         yield from find(argument)
         if not mentions_key(argument) and "://" not in argument.replace("\\", ""):
@@ -176,7 +176,7 @@ def find_in_arguments(arguments: Sequence[str]) -> Iterator[str]:
         try:
             override = parser.parse_override(argument)
             values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
-        # A flag, or no override at all: what Hydra will say of it, and print.
+        # A flag, or not an override at all: Hydra will report it, and print it.
         except Exception:  # noqa: BLE001
             key, _, value = argument.partition("=")
             yield from find({key.lstrip("+~-"): value.strip("\"'")})
@@ -196,7 +196,7 @@ def _to_builtin(value: object) -> object:
 
 
 def secret_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Returns the environment's secrets: value -> variable. The path of a file that is there is none."""
+    """Returns the environment's secrets: value -> variable. The path of an existing file is not a secret."""
     return {
         value: name
         for name, value in sorted(environment.items(), reverse=True)
@@ -218,13 +218,13 @@ def secret_interpolations(raw: str) -> tuple[list[str], list[str]]:
 
 
 def referred_variable(raw: str) -> str | None:
-    """Returns the variable whose value a text is, `${oc.env:NAME}`; None if it is anything else."""
+    """Returns NAME if the text is exactly `${oc.env:NAME}`; None if it is anything else."""
     match = _ENVIRONMENT.fullmatch(raw)
     return match[1] if match else None
 
 
 def forms(secret: str) -> set[str]:
-    """Returns the ways in which a secret may be written: its parts, and each as programs escape and encode it."""
+    """Returns the ways in which a secret may be written: its parts, and their escaped and encoded forms."""
     parts = {secret, unquote(secret), *secret.splitlines()}
     scheme, _, rest = secret.partition(" ")
     if scheme.lower() in _SCHEMES:

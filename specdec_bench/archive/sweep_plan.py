@@ -1,6 +1,6 @@
-"""sweep.json, what was planned of a sweep, and which runs below a folder are those of its cells.
+"""Reads sweep.json, the plan of a sweep, and finds the runs of its cells below a folder.
 
-A run is taken for a cell by its `cell_id`, wherever below the sweep's folder it lies, and by nothing else.
+Only its `cell_id` decides which cell a run belongs to; the run may lie anywhere below the sweep's folder.
 """
 
 import os
@@ -26,7 +26,7 @@ class PlannedRun(Record, frozen=True, kw_only=True):
     role: str
     cell_id: str
     folder: str
-    """Below the sweep's own."""
+    """Relative to the sweep's folder."""
     overrides: tuple[str, ...]
     """Secrets redacted."""
 
@@ -39,9 +39,9 @@ class Plan(Record, frozen=True, kw_only=True):
     overrides: tuple[str, ...]
     """As the user gave them, secrets redacted."""
     hydra_overrides: tuple[str, ...] = ()
-    """Those of Hydra's own settings but the sweep's folder: launcher, sweeper, subfolders, search path."""
+    """Overrides of Hydra's own settings, except the sweep's folder: launcher, sweeper, subfolders, search path."""
     working_dir: str = ""
-    """Where the sweep was started: what its relative paths are relative to."""
+    """The folder in which the sweep was started; its relative paths start there."""
     baseline: str
     cells: tuple[PlannedRun, ...]
 
@@ -50,7 +50,7 @@ _PLAN: msgspec.json.Decoder[Plan] = msgspec.json.Decoder(Plan)
 
 
 def read_plan(sweep: Path) -> Plan | None:
-    """Returns what was planned of a sweep, or None where the folder has no plan.
+    """Returns the plan of a sweep, or None if the folder has no plan.
 
     Raises:
         ArchiveInputError: the file is broken or of a newer release.
@@ -78,7 +78,9 @@ class FoundRuns:
 
 
 def find_runs_of_cells(sweep: Path, plan: Plan) -> FoundRuns:
-    """Returns the run of each planned cell that has one; of several, one that finished, in its planned folder if so.
+    """Returns the run of each planned cell that has one.
+
+    Of several runs, it prefers finished ones, and among those the one in the planned folder.
 
     Raises:
         ArchiveInputError: a manifest is broken or of a newer release.
@@ -105,7 +107,7 @@ def find_runs_of_cells(sweep: Path, plan: Plan) -> FoundRuns:
 
 
 def find_runs(root: Path) -> FoundRuns:
-    """Returns every run below a folder in the order of their folders' names; of a planned sweep those of its cells.
+    """Returns every run below a folder, sorted by folder name; from a planned sweep, only the runs of its cells.
 
     Raises:
         ArchiveInputError: a plan, or the manifest of a run in a planned sweep, is broken or of a newer release.
@@ -128,12 +130,12 @@ def find_sweeps(root: Path) -> Iterator[Path]:
 
 
 def run_folders(root: Path) -> Iterator[Path]:
-    """Yields the folders of the runs in or below a folder, in order of their names; below a run it does not look."""
+    """Yields the folders of the runs in or below a folder, sorted by name, without looking below a run."""
     return (folder for folder in _walk(root) if RunDirectory.is_run(folder))
 
 
 def _runs_and_sweeps(root: Path) -> Iterator[Path]:
-    """Yields the runs' folders and the planned sweeps', and looks below neither."""
+    """Yields the folders of runs and of planned sweeps, without looking below either."""
     return (folder for folder in _walk(root, stops_at_plans=True) if _is_run_or_sweep(folder))
 
 

@@ -29,7 +29,7 @@ class RequestWriter:
         """Makes the file and starts the thread.
 
         Args:
-            path: of the file.
+            path: the file to make.
             on_error: called once, in the thread, when records begin to be lost.
 
         Raises:
@@ -40,14 +40,14 @@ class RequestWriter:
         self._on_error: Final = on_error
         self._error: Exception | None = None
         self._num_bytes = 0
-        """Of the whole lines on disk."""
+        """Size of the whole lines on disk."""
         self._closed = False
         with files.naming(self._path):
             try:
                 self._descriptor: Final = files.create_exclusively(self._path)
             except FileExistsError as error:
                 raise ArchiveError(f"{self._path}: exists already; requests of two runs are never mixed") from error
-        # A daemon, so that a process that ends without close() ends at all.
+        # A daemon, so that a process can end without close().
         self._thread: Final = threading.Thread(target=self._run, name="request-writer", daemon=True)
         self._thread.start()
 
@@ -63,7 +63,7 @@ class RequestWriter:
         self._queue.put(record)
 
     def close(self) -> None:
-        """Waits until all is on disk. Further calls only repeat the error, if there was one.
+        """Waits until all records are on disk. Further calls only repeat the error, if there was one.
 
         Raises:
             ArchiveError: a record could not be written (the disk is full, say).

@@ -1,1 +1,1 @@
-"""What a checkpoint says without an engine: its files' facts, tokenizer and chat template; what these rule out."""
+"""Reads a checkpoint's facts, tokenizer and chat template without an engine, and refuses settings they rule out."""

@@ -1,4 +1,4 @@
-"""A checkpoint's own tokenizer and chat template, the same for every engine. Needs transformers, and no engine."""
+"""A checkpoint's own tokenizer and chat template, the same for every engine. Needs transformers but no engine."""
 
 import datetime
 import logging
@@ -19,11 +19,11 @@ from specdec_bench.errors import ConfigError, EngineUnavailableError
 logger = logging.getLogger(__name__)
 
 TEMPLATE_TIME_LIMIT_S = 5.0
-"""For one conversation. A template takes milliseconds; what it says may be code that does not end."""
+"""For one conversation. A template takes milliseconds, but its code may never end."""
 
 
 def create(config: ExperimentConfig) -> Prompter:
-    """Returns the model's prompter; for an engine that runs no model one that needs no tokenizer."""
+    """Returns the model's prompter. An engine that runs no model gets one that needs no tokenizer."""
     if ENGINES[config.engine.name].has_checkpoints:
         return ChatPrompter(config.model)
     return BytePrompter(config.engine.vocab_size)  # type: ignore[attr-defined]
@@ -82,7 +82,7 @@ class ChatPrompter:
             self._begins_with_thinking = self._render(None, ["Hello"], []).rstrip().endswith("<think>")
 
     def _beginning_of_sequence(self) -> tuple[int, ...]:
-        """Returns what prompts are to begin with, where it is not there already: the BOS token's id, or nothing.
+        """Returns the tokens that prompts must begin with, if not there already: the BOS token's id, or none.
 
         Raises:
             ConfigError: it is asked for, and the tokenizer has none.
@@ -106,8 +106,8 @@ class ChatPrompter:
     def encode(self, system: str | None, turns: Sequence[str], replies: Sequence[str]) -> tuple[int, ...]:
         """Returns the conversation's ids, with one BOS at most.
 
-        A special token's name in what was said is text: `<|im_end|>` in a prompt does not end the user's turn. It is
-        taken out before the template is applied, and encoded by itself.
+        A special token's name in a message is text: `<|im_end|>` in a prompt does not end the user's turn. The name is
+        removed before the template is applied, and encoded separately.
 
         Raises:
             ConfigError: the template refuses the conversation, or the tokenizer cannot encode it.
@@ -143,7 +143,7 @@ class ChatPrompter:
         """Returns the conversation as one text.
 
         Raises:
-            ConfigError: the template refuses it, or reads a clock that nobody set.
+            ConfigError: the template refuses it, or reads a date that is not configured.
         """
         messages = [{"role": "system", "content": system}] if system is not None else []
         for index, turn in enumerate(turns):
@@ -191,7 +191,7 @@ class ChatPrompter:
             return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _name_as_text(self, name: str) -> list[int]:
-        """Returns a special token's name as the ids of its characters; where that is impossible, says so once."""
+        """Returns a special token's name as the ids of its characters. Warns once if that is impossible."""
         with one_line(f"the tokenizer of {self._model.path} fails"):
             ids = list(self._tokenizer(name, add_special_tokens=False, split_special_tokens=True)["input_ids"])
         if self._control_ids.intersection(ids) and name not in self._told:
@@ -207,7 +207,7 @@ class ChatPrompter:
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
     def reply(self, token_ids: Sequence[int]) -> str:
-        """Returns what of a reply the next turn shows.
+        """Returns the part of a reply that the next turn's prompt shows.
 
         Raises:
             ConfigError: the tokenizer cannot decode it.

@@ -1,4 +1,4 @@
-"""What checkpoints rule out, as far as their files tell before any process starts."""
+"""Refuses settings that checkpoints' files rule out, before any process starts."""
 
 import json
 import re
@@ -37,12 +37,12 @@ def local_folder(path: str, key: str) -> Path | None:
 
 
 def check_checkpoints(config: ExperimentConfig) -> None:
-    """Refuses missing folders, lengths and ids that the target does not have, and drafts that do not go with it.
+    """Refuses missing folders, lengths and ids that the target lacks, and drafts that do not fit the target.
 
-    Only of folders here; `specdec_bench.runner.preflight` says the same of what has to be fetched first.
+    Checks only local folders; `specdec_bench.runner.preflight` checks checkpoints that must be fetched first.
 
     Raises:
-        ConfigError: see above; or a file of a checkpoint is there and cannot be read.
+        ConfigError: see above; or a checkpoint's file exists but cannot be read.
     """
     if not ENGINES[config.engine.name].has_checkpoints:
         check_lengths(config, config.model.max_seq_len, config.engine.vocab_size)  # type: ignore[attr-defined]
@@ -64,11 +64,11 @@ def check_checkpoints(config: ExperimentConfig) -> None:
 
 
 def check_facts(config: ExperimentConfig, facts: dict[str, CheckpointFacts]) -> None:
-    """Refuses settings beyond the target, and a draft of another vocabulary.
+    """Refuses settings beyond the target's limits, and a draft with another vocabulary.
 
     Args:
         config: the experiment.
-        facts: by role, of the checkpoints that are here.
+        facts: by role, of the local checkpoints.
 
     Raises:
         ConfigError: see above.
@@ -90,7 +90,7 @@ def check_facts(config: ExperimentConfig, facts: dict[str, CheckpointFacts]) -> 
 
 
 def check_lengths(config: ExperimentConfig, context_length: int | None, vocab_size: int | None) -> None:
-    """Refuses a context, a draft and stop tokens beyond what the target has; None where it does not say.
+    """Refuses a context, a draft and stop tokens beyond the target's limits; a limit is None if not stated.
 
     Raises:
         ConfigError: see above.
@@ -116,10 +116,10 @@ def check_lengths(config: ExperimentConfig, context_length: int | None, vocab_si
 
 
 def check_draft_kind(spec: SpecConfig, draft_path: str, facts: CheckpointFacts) -> None:
-    """Refuses an EAGLE head as a draft model, and a whole model as an EAGLE head, where either is certain.
+    """Refuses an EAGLE head as a draft model, and a whole model as an EAGLE head, if either is certain.
 
     Raises:
-        ConfigError: naming what the folder holds and the method that it is for; or its weights are damaged.
+        ConfigError: naming the folder's content and the method that it is for; or its weights are damaged.
     """
     weights = read_weights(facts.folder)
     config, names = facts.config, frozenset(weights.tensors if weights is not None else ())
@@ -130,8 +130,8 @@ def check_draft_kind(spec: SpecConfig, draft_path: str, facts: CheckpointFacts) 
             f"spec={spec.name}: spec.draft.path={draft_path} is an EAGLE head ({sign}), which cannot draft by itself; "
             f"use spec={method}, or another spec.draft.path"
         )
-    # Many heads call themselves a plain LlamaForCausalLM: it is the layer that fuses hidden states that they all have,
-    # but those that say how they do without.
+    # Many heads call themselves a plain LlamaForCausalLM. All have a layer that fuses hidden states, except those whose
+    # config says how they do without.
     says_nothing = "eagle" not in json.dumps(config).lower() and config.get("draft_vocab_size") is None
     architectures = [str(name) for name in config.get("architectures") or []]
     is_causal = bool(architectures) and all(name.endswith("ForCausalLM") for name in architectures)
@@ -143,7 +143,7 @@ def check_draft_kind(spec: SpecConfig, draft_path: str, facts: CheckpointFacts) 
 
 
 def _eagle_sign(config: dict[str, Any], names: frozenset[str]) -> str | None:
-    """Returns what shows that a checkpoint is an EAGLE head; None if nothing does."""
+    """Returns the evidence that a checkpoint is an EAGLE head; None if there is none."""
     for architecture in map(str, config.get("architectures") or []):
         # Not Eagle2_5_VLForConditionalGeneration, a model in its own right.
         if re.search(r"^P?eagle3?.*(ForCausalLM|Speculator|DraftModel)$|Eagle3?$", architecture, re.IGNORECASE):
@@ -155,14 +155,14 @@ def _eagle_sign(config: dict[str, Any], names: frozenset[str]) -> str | None:
 
 
 def vocabulary_differences(target: CheckpointFacts, draft: CheckpointFacts) -> int:
-    """Returns how many entries (token and id) only one of two vocabularies has; 0 where either is not known."""
+    """Returns how many entries (token and id) only one of two vocabularies has; 0 if either is unknown."""
     if not target.token_ids or not draft.token_ids:
         return 0
     return len(set(target.token_ids.items()) ^ set(draft.token_ids.items()))
 
 
 def check_vocabulary(draft_path: str, target_size: int | None, draft_size: int | None, num_differing: int = 0) -> None:
-    """Refuses a draft whose token ids mean something else than the target's.
+    """Refuses a draft whose token ids differ in meaning from the target's.
 
     Raises:
         ConfigError: the sizes differ, or the same ids stand for different tokens.

@@ -1,6 +1,6 @@
-"""What a checkpoint's files say, as transformers, vLLM and SGLang read them: without any of these, and without torch.
+"""Reads a checkpoint's files as transformers, vLLM and SGLang do, but needs none of them, nor torch.
 
-Each fact comes with the name of the file that said it.
+Each fact comes with the name of the file that states it.
 """
 
 import functools
@@ -18,7 +18,7 @@ from specdec_bench.records import checkpoint
 from specdec_bench.records.checkpoint import EndOfSequence, StatedFacts, TemplateIdentity
 
 _NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
-"""Where the configuration of a model that reads more than text keeps that of its language model."""
+"""Keys under which a multimodal model's configuration keeps that of its language model."""
 
 _CONTEXT_KEYS = (
     "max_position_embeddings",
@@ -55,36 +55,36 @@ class EndTokens(msgspec.Struct, frozen=True):
 
 
 class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the files of one folder say."""
+    """The facts that the files of one folder state."""
 
     folder: Path
     config: dict[str, Any]
     """config.json; empty where there is none, as in a tokenizer's folder."""
     end_tokens: tuple[EndTokens, ...]
     context_length: Stated | None
-    """Positions of one sequence, prompt and output together; None where there is no limit, or none is stated."""
+    """Positions of one sequence, prompt and output together; None if there is no limit, or none is stated."""
     vocab_size: Stated | None
     dtype: Stated | None
     model_type: Stated | None
     architectures: Stated | None
     chat_templates: tuple[ChatTemplate, ...]
     token_ids: dict[str, int] | None
-    """Token -> id; None where tokenizer.json does not list it so."""
+    """Token -> id; None if tokenizer.json does not list them so."""
 
     @property
     def end_token_ids(self) -> frozenset[int]:
-        """The ids at which a reply ends, by the model's files."""
+        """The ids that end a reply, according to the model's files."""
         return frozenset(
             i for found in self.end_tokens if found.used and found.file not in _TOKENIZER_FILES for i in found.token_ids
         )
 
     @property
     def tokenizer_end_token_ids(self) -> frozenset[int]:
-        """The same by the tokenizer's files; empty where only its own code knows."""
+        """The same according to the tokenizer's files; empty if only its own code knows them."""
         return frozenset(i for found in self.end_tokens if found.file in _TOKENIZER_FILES for i in found.token_ids)
 
     def summary(self) -> StatedFacts:
-        """Returns what the manifest keeps: the templates as hashes."""
+        """Returns the facts for the manifest, with templates as hashes."""
         return StatedFacts(
             end_of_sequence=tuple(
                 EndOfSequence(file=found.file, token_ids=tuple(found.token_ids), used=found.used)
@@ -107,10 +107,10 @@ def _recorded(fact: Stated | None) -> checkpoint.Stated | None:
 
 
 def read_facts(folder: Path) -> CheckpointFacts:
-    """Returns what a folder's files say.
+    """Returns the facts that a folder's files state.
 
     Raises:
-        ConfigError: a file is there that cannot be read, or that says what cannot be; naming it.
+        ConfigError: a file cannot be read, or states something impossible; names the file.
     """
     try:
         with os.scandir(folder) as entries:
@@ -123,7 +123,7 @@ def read_facts(folder: Path) -> CheckpointFacts:
 def _stamp(entry: "os.DirEntry[str]") -> tuple[int, int]:
     try:
         stat = entry.stat()
-    except OSError:  # a link that leads nowhere
+    except OSError:  # a broken link
         return (0, 0)
     return (stat.st_mtime_ns, stat.st_size)
 
@@ -150,7 +150,7 @@ def _read(folder: Path, _: frozenset[tuple[str, int, int]]) -> CheckpointFacts:
 
 
 def _check_kinds(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuses a config.json in which something else stands where a list or an object is read.
+    """Refuses a config.json that has another type where a list or an object is expected.
 
     Raises:
         ConfigError: naming the file and the key.
@@ -172,9 +172,9 @@ def language_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def context_length(config: Mapping[str, Any]) -> int | None:
-    """Returns how many positions a configuration gives a sequence, as far as rope's scaling carries it; None if none.
+    """Returns how many positions a configuration gives a sequence, rope's scaling included; None if it states none.
 
-    Where engines read it differently (YaRN), the longest holds: an engine with a stricter reading says so itself.
+    If engines read it differently (YaRN), the longest applies: an engine with a stricter reading reports it itself.
     """
     text = language_config(config)
     stated = [length for key in _CONTEXT_KEYS if (length := _positive(text.get(key))) is not None]
@@ -194,7 +194,7 @@ def context_length(config: Mapping[str, Any]) -> int | None:
 
 
 def _rope_parameters(text: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yields the parameters of rope, where layers differ those of each kind of layer."""
+    """Yields rope's parameters; if layers differ, those of each kind of layer."""
     for key in ("rope_parameters", "rope_scaling"):
         if isinstance(rope := text.get(key), dict):
             nested = [value for value in rope.values() if isinstance(value, dict)]
@@ -204,9 +204,9 @@ def _rope_parameters(text: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 def _end_tokens(
     folder: Path, config: dict[str, Any], tokenizer_config: dict[str, Any], tokenizer: dict[str, Any] | None
 ) -> Iterator[EndTokens]:
-    """Yields what each file names as end of sequence.
+    """Yields the end-of-sequence tokens that each file names.
 
-    As transformers and vLLM do, requests end at the generation config's, or else at the config's, and at the
+    As in transformers and vLLM, requests end at the generation config's tokens, or else the config's, and at the
     tokenizer's.
     """
     generation = find_json(folder / "generation_config.json") or {}
@@ -230,7 +230,7 @@ def _end_tokens(
 
 
 def _as_token_ids(path: Path, value: Any) -> tuple[int, ...]:
-    """Returns one id or several as several. Negative ones, which some files have for none, are left out.
+    """Returns one id or several as a tuple, without negative ones, which some files use for none.
 
     Raises:
         ConfigError: it is neither.

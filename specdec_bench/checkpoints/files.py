@@ -17,7 +17,7 @@ def read_text(path: Path) -> str | None:
     """Returns a text file of a checkpoint; None where there is none.
 
     Raises:
-        ConfigError: it is there and cannot be read, or is not UTF-8.
+        ConfigError: it exists but cannot be read, or is not UTF-8.
     """
     if not is_there(path):
         return None
@@ -33,7 +33,7 @@ def find_json(path: Path) -> dict[str, Any] | None:
     """Returns a JSON file of a checkpoint; None where there is none.
 
     Raises:
-        ConfigError: it is there and cannot be read, or holds no JSON object.
+        ConfigError: it exists but cannot be read, or holds no JSON object.
     """
     text = read_text(path)
     if text is None:

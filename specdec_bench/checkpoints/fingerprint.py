@@ -1,10 +1,10 @@
-"""What identifies a checkpoint, without reading hundreds of gigabytes.
+"""Identifies a checkpoint without reading hundreds of gigabytes.
 
-Files of at most 64 MiB, and text of any size, are hashed whole. Of a larger file the size is taken, the header if
-it is a safetensors file (names, shapes and types of all tensors), and 64 windows of 4 KiB, evenly spaced from the
-first byte of its data to the last. That tells other weights, whether retrained, quantized or converted, and a
-download that stopped; it cannot tell a change that lies between the windows, such as one flipped bit. Such a
-hash is named `sampled_sha256`, never `sha256`.
+Files of at most 64 MiB, and text of any size, are hashed whole. A larger file's hash covers its size, the header of a
+safetensors file (names, shapes and types of all tensors), and 64 windows of 4 KiB, evenly spaced from the first byte
+of its data to the last. That detects other weights, whether retrained, quantized or converted, and a download that
+stopped. It misses a change between the windows, such as one flipped bit. Such a hash is named `sampled_sha256`, never
+`sha256`.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ _SNAPSHOT = re.compile(r"[0-9a-f]{40}")
 
 
 def checkpoint_fingerprint(path: str, folder: str | Path, revision: str | None = None) -> Fingerprint:
-    """Returns the identity of a checkpoint, or of a tokenizer that lies by itself.
+    """Returns the identity of a checkpoint, or of a separate tokenizer.
 
     It depends on names below the folder and on contents, neither on where the folder is nor on file times.
     Hidden files, READMEs, documentation, lock files and byte code do not count.

@@ -1,4 +1,4 @@
-"""Where a checkpoint's files are on this machine; those of the hub are fetched, without their weights."""
+"""Finds a checkpoint's files on this machine. Fetches those of the hub, without their weights."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ from specdec_bench.config.checkpoints import resolve
 from specdec_bench.errors import ConfigError, first_line
 
 _STATEMENTS = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py")
-"""All that a checkpoint has but weights and pictures."""
+"""All files of a checkpoint except weights and pictures."""
 
 
 def folder_of(path: str, revision: str | None, key: str = "model.path") -> Path:
-    """Returns the folder with what a checkpoint says: its own, or the cache's snapshot of it.
+    """Returns the folder with a checkpoint's files: its own, or its snapshot in the cache.
 
     The snapshot has weights only once an engine has loaded them.
 

@@ -1,4 +1,4 @@
-"""Whether a checkpoint's kind of model is one that is installed. Needs transformers, and loads no weights."""
+"""Checks that a checkpoint's model type is installed. Needs transformers, and loads no weights."""
 
 import importlib
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ def check_model_type(path: str, facts: CheckpointFacts, registries: Sequence[str
     Args:
         path: the checkpoint as the user named it.
         facts: what its files say.
-        registries: where the engine keeps the types that it knows beside transformers', as module:name.
+        registries: where the engine lists the types that it adds to transformers', as module:name.
         trust_remote_code: whether the checkpoint may bring the code for its type.
 
     Raises:
@@ -28,7 +28,7 @@ def check_model_type(path: str, facts: CheckpointFacts, registries: Sequence[str
         return
     for registry in registries:
         own = _registered(registry)
-        if own is None or name in own:  # a release that keeps them elsewhere says by itself what it does not know
+        if own is None or name in own:  # a release that keeps them elsewhere refuses unknown types itself
             return
     raise ConfigError(
         f"{facts.folder / 'config.json'}: transformers {transformers.__version__} knows no model_type={name}"

@@ -1,4 +1,4 @@
-"""Whatever a checkpoint's own code and files make a library raise, as one line."""
+"""Turns any error that a library raises on a checkpoint's code and files into one line."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from specdec_bench.errors import ConfigError, first_line
 
 @contextlib.contextmanager
 def one_line(what: str) -> Iterator[None]:
-    """Raises a ConfigError of one line, `what` at its head, for whatever is raised in the block."""
+    """Turns any error in the block into a ConfigError of one line, which begins with `what`."""
     try:
         yield
     except (ConfigError, KeyboardInterrupt, SystemExit, asyncio.CancelledError):

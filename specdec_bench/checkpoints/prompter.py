@@ -1,4 +1,4 @@
-"""Conversations to token ids and back: what is asked of a prompter, and the synthetic engine's."""
+"""Converts conversations to token ids and back: the prompter's protocol, and the synthetic engine's prompter."""
 
 import logging
 import random
@@ -36,11 +36,11 @@ class Prompter(Protocol):
         """Returns the text of a reply, without special tokens."""
 
     def reply(self, token_ids: Sequence[int]) -> str:
-        """Returns what of a reply the conversation's next prompt holds, as `model.reply_format` says."""
+        """Returns the part of a reply that the conversation's next prompt holds, by `model.reply_format`."""
 
 
 def first_requests(prompter: Prompter, prompts: Iterable[Prompt]) -> list[tuple[int, ...]]:
-    """Returns the token ids of every prompt's first request, and says so where they are random ones.
+    """Returns the token ids of every prompt's first request. Warns if any are random.
 
     Raises:
         ConfigError: one cannot be encoded; naming it.
@@ -56,8 +56,8 @@ def first_requests(prompter: Prompter, prompts: Iterable[Prompt]) -> list[tuple[
 def first_request(prompter: Prompter, prompt: Prompt) -> tuple[int, ...]:
     """Returns the token ids of a prompt's first request.
 
-    Random ids go to the engine as they are, in no chat template. Their text is never made: tokenized again, it would
-    have another length.
+    Random ids go to the engine unchanged, without a chat template. They are never decoded to text: tokenized again,
+    it would have another length.
 
     Raises:
         ConfigError: it cannot be encoded; naming the prompt.

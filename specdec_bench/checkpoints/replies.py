@@ -1,4 +1,4 @@
-"""What of a reply the conversation's next prompt shows, by the model's format."""
+"""Selects the part of a reply that the conversation's next prompt shows, by the model's format."""
 
 import re
 
@@ -15,7 +15,7 @@ def harmony_final(raw: str) -> str:
 
 
 def without_thinking(raw: str, begins_with_thinking: bool) -> str:
-    """Returns what stands behind the last </think>; of a reply that ended while thinking, what stood before it.
+    """Returns the text after the last </think>. If the reply ended while thinking, the text before that.
 
     Args:
         raw: the reply.

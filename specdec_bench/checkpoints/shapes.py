@@ -1,4 +1,4 @@
-"""Whether a checkpoint's tensors have the shapes that its config.json gives them."""
+"""Checks a checkpoint's tensors against the shapes in its config.json."""
 
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,16 @@ _LLAMA_LIKE = frozenset(
         "smollm3",
     )
 )
-"""Model types whose layers are all alike and named as Llama's. Of others nothing is known here."""
+"""Model types whose layers are all alike and named as Llama's. Others are not checked."""
 
 _IN_EVERY_LAYER = "self_attn.q_proj.weight"
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def check_shapes(folder: Path, config: dict[str, Any], weights: Weights) -> None:
-    """Refuses tensors that are missing or of another shape than the configuration gives them, where that is certain.
+    """Refuses tensors that are certainly missing or of another shape than the configuration gives them.
 
-    Nothing is said of other architectures, of quantized weights, and of checkpoints with code of their own.
+    Does not check other architectures, quantized weights, or checkpoints with their own code.
 
     Raises:
         ConfigError: naming file, tensor and both shapes.
@@ -61,7 +61,7 @@ def check_shapes(folder: Path, config: dict[str, Any], weights: Weights) -> None
 
 
 def _expected_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Returns shapes by tensor name, those of a layer by the name within it; only what the numbers at hand give."""
+    """Returns shapes by tensor name (within a layer, by the name there), as far as the numbers at hand give them."""
     numbers = {key: value for key, value in config.items() if type(value) is int and value > 0}
     hidden, vocabulary, inner = (numbers.get(key) for key in ("hidden_size", "vocab_size", "intermediate_size"))
     heads = numbers.get("num_attention_heads")

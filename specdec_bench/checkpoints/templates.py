@@ -11,7 +11,7 @@ class ChatTemplate(NamedTuple):
     """One template."""
 
     name: str
-    """`default` where the checkpoint has one without a name."""
+    """`default` if the checkpoint's template has no name."""
     file: str
     text: str
 
@@ -22,7 +22,7 @@ class ChatTemplate(NamedTuple):
 
 
 def chat_templates(folder: Path, tokenizer_config: dict[str, Any]) -> tuple[ChatTemplate, ...]:
-    """Returns a folder's templates by name, one each: files of their own go before what tokenizer_config.json says.
+    """Returns a folder's templates by name, one each. Template files take precedence over tokenizer_config.json.
 
     Raises:
         ConfigError: a file is there that cannot be read.

@@ -36,5 +36,5 @@ def time_limit(seconds: float) -> Iterator[None]:
         timer.cancel()
         with lock:
             is_over = True
-        if has_struck:  # the block may have ended before the exception came: it must not come later
+        if has_struck:  # if the block ended before the exception came, it must not come later
             ctypes.pythonapi.PyThreadState_SetAsyncExc(thread_id, None)

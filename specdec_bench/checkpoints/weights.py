@@ -62,7 +62,7 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_weights(folder: Path) -> Weights | None:
-    """Returns what the headers of a folder's weights say; None if it holds no weights.
+    """Returns the content of the weights' headers in a folder; None if it holds no weights.
 
     Raises:
         ConfigError: a file is damaged, cut off or missing. The message names the file and any tensor.

@@ -10,7 +10,7 @@ pass
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are the one line that users see, instead of the usage and a line."""
+    """A parser that reports errors in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         """Refuses the arguments.
@@ -25,7 +25,7 @@ def open_run(path: str) -> RunDirectory:
     """Returns a run directory that the user named.
 
     Raises:
-        ArchiveInputError: it is none, or does not say what was asked for.
+        ArchiveInputError: it is not a run directory, or does not say what was asked for.
     """
     run = RunDirectory.open(path)
     run.check_config()

@@ -1,4 +1,4 @@
-"""From the command line's overrides, and those that a sweep began with, to Hydra's tree."""
+"""Composes Hydra's tree from the command line's overrides and those that a resumed sweep began with."""
 
 import os
 import warnings
@@ -27,7 +27,7 @@ def compose_all(app: "Hydra", overrides: list[str]) -> DictConfig:
 
     Raises:
         HydraException, OmegaConfBaseException: an override or a file is wrong.
-        ConfigError: as they do, where theirs would not say it.
+        ConfigError: the same, where their own error would not say so.
     """
     try:
         with warnings.catch_warnings():
@@ -46,7 +46,7 @@ def compose_all(app: "Hydra", overrides: list[str]) -> DictConfig:
     # Hydra and OmegaConf trip over some values instead of refusing them.
     except (AttributeError, AssertionError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, ValueError) and is_hydras_own(error):
-            raise  # which says it well enough
+            raise  # its message is clear enough
         reason = first_line(error) if str(error) else type(error).__name__
         raise ConfigError(f"{_first_failing(app, overrides)}: cannot be composed: {reason}; correct it") from None
 
@@ -65,7 +65,7 @@ def _compose(app: "Hydra", overrides: list[str]) -> DictConfig:
 
 
 def _first_failing(app: "Hydra", overrides: Sequence[str]) -> str:
-    """Returns the first override with which those before it no longer compose."""
+    """Returns the first override that cannot be composed together with those before it."""
     for number in range(1, len(overrides)):
         try:
             _compose(app, list(overrides[:number]))
@@ -75,11 +75,11 @@ def _first_failing(app: "Hydra", overrides: Sequence[str]) -> str:
 
 
 def resumed(overrides: list[str], resume: str) -> list[str]:
-    """Returns the overrides of a sweep that is to go on: those given, and for the rest those that it began with.
+    """Returns the overrides of a sweep to resume: those given, and for the rest those that it began with.
 
-    Where only Hydra's own settings are given, paths are relative to the folder in which the sweep was started.
+    If only Hydra's own settings are given, paths are relative to the folder where the sweep was started.
     """
-    from specdec_bench.sweep import directory, landing, latest, launch  # where nothing goes on, not needed
+    from specdec_bench.sweep import directory, landing, latest, launch  # needed only to resume
 
     folder = latest.find(resume, latest.OUTPUTS)
     for key in (landing.SWEEP_DIR, landing.SUBDIR):

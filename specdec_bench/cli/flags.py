@@ -1,4 +1,4 @@
-"""What stands on the command line of an experiment: overrides, Hydra's flags and the project's own."""
+"""Parses an experiment's command line: overrides, Hydra's flags and the project's own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ NOT_TAKEN = {
     "resolve": "goes with --cfg",
     "package": "goes with --cfg",
 }
-"""Flags of Hydra's that would be ignored, and what to do instead."""
+"""Hydra flags that would be ignored, and what to do instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommandLine:
-    """What is asked for."""
+    """What the command line asks for."""
 
     overrides: list[str]
     resume: str | None
-    """The sweep that is to go on: its folder, or `latest`."""
+    """The sweep to resume: its folder, or `latest`."""
     is_sweep: bool
     is_dry_run: bool
     shows_help: bool
     runs_nothing: bool
-    """Whether a flag of Hydra's asks for the configuration and the like instead."""
+    """Whether a Hydra flag asks for the configuration or the like instead of a run."""
     config_dir: str | None
 
 
@@ -73,7 +73,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
 
 
 def _refuse_unreadable(arguments: Sequence[str]) -> None:
-    """Refuses what Hydra's parser takes minutes for (its time grows with the square), and what no archive can hold.
+    """Refuses arguments that take Hydra's parser minutes (its time is quadratic) or that no archive can hold.
 
     Raises:
         ConfigError: an argument is too long, or not UTF-8.
@@ -88,10 +88,10 @@ def _refuse_unreadable(arguments: Sequence[str]) -> None:
 
 
 def _search_path(config_dir: str, overrides: Sequence[str]) -> str:
-    """Returns --config-dir as an override, which goes with every job and with a sweep that is gone on with.
+    """Returns --config-dir as an override, so that every job and a resumed sweep have it.
 
     Raises:
-        ConfigError: it is no folder, or the other overrides name one too.
+        ConfigError: it is not a folder, or another override sets the search path too.
     """
     if not Path(config_dir).is_dir():
         raise ConfigError(f"--config-dir={config_dir}: no such folder")

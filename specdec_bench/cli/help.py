@@ -1,6 +1,6 @@
-"""What --help shows: the text in conf/config.yaml, and the groups that a user chooses from.
+"""Makes the text of --help from conf/config.yaml and the groups that a user chooses from.
 
-Hydra's own way composes the configuration and copies it once for every group: 3 to 8 s.
+Hydra's own way takes 3 to 8 s: it composes the configuration and copies it once for every group.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import yaml
 from specdec_bench.config.compose import CONF
 
 _OF_HYDRA = ("hydra/launcher", "hydra/sweeper")
-"""Of the groups below hydra/, those with options to choose from."""
+"""The groups below hydra/ that have options to choose from."""
 
 
 def help_text(config_dirs: Sequence[Path] = ()) -> str:

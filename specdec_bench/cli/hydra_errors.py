@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors, of several lines and for programmers, as one line for users."""
+"""Turns Hydra's and OmegaConf's errors, several lines for programmers, into one line for users."""
 
 import difflib
 import re
@@ -30,17 +30,17 @@ _EXTRAS = {
     ("hydra/launcher", "ray"): "ray",
     ("hydra/sweeper", "optuna"): "optuna",
 }
-"""The plugins' own options, on which those of conf/hydra build -> what to install."""
+"""The plugins' own options, which those of conf/hydra extend -> what to install."""
 
 _LIBRARIES = ("hydra.", "omegaconf.", "antlr4.", "yaml.", "logging.config")
 
 
 def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
-    """Returns Hydra's and OmegaConf's messages of several lines as one: what, the value, what to do.
+    """Returns an error of Hydra or OmegaConf as one line: the setting, its value, what to do.
 
     Args:
         error: theirs.
-        arguments: the command line's, to name the one that is meant where the error does not.
+        arguments: the command line's, to name the wrong one if the error does not.
     """
     if isinstance(error, OverrideParseException):
         return f"{error.override}: is no override; write KEY=VALUE, in quotes where VALUE has special characters"
@@ -77,7 +77,7 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
 
 
 def _explain_file(name: str, text: str) -> str:
-    """Returns what to say about a file of the user's own that does not fit."""
+    """Returns the message for a file of the user's own that does not fit."""
     path, _ = own_files.loaded()[name]
     reason = text.split(" raised while composing config:\n")[-1]
     key = (re.search(r"full_key: (\S+)", text) or [None, ""])[1] or ""
@@ -98,7 +98,7 @@ def _explain_file(name: str, text: str) -> str:
 
 
 def _explain_option(text: str) -> str | None:
-    """Returns what to say about an option that a group does not have, if that is it."""
+    """Returns the message for an option that a group does not have, or None if the error has another cause."""
     option = re.search(r"Could not find '([^']*)'\s*Available options in '([^']+)':\s*(.*)", text, re.S)
     if option is None:
         return None
@@ -108,7 +108,7 @@ def _explain_option(text: str) -> str | None:
 
 
 def _explain_group_value(arguments: Sequence[str]) -> str | None:
-    """Returns what to say about a group that was given a number, null or a dictionary."""
+    """Returns the message for a group that was given a number, null or a dictionary, or None if none was."""
     for argument in arguments:
         key, sign, value = argument.lstrip("+~").partition("=")
         name = key.partition("@")[0]
@@ -119,20 +119,20 @@ def _explain_group_value(arguments: Sequence[str]) -> str | None:
 
 
 def is_hydras_own(error: Exception) -> bool:
-    """Whether Hydra or what it builds on raised it: it refuses some input by ValueError or RecursionError."""
+    """Whether Hydra or its libraries raised it. They refuse some input by ValueError or RecursionError."""
     return ends_in(error, *_LIBRARIES)
 
 
 def ends_in(error: Exception, *modules: str) -> bool:
-    """Whether it was raised in one of the modules, which are named by how their names begin."""
+    """Whether it was raised in a module whose name begins with one of `modules`."""
     names = [str(frame.f_globals.get("__name__", "")) for frame, _ in traceback.walk_tb(error.__traceback__)]
-    # What recurses ends wherever the stack does, in a module of Python's own perhaps.
+    # A recursion ends where the stack is full, perhaps in a module of Python's own.
     last = names[-20:] if isinstance(error, RecursionError) else names[-1:]
     return any(name.startswith(modules) for name in last)
 
 
 def _explain_unknown(key: str, override: str) -> str:
-    """Returns what to say about an override of a field that is not there."""
+    """Returns the message for an override of a field that does not exist."""
     for setting, (_, instead) in FIXED.items():
         if key.startswith(f"hydra.{setting}"):
             return f"{override}: is not taken; {instead}"

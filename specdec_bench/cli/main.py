@@ -1,6 +1,6 @@
-"""The command line's dispatch: `python run.py OVERRIDES` composes and runs an experiment; other commands have files.
+"""Dispatches the command line: `python run.py OVERRIDES` composes and runs an experiment; other commands have files.
 
-Only what is needed to compose and refuse an experiment is imported here; engines, numpy and plots come later.
+It imports only what composing and refusing an experiment needs; engines, numpy and plots come later.
 """
 
 import atexit
@@ -30,12 +30,12 @@ from specdec_bench.report.streams import exit_with_error, guard_streams
 def main(arguments: list[str] | None = None) -> None:
     """Runs what the arguments (default: the process's) say. Exits 0, 1 (a run failed), 2 (bad input) or 130.
 
-    A sweep exits as the first of its jobs that failed.
+    A sweep exits with the status of its first failed job.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback
-    # Composing makes a hundred thousand objects, nearly all of which stay: collecting garbage among them, and once
-    # more as the process ends, takes a quarter of the time of a refusal.
+    # Composing makes a hundred thousand objects, and nearly all of them stay. Collecting garbage among them, and once
+    # more at exit, takes a quarter of the time of a refusal.
     gc.disable()
     atexit.register(gc.freeze)
     redact.begin()

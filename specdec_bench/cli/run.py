@@ -65,7 +65,7 @@ def compose_and_run(arguments: list[str]) -> None:
         gc.enable()
         app.compose_config = lambda **_: composed  # type: ignore[method-assign]
         check_settings(composed, is_sweep=composed.hydra.mode == RunMode.MULTIRUN)
-        # Not for what cannot be composed: refusing that is quick.
+        # Imported only now, so that refusing what cannot be composed is quick.
         from specdec_bench.sweep.objective import check_objective
 
         check_objective(composed.objective)

@@ -41,7 +41,7 @@ def summarize(arguments: list[str]) -> int:
 
 
 def _resummarize_cells(sweep: SweepDirectory) -> None:
-    """Computes the summaries anew that another release wrote by other definitions, and says in what they differ."""
+    """Recomputes summaries that another release wrote by other definitions, and prints the differences."""
     changed: Counter[str] = Counter()
     for _, run in sweep.runs():
         if has_other_definitions(run):

@@ -1,1 +1,1 @@
-"""Many runs: rows, intervals, speedups, what may be claimed."""
+"""Compares many runs: rows, intervals, speedups, and the claims that they support."""

@@ -16,7 +16,7 @@ from specdec_bench.records.manifest import LoadLabel, Manifest
 from specdec_bench.records.summary import Summary
 
 ALWAYS_SHOWN = ("engine", "model", "dataset", "spec", "draft_length", "concurrency", "load_axis", "load_value")
-"""Columns by which tables and plots tell cells apart, beside the replicate."""
+"""Columns that distinguish cells in tables and plots, in addition to the replicate."""
 
 
 @dataclass(kw_only=True)
@@ -37,47 +37,47 @@ class Measured:
 
     @property
     def replicate(self) -> int:
-        """Which of several runs of the same cell it is."""
+        """The number of this run among several of the same cell."""
         return int(self.manifest.config.get("replicate", 0))
 
     @property
     def method(self) -> str:
-        """All of `spec`: what tells it from the other cells of the same baseline."""
+        """All of `spec`, which distinguishes it from other cells with the same baseline."""
         return json.dumps(self.manifest.config["spec"], sort_keys=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
-    """What is the fastest at one load."""
+    """Which method is the fastest at one load."""
 
     load: dict[str, str | int | float | None]
-    """What methods are run on there, by column."""
+    """The conditions that the methods ran under, by column."""
     advice: Advice | NotJudged
 
     def as_tree(self) -> dict[str, object]:
-        """Returns both as comparison.json has them."""
+        """Returns both in the format of comparison.json."""
         return {**self.load, **to_builtins(self.advice)}
 
 
 @dataclass(kw_only=True)
 class SweepResult:
-    """All of it, as plain data."""
+    """A sweep's results, as plain data."""
 
     rows: list[dict[str, Any]]
-    """One a cell."""
+    """One for each cell."""
     replicates: list[dict[str, Any]]
-    """One for all runs of a cell that was run several times beside as many plain runs."""
+    """One for each cell that was run several times, over all of its runs and as many plain runs."""
     comparisons: dict[str, Any]
     """By job number: the divergences of outputs, with text."""
     recommendations: list[Recommendation]
     told_apart: list[str]
-    """Columns of the rows: the fields in which cells differ that `ALWAYS_SHOWN` does not tell apart."""
+    """Columns of the rows: the fields that differ between cells with the same values in `ALWAYS_SHOWN`."""
     loads: dict[str, LoadLabel]
-    """By `load_axis` of the rows: what one of its loads is called."""
+    """The label of one load on each axis, by `load_axis` of the rows."""
 
 
 def incomparable(plain: Manifest, cell: Manifest) -> str | None:
-    """Returns why two runs must not be compared, although the same was asked for; None if they may be."""
+    """Returns why two runs must not be compared although they share a baseline; None if they may be."""
     if plain.environment_id != cell.environment_id:
         then, now = comparable(plain.environment), comparable(cell.environment)
         names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
@@ -90,7 +90,7 @@ def incomparable(plain: Manifest, cell: Manifest) -> str | None:
 def by_method(
     plain: Mapping[int, Measured], measured: Mapping[int, Measured]
 ) -> dict[str, dict[int, tuple[int, Measured]]]:
-    """Returns the speculative cells that may be compared: by method and replicate, job number and run."""
+    """Returns the comparable speculative cells, as job number and run, by method and replicate."""
     methods: dict[str, dict[int, tuple[int, Measured]]] = defaultdict(dict)
     for number, cell in measured.items():
         other = plain.get(cell.replicate)

@@ -1,4 +1,4 @@
-"""The metrics of a sweep's table, where they lie in a summary, and which way is better."""
+"""The metrics of a sweep's table, where they are in a summary, and which direction is better."""
 
 from operator import attrgetter
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from specdec_bench.records.summary import Summary
 
 
 class Column(NamedTuple):
-    """Where a column's value lies in the summary, which way is better, and how tables head it."""
+    """Where a column's value is in the summary, which direction is better, and its header in tables."""
 
     path: tuple[str, ...]
     better: Direction
@@ -29,6 +29,6 @@ METRICS = {
 
 
 def metric_value(summary: Summary, name: str) -> float | None:
-    """Returns a figure of a summary; None where it is undefined."""
+    """Returns a metric of a summary; None if it is undefined."""
     value: float | None = attrgetter(".".join(METRICS[name].path))(summary)
     return None if value is None else float(value)

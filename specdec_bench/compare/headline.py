@@ -1,6 +1,6 @@
 """The 95% intervals of a cell's headline figures, over its conversations.
 
-Turns and repeats of one prompt are not independent, so the conversation is what is drawn.
+Turns and repeats of one prompt are not independent, so whole conversations are drawn.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,11 +15,11 @@ from specdec_bench.metrics.timing import request_times
 from specdec_bench.records.request import RequestRecord
 
 RATIOS = {column_name(metric): metric.terms for metric in METRICS if metric.terms is not None}
-"""Metrics that are one sum over requests divided by another, by column: what one request adds to both sums."""
+"""Metrics that divide one sum over requests by another. Maps each column to the function for a request's two terms."""
 
 
 class Conversations:
-    """What a run's figures are summed from, kept by conversation as its requests pass by."""
+    """A run's sums for its headline metrics, kept by conversation and updated request by request."""
 
     def __init__(self, records: Iterable[RequestRecord] = ()) -> None:
         self.sums: dict[str, Floats] = {}
@@ -29,7 +29,7 @@ class Conversations:
             self.add(record)
 
     def add(self, record: RequestRecord) -> None:
-        """Takes in one request; warm-up and what did not finish are left out."""
+        """Adds one request, unless it belongs to the warm-up or did not finish."""
         times = request_times(record)
         if record.phase != "measure" or record.error is not None or times is None:
             return
@@ -40,7 +40,7 @@ class Conversations:
 
 
 def figures(runs: Sequence[Conversations]) -> dict[str, Interval]:
-    """Returns the figures of `RATIOS` and `ttft_ms_p50` of all requests of one or several runs of a cell."""
+    """Returns the metrics of `RATIOS` and `ttft_ms_p50`, over all requests of one or several runs of a cell."""
     prompts = sorted(set().union(*(run.sums for run in runs)))
     nothing = np.zeros((len(RATIOS), 2))
     sums = np.zeros((len(prompts), len(RATIOS), 2))

@@ -11,13 +11,13 @@ from specdec_bench.records.request import Record
 NUM_RESAMPLES = 2000
 CONFIDENCE = 0.95
 MAX_DRAWN = 10_000_000
-"""Numbers that a bootstrap holds at once."""
+"""The most numbers that a bootstrap holds at once."""
 MIN_REPEATS = 5
-"""Fewer repeats say nothing of how throughput varies."""
+"""Fewer repeats do not show how throughput varies."""
 
 
 class Interval(Record, frozen=True, kw_only=True):
-    """A value with the ends of its 95% interval, which are None where nothing can be said."""
+    """A value with the ends of its 95% interval, which are None if the interval is unknown."""
 
     value: float | None
     low: float | None = None
@@ -25,25 +25,25 @@ class Interval(Record, frozen=True, kw_only=True):
 
 
 def no_interval(value: float | None) -> Interval:
-    """Returns a value of which nothing more can be said."""
+    """Returns a value whose interval is unknown."""
     return Interval(value=value)
 
 
 def columns(name: str, interval: Interval) -> dict[str, float | None]:
-    """Returns a table's columns of a figure."""
+    """Returns the table columns of a metric."""
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def ratio_of_means(numerator: Floats, denominator: Floats) -> Interval:
     """Returns mean / mean of paired values, with the interval over the pairs: a percentile bootstrap.
 
-    In simulations with a known ratio it held it 93 times in 100 from 40 pairs on, 91 of 20 and 89 of 10.
+    In simulations, the interval contained the true ratio 93 times in 100 with 40 or more pairs, 91 with 20, 89 with 10.
     """
     return ratios_of_means(numerator[np.newaxis], denominator[np.newaxis])[0]
 
 
 def ratios_of_means(numerators: Floats, denominators: Floats) -> list[Interval]:
-    """Returns the same of several ratios over the same pairs, all drawn at once.
+    """Returns `ratio_of_means` for several ratios over the same pairs, all drawn at once.
 
     Args:
         numerators: (ratios, pairs).
@@ -54,7 +54,7 @@ def ratios_of_means(numerators: Floats, denominators: Floats) -> list[Interval]:
     is_empty = (numerators == 0) & (denominators == 0)
     whole = []
     for index in np.flatnonzero(np.isfinite(totals) & (denominators.sum(axis=1) != 0)):
-        if is_empty[index].any():  # a pair without anything is none of this ratio's
+        if is_empty[index].any():  # a pair with zeros on both sides is not part of this ratio
             filled = ~is_empty[index]
             found[index] = ratio_of_means(numerators[index, filled], denominators[index, filled])
         else:
@@ -83,7 +83,7 @@ def _drawn(tops: Floats, bottoms: Floats) -> list[Interval]:
             rng=0,
         ).confidence_interval
         varies = ~np.isclose(tops, values[:, np.newaxis] * bottoms, rtol=1e-12, atol=0).all(axis=1)
-        ends = np.where(varies, [drawn.low, drawn.high], values)  # but for rounding
+        ends = np.where(varies, [drawn.low, drawn.high], values)  # rounding is no variation
     return [_interval(value, low, high) for value, low, high in zip(values, *ends, strict=True)]
 
 
@@ -97,7 +97,7 @@ def median(values: Floats, units: Integers) -> Interval:
 
     Args:
         values: (values,).
-        units: of each value, numbered from 0.
+        units: the unit of each value, numbered from 0.
     """
     if not len(values):
         return no_interval(None)
@@ -123,7 +123,7 @@ def around(value: float, margin: float) -> Interval:
 
 
 def widened(interval: Interval, margin: float) -> Interval:
-    """Returns an interval with a margin of the logarithm added, in quadrature; null stays null.
+    """Returns an interval widened by a margin of the logarithm, in quadrature; an unknown interval stays unknown.
 
     Source: Zou and Donner, Statistics in Medicine 27 (2008), for the sum of two independent estimates.
     """
@@ -140,7 +140,7 @@ def widened(interval: Interval, margin: float) -> Interval:
 def rate(tokens: Floats, seconds: Floats) -> Interval:
     """Returns the sum of tokens over the sum of seconds of several repeats, with the interval over them.
 
-    See `ratio_of_rates`; null of fewer than 5 repeats.
+    See `ratio_of_rates`. The interval is null with fewer than 5 repeats.
     """
     value = float(tokens.sum() / seconds.sum())
     if len(tokens) < MIN_REPEATS:
@@ -152,9 +152,9 @@ def rate(tokens: Floats, seconds: Floats) -> Interval:
 def ratio_of_rates(numerator: tuple[Floats, Floats], denominator: tuple[Floats, Floats]) -> Interval:
     """Returns the ratio of two rates, each a sum of tokens over a sum of seconds, with the interval over repeats.
 
-    log ratio +- t x standard error, t with Welch's degrees of freedom; a rate's squared relative error is that of a
-    ratio estimator, var(tokens - rate x seconds) / (n x mean(tokens)^2). No bootstrap: of five repeats it would hold
-    the true ratio 87% of the time.
+    The interval is log ratio +- t x standard error, where t has Welch's degrees of freedom. A rate's squared relative
+    error is that of a ratio estimator, var(tokens - rate x seconds) / (n x mean(tokens)^2). A bootstrap is not used:
+    with five repeats its interval would contain the true ratio 87% of the time.
 
     Source: Cochran, Sampling Techniques (1977), chapter 6; Welch (1947).
     """
@@ -175,8 +175,8 @@ def log_margin(relative_variances: Sequence[float], *counts: int) -> float:
     """Returns the margin of the logarithm of a ratio of two means: t x standard error, Welch's degrees of freedom.
 
     Args:
-        relative_variances: of one observation of either, over its mean squared.
-        counts: observations of either, or of both.
+        relative_variances: each side's variance of one observation, divided by its mean squared.
+        counts: number of observations on each side, or one number for both.
     """
     numbers = np.broadcast_to(np.array(counts), 2)
     errors = np.array(relative_variances) / numbers
@@ -190,18 +190,19 @@ def log_margin_of_runs(values: Floats) -> float:
     """Returns the margin of the logarithm of a figure over several runs: t x standard error.
 
     Args:
-        values: above 0, one a run; or the ratio of the two runs of each pair, in which a drift of the machine's speed
-            from pair to pair is not.
+        values: above 0, one per run; or the ratio of the two runs of each pair, which cancels a drift of the machine's
+            speed from pair to pair.
     """
     error = float(np.log(values).std(ddof=1) / np.sqrt(len(values)))
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
 
 
 def p_value_of_ratio(pairs: tuple[Floats, Floats], runs: tuple[Floats, Floats]) -> float:
-    """Returns how likely a ratio of means as far from 1 is where the true one is 1: Student's t, two-sided.
+    """Returns the probability of a ratio of means this far from 1 if the true ratio is 1: Student's t, two-sided.
 
-    The squared error of its logarithm is that over the conversations, of a ratio estimator, and that over the runs,
-    each beside its own; the degrees of freedom are Satterthwaite's. 1 where either is a single one, or takes no time.
+    The squared error of its logarithm has two parts: that over the conversations, of a ratio estimator, and that over
+    the runs, compared in pairs. The degrees of freedom are Satterthwaite's. Returns 1 if there is only one conversation
+    or run, or if one takes no time.
 
     Args:
         pairs: both sides' means of each conversation.
@@ -215,14 +216,14 @@ def p_value_of_ratio(pairs: tuple[Floats, Floats], runs: tuple[Floats, Floats]) 
     ratio = np.log(above.mean() / below.mean())
     deviations = (above / above.mean() - below / below.mean(), np.log(runs_above / runs_below))
     errors = np.array([values.var(ddof=1) / len(values) for values in deviations])
-    if errors.sum() < 1e-24:  # nothing varies, but for rounding
+    if errors.sum() < 1e-24:  # nothing varies, apart from rounding
         return float(abs(ratio) < 1e-12)
     freedom = errors.sum() ** 2 / (errors**2 / np.array([len(above) - 1, len(runs_above) - 1])).sum()
     return float(2 * stats.t.sf(abs(ratio) / np.sqrt(errors.sum()), freedom))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Returns p-values corrected for their number: the chance of one error among them stays below each.
+    """Returns p-values corrected for their number: a threshold then limits the chance of even one error among them.
 
     Source: Holm, Scandinavian Journal of Statistics 6 (1979).
     """

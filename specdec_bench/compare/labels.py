@@ -1,25 +1,25 @@
-"""How a sweep's table names its methods, and what they are run on."""
+"""How a sweep's table names its methods and the conditions that they run under."""
 
 from collections.abc import Mapping, Sequence
 
 
 def of_method(told_apart: Sequence[str]) -> list[str]:
-    """Returns those of the fields that belong to the method."""
+    """Returns the fields that belong to the method."""
     return [name for name in told_apart if name.startswith("spec.")]
 
 
 def conditions(told_apart: Sequence[str]) -> list[str]:
-    """Returns those of the fields that say what methods are run on."""
+    """Returns the fields that describe the conditions that methods run under."""
     return [name for name in told_apart if not name.startswith("spec.")]
 
 
 def label(row: Mapping[str, object], told_apart: Sequence[str]) -> str:
-    """Returns the name of a row's method, with its draft length and what else tells it from others."""
+    """Returns the name of a row's method, with its draft length and the other fields that distinguish it."""
     length = [] if row["draft_length"] is None else [f"K={row['draft_length']}"]
     fields = [name for name in of_method(told_apart) if row.get(name) is not None]
     return " ".join([str(row["spec"]), *length, *(f"{name.removeprefix('spec.')}={row[name]}" for name in fields)])
 
 
 def method_name(row: Mapping[str, object], told_apart: Sequence[str]) -> str:
-    """Returns the same whatever the draft length."""
+    """Returns `label` without the draft length."""
     return label({**row, "draft_length": None}, told_apart)

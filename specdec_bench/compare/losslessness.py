@@ -19,7 +19,7 @@ Outputs = Mapping[tuple[str, int, int], tuple[tuple[int, ...], tuple[int, ...]]]
 
 
 class Divergence(Record, frozen=True, kw_only=True):
-    """Where two outputs part."""
+    """Where two outputs diverge."""
 
     prompt_id: str
     turn: int
@@ -27,18 +27,18 @@ class Divergence(Record, frozen=True, kw_only=True):
     position: int
     """In the output."""
     baseline_token: int | None
-    """None where that output ended there."""
+    """None if the baseline's output ended there."""
     token: int | None
     baseline_around: tuple[int, ...]
     """`CONTEXT_TOKENS` on either side."""
     around: tuple[int, ...]
     baseline_text: str | UnsetType | None = UNSET
-    """Text around it, where it was read."""
+    """Text around the divergence, if it was read."""
     text: str | UnsetType | None = UNSET
 
 
 class Sameness(Record, frozen=True, kw_only=True):
-    """How many outputs are the same tokens."""
+    """How many outputs have the same tokens."""
 
     num_compared: int
     num_identical: int
@@ -50,7 +50,7 @@ class Sameness(Record, frozen=True, kw_only=True):
 
 
 def outputs(records: Iterable[RequestRecord]) -> Outputs:
-    """Returns what a run's finished requests gave."""
+    """Returns the tokens of a run's finished requests."""
     return {
         (record.prompt_id, record.turn, record.repeat): (record.prompt_token_ids, record.output_token_ids)
         for record in records
@@ -59,7 +59,7 @@ def outputs(records: Iterable[RequestRecord]) -> Outputs:
 
 
 def compare(baseline: Outputs, other: Outputs) -> Sameness:
-    """Returns how many outputs are the same tokens, and where the first of the others part."""
+    """Returns how many outputs have the same tokens, and where the first few others diverge."""
     common = sorted(baseline.keys() & other.keys())
     comparable = [key for key in common if baseline[key][0] == other[key][0]]
     different = [key for key in comparable if baseline[key][1] != other[key][1]]
@@ -74,12 +74,12 @@ def compare(baseline: Outputs, other: Outputs) -> Sameness:
 
 
 def verdict(measured: Sameness, control: Sameness | None) -> str:
-    """Returns what the shares of identical outputs allow to say.
+    """Returns the conclusion that the shares of identical outputs support.
 
-    - `identical`: every output is.
-    - `as control`: some are not, and of plain decoding run twice no fewer are (Fisher's exact test, one-sided, 5%).
-    - `fewer than control`: floating-point noise does not explain it.
-    - `no control`: some are not, and nothing is known of the noise.
+    - `identical`: all outputs are identical.
+    - `as control`: some differ, not significantly more than in two plain runs (Fisher's exact test, one-sided, 5%).
+    - `fewer than control`: floating-point noise does not explain the differences.
+    - `no control`: some differ, and the noise is unknown.
     - `nothing compared`.
     """
     compared, identical = measured.num_compared, measured.num_identical
@@ -95,7 +95,7 @@ def verdict(measured: Sameness, control: Sameness | None) -> str:
             [control.num_identical, control.num_compared - control.num_identical],
         ]
     )
-    # Unpaired: with both runs on the same prompts it errs towards not finding a difference that pairing might.
+    # Unpaired: both runs have the same prompts, so this may miss a difference that a paired test would find.
     probability = stats.fisher_exact(table, alternative="less").pvalue
     return "fewer than control" if probability < SIGNIFICANCE else "as control"
 

@@ -1,4 +1,4 @@
-"""A finished run against what was published for it."""
+"""Compares a finished run with the values published for it."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from specdec_bench.records.summary import Summary
 
 
 class Expected(Record, frozen=True, kw_only=True):
-    """What a run is known to give elsewhere: an archived experiment's `expected`."""
+    """The values that a run is known to give elsewhere: an archived experiment's `expected`."""
 
     acceptance_length_drafted: float | None = None
     acceptance_joint: tuple[float, ...] = ()
@@ -22,7 +22,7 @@ class Expected(Record, frozen=True, kw_only=True):
 
 
 class Verdict(NamedTuple):
-    """One figure beside its expected value."""
+    """One metric compared with its expected value."""
 
     figure: str
     expected: float
@@ -33,7 +33,7 @@ class Verdict(NamedTuple):
 
 
 def expects(config: Mapping[str, Json]) -> bool:
-    """Whether an archived experiment says what its run is known to give elsewhere."""
+    """Whether an archived experiment has values that its run is known to give elsewhere."""
     expected = _expected(config)
     return expected.acceptance_length_drafted is not None or bool(expected.acceptance_joint)
 
@@ -43,17 +43,17 @@ def _expected(config: Mapping[str, Json]) -> Expected:
 
 
 def compare_with_published(summary: Summary, config: Mapping[str, Json]) -> list[Verdict]:
-    """Returns a verdict for each expected figure.
+    """Returns a verdict for each expected value.
 
-    The acceptance length may deviate by the tolerance either way, the acceptance of a position only downwards:
-    so vLLM's own test of its published figures judges them.
+    The tolerance limits deviations of the acceptance length in both directions, those of a position's acceptance only
+    downwards. vLLM's own test of its published figures judges them the same way.
 
     Args:
         summary: of the run.
         config: its archived experiment.
 
     Raises:
-        NotComparableError: the run has no expected values, or is none that they can be held against.
+        NotComparableError: the run has no expected values, or cannot be compared with them.
     """
     if not expects(config):
         raise NotComparableError(

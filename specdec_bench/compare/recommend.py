@@ -1,4 +1,4 @@
-"""Which method and draft length is fastest at a load, as far as that may be claimed."""
+"""Which method and draft length is fastest at a load, if the runs support such a claim."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ def recommend_method(
 ) -> Recommendation | None:
     """Returns which method and draft length is the fastest for one load, or why that is not judged; see `recommend`.
 
-    None where nothing was drafted. A candidate without figures leaves it open.
+    Returns None if nothing was drafted. Nothing is judged if a candidate cannot be compared.
     """
     number = next((number for number, cell in measured.items() if not cell.is_plain), None)
     if number is None:

@@ -1,4 +1,4 @@
-"""What comes out of a sweep: one row a cell, each speculative one beside its baseline."""
+"""A sweep's results: one row per cell, with each speculative cell compared with its baseline."""
 
 import json
 from collections import defaultdict
@@ -37,7 +37,7 @@ def read(run: RunDirectory) -> Measured:
     """
     manifest, summary = run.manifest(), run.summary()
     records = list(run.requests())
-    if summary.definitions != DEFINITIONS:  # of another release: its cells and ours are in one table
+    if summary.definitions != DEFINITIONS:  # written by another release, but shown in the same table
         summary = summarize(records, manifest)
     records = [record for record in records if record.phase == "measure"]
     return Measured(
@@ -55,7 +55,7 @@ def collect(runs: Sequence[tuple[int, RunDirectory]], archived: Iterable[RunDire
 
     Args:
         runs: of the sweep's cells, by job number.
-        archived: plain runs to compare with, where the sweep has none of its own.
+        archived: plain runs to compare with, if the sweep has none of its own.
     """
     groups: dict[str | None, list[tuple[int, RunDirectory]]] = defaultdict(list)
     rows: dict[int, dict[str, Any]] = {}
@@ -99,7 +99,7 @@ def collect(runs: Sequence[tuple[int, RunDirectory]], archived: Iterable[RunDire
 
 
 def _noise(plain: Mapping[int, Measured]) -> losslessness.Sameness | None:
-    """Returns in what the outputs of the first plain run and of the next differ; None where there is none."""
+    """Returns how the outputs of the first plain run and the next differ; None if they cannot be compared."""
     control = next((cell for replicate, cell in sorted(plain.items()) if replicate > 0), None)
     if 0 not in plain or control is None or incomparable(plain[0].manifest, control.manifest) is not None:
         return None
@@ -123,7 +123,7 @@ def _asked(number: int, run: RunDirectory, manifest: Manifest) -> dict[str, Any]
 
 
 def _overridden(manifest: Manifest) -> dict[str, Any]:
-    """Returns what the overrides set, by dotted key, or chose, by group; lists and tables as JSON."""
+    """Returns the values that overrides set (by dotted key) or chose (by group). Lists and tables are JSON."""
     found: dict[str, Any] = {}
     for override in manifest.overrides:
         key, _, choice = override.lstrip("+").partition("=")
@@ -142,7 +142,7 @@ def _scalar(value: Any) -> Any:
 
 
 def _tell_apart(rows: Mapping[int, dict[str, Any]], configs: Mapping[int, dict[str, Any]]) -> list[str]:
-    """Adds columns for the fields in which cells differ that are otherwise alike, and returns their names."""
+    """Adds columns for the fields that differ between cells with the same `ALWAYS_SHOWN`, and returns their names."""
     fields = {number: {k: _scalar(v) for k, v in flatten(config).items()} for number, config in configs.items()}
     alike: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for number, row in rows.items():
@@ -173,7 +173,7 @@ def _figures(cell: Measured) -> dict[str, Any]:
 
 
 def _intervals(cell: Measured) -> dict[str, Interval]:
-    """Returns the intervals of a run's figures: over its conversations; of `output_tps` over its repeats."""
+    """Returns the intervals of a run's metrics, over its conversations; for `output_tps`, over its repeats."""
     repeats = cell.times.repeats()
     return headline.figures([cell.conversations]) | ({"output_tps": rate(*repeats)} if repeats else {})
 
@@ -181,7 +181,7 @@ def _intervals(cell: Measured) -> dict[str, Interval]:
 def _against(
     plain: Measured, cell: Measured, noise: losslessness.Sameness | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns a cell's figures against its plain one, and its diverging outputs. `noise` is of plain against plain."""
+    """Returns a cell's metrics against its plain cell, and its diverging outputs. `noise` compares two plain runs."""
     if (reason := incomparable(plain.manifest, cell.manifest)) is not None:
         return {"baseline": str(plain.run.path), "not_compared": reason}, {"not_compared": reason}
     row: dict[str, Any] = {"baseline": str(plain.run.path), **_speedups([plain], [cell])}
@@ -227,16 +227,16 @@ def _around(baseline: str | None, other: str | None) -> tuple[str | None, str | 
     if baseline is None or other is None:
         return None, None
     position = first_difference(baseline, other)
-    at = len(baseline) if position is None else position  # other tokens of the same text
+    at = len(baseline) if position is None else position  # different tokens, same text
     around = slice(max(at - TEXT_AROUND, 0), at + TEXT_AROUND)
     return baseline[around], other[around]
 
 
 def _add_ideal(rows: Sequence[dict[str, Any]], plain: Measured | None, told_apart: Sequence[str]) -> None:
-    """Adds the speedup without overhead, where a method was run with several draft lengths.
+    """Adds the speedup without overhead, if a method was run with several draft lengths.
 
-    Then the cost of one draft step is how much longer a decode step takes for each token more that is drafted, and
-    c that over the plain decode step. The gap between both speedups is the engine's overhead.
+    The cost of one draft step is the time that each additional drafted token adds to a decode step. c is this cost
+    divided by the time of a plain decode step. The gap between both speedups is the engine's overhead.
     """
     plain_ms = plain.summary.latency.step_time_ms.p50 if plain else None
     methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -266,10 +266,10 @@ def _replicates(
 ) -> list[dict[str, Any]]:
     """Returns one row for each cell that was run several times: its figures and speedups over all of its runs.
 
-    `job` is the number of the first run, `jobs` those of all.
+    `job` is the number of the first run; `jobs` has the numbers of all runs.
     """
     methods = by_method(plain, measured)
-    if methods and max(map(len, methods.values())) < 2:  # a plain cell's control is all there is
+    if methods and max(map(len, methods.values())) < 2:  # only the plain cell was run several times
         return []
     found = []
     plain_runs = {cell.replicate: (number, cell) for number, cell in measured.items() if cell.is_plain}
@@ -289,7 +289,7 @@ def _replicates(
 
 
 def _over_runs(cells: Sequence[Measured], rows: Sequence[dict[str, Any]]) -> dict[str, Interval]:
-    """Returns the figures of all runs of a cell, with intervals over runs and, where they have some, conversations."""
+    """Returns the metrics of all runs of a cell, with intervals over runs and, for headline metrics, conversations."""
     found: dict[str, Interval] = headline.figures([cell.conversations for cell in cells])
     for name in METRICS:
         values = [row[name] for row in rows]

@@ -1,7 +1,7 @@
-"""How much faster a speculative run was than the plain one, with what certainty.
+"""How much faster a speculative run was than the plain one, and how certain that is.
 
-Turns and repeats of one prompt are not independent, so the unit that is drawn is the conversation: all requests of
-one prompt stay together, on both sides. Where cells were run several times (replicates), the run is a unit as well.
+Turns and repeats of one prompt are not independent, so whole conversations are drawn: all requests of one
+prompt stay together, on both sides. If cells were run several times (replicates), the run is a unit as well.
 """
 
 from array import array
@@ -31,13 +31,13 @@ from specdec_bench.metrics.timing import NS_PER_S, RequestTimes, request_times
 from specdec_bench.records.request import Record, RequestRecord
 
 Key = tuple[str, int, int]
-"""Prompt, turn, repeat: what pairs a request with its other."""
+"""Prompt, turn, repeat: pairs a request with its counterpart in another run."""
 PooledKey = tuple[int, str, int, int]
-"""The same with the number of the run before it."""
+"""`Key` with the number of the run in front."""
 MIN_RUNS = 3
-"""Fewer runs of a cell say nothing of how whole runs differ."""
+"""Fewer runs of a cell do not show how whole runs differ."""
 Figure = Literal["tpot_ms", "e2e_ms"]
-"""A request's time that a speedup is of."""
+"""The time of a request that a speedup compares."""
 
 
 class Speedups(Record, frozen=True, kw_only=True):
@@ -56,7 +56,7 @@ class Speedups(Record, frozen=True, kw_only=True):
 
 
 class RunTimes:
-    """What of a run its speed is computed from, taken in as its requests pass by."""
+    """The data that a run's speed is computed from, collected request by request."""
 
     def __init__(self, records: Iterable[RequestRecord] = ()) -> None:
         self.requests: dict[Key, RequestTimes] = {}
@@ -68,7 +68,7 @@ class RunTimes:
             self.add(record)
 
     def add(self, record: RequestRecord) -> None:
-        """Takes in one request; warm-up is left out."""
+        """Adds one request, unless it belongs to the warm-up."""
         if record.phase != "measure":
             return
         key = (record.prompt_id, record.turn, record.repeat)
@@ -88,10 +88,10 @@ class RunTimes:
         return (sum(self._tokens), seconds) if seconds else None
 
     def repeats(self) -> tuple[Floats, Floats] | None:
-        """Returns tokens and seconds of each repeat of the dataset; None where they cannot be told apart.
+        """Returns tokens and seconds of each repeat of the dataset; None if these cannot be separated.
 
-        The window of repeat r ends when its last token was received, and the next begins there, so that the windows
-        add up to the run, as `totals` has it.
+        The window of a repeat ends when its last token was received, and the next begins there, so that the windows
+        add up to the run in `totals`.
         """
         if not self._sent:
             return None
@@ -111,12 +111,13 @@ def speedup(baseline: Sequence[RunTimes], speculative: Sequence[RunTimes]) -> Sp
 
     `speedup_tpot` and `speedup_e2e` are the mean over conversations in the plain runs divided by that in the
     speculative ones; a conversation's own value is the mean over its requests that finished on both sides.
-    `speedup_throughput` divides output tokens per second. Each has a 95% interval, or null where there is none:
-    of one conversation, or for throughput of one run with fewer than 5 repeats. See `paired_ratio` and `_throughput`.
+    `speedup_throughput` divides output tokens per second. Each has a 95% interval, which is null for a
+    single conversation or, for throughput, a single run with fewer than 5 repeats. See `paired_ratio` and
+    `_throughput`.
 
     Args:
         baseline: the runs of the plain cell: one, or several replicates.
-        speculative: as many of the other, in the same order.
+        speculative: as many runs of the speculative cell, in the same order.
     """
     plain, other = pooled(baseline), pooled(speculative)
     common = sorted(plain.keys() & other.keys())
@@ -133,7 +134,7 @@ def speedup(baseline: Sequence[RunTimes], speculative: Sequence[RunTimes]) -> Sp
 
 
 def pooled(runs: Sequence[RunTimes]) -> dict[PooledKey, RequestTimes]:
-    """Returns the requests of several runs of one cell that finished."""
+    """Returns the finished requests of several runs of one cell."""
     return {(number, *key): times for number, run in enumerate(runs) for key, times in run.requests.items()}
 
 
@@ -143,12 +144,11 @@ def paired_ratio(
     keys: Iterable[PooledKey],
     figure: Figure,
 ) -> Interval:
-    """Returns one cell's mean of a figure over another's, over conversations, with its 95% interval.
+    """Returns the ratio of two cells' means of a figure over conversations, with its 95% interval.
 
-    How much prompts differ is seen in the conversations, which are drawn in pairs (`ratio_of_means`). How much the
-    machine's speed varies is seen between runs of the same cells (`log_margin_of_runs`), or, of a single run,
-    between its repeats where both sides have at least 5; what differs between whole runs is then in neither. That
-    interval is added (`widened`).
+    Conversations, drawn in pairs, show how much prompts differ (`ratio_of_means`). Runs of the same cells show how much
+    the machine's speed varies (`log_margin_of_runs`), and this interval is added (`widened`). With a single run, its
+    repeats are used instead if both sides have at least 5; differences between whole runs are then not included.
 
     Args:
         numerator: one cell's requests.
@@ -174,7 +174,7 @@ def _pairs(
     keys: Iterable[PooledKey],
     figure: Figure,
 ) -> dict[PooledKey, tuple[float, float]]:
-    """Returns the figure on both sides, of the requests that have it on both."""
+    """Returns both sides' values of the figure, for the requests that have both."""
     both = {key: (getattr(one[key], figure), getattr(other[key], figure)) for key in keys}
     return {key: values for key, values in both.items() if None not in values}
 
@@ -203,7 +203,7 @@ def _means(
 
 
 def _throughput(baseline: Sequence[RunTimes], speculative: Sequence[RunTimes]) -> Interval:
-    """Returns the ratio of all tokens over all seconds, with the interval over runs; of one run, over its repeats."""
+    """Returns the ratio of total tokens over total seconds, with the interval over runs or a single run's repeats."""
     plain = [totals for run in baseline if (totals := run.totals())]
     other = [totals for run in speculative if (totals := run.totals())]
     if len(plain) < len(baseline) or len(other) < len(speculative):
@@ -216,7 +216,7 @@ def _throughput(baseline: Sequence[RunTimes], speculative: Sequence[RunTimes]) -
     plain_repeats, repeats = baseline[0].repeats(), speculative[0].repeats()
     if plain_repeats is None or repeats is None or min(len(plain_repeats[0]), len(repeats[0])) < MIN_REPEATS:
         return no_interval(value)
-    # The value is of the whole run, which is what the repeats add up to.
+    # Keep the value of the whole run; the repeats add up to it.
     return msgspec.structs.replace(ratio_of_rates(repeats, plain_repeats), value=value)
 
 
@@ -234,7 +234,7 @@ def ideal_speedup(acceptance_length: float, draft_length: int, cost_ratio: float
 
 
 class NotJudged(Record, frozen=True, kw_only=True):
-    """Why nothing can be said of which candidate is the fastest."""
+    """Why the fastest candidate cannot be determined."""
 
     not_judged: str
 
@@ -251,21 +251,21 @@ class Advice(Record, frozen=True, kw_only=True):
     over_runner_up: Interval
     """Mean TPOT of the runner-up over that of the best, with its own interval."""
     p_values: dict[str, float]
-    """Of each other candidate, corrected for their number."""
+    """The p-value of each other candidate, corrected for their number."""
     tied: tuple[str, ...]
-    """Those that cannot be told from the best, which is the fastest only if there are none."""
+    """Candidates that cannot be distinguished from the best. The best is the fastest only if there are none."""
 
 
 def recommend(baseline: Sequence[RunTimes], candidates: Mapping[str, Sequence[RunTimes]]) -> Advice | NotJudged:
     """Returns whether one candidate is the fastest, by mean TPOT over conversations.
 
-    It is named only if it beats every other one, Holm-corrected over them at 5% (`p_value_of_ratio`), in at least
-    `MIN_RUNS` runs of each: a single run, however often it repeats its prompts, does not hold what differs between
-    processes. All are judged on the conversations that finished in all of them.
+    The fastest must beat every other candidate at 5% (`p_value_of_ratio`, Holm-corrected), with at least `MIN_RUNS`
+    runs of each: a single run does not show differences between processes, however often it repeats its prompts. All
+    candidates are judged on the requests that finished in all of them.
 
     Args:
-        baseline: the plain cell, which is a candidate too: its runs.
-        candidates: the speculative cells by name: as many runs of each.
+        baseline: runs of the plain cell, which is a candidate too.
+        candidates: as many runs of each speculative cell, by name.
     """
     cells = {name: pooled(runs) for name, runs in {"none": baseline, **candidates}.items()}
     common = sorted(set.intersection(*map(set, cells.values())))

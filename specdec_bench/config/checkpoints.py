@@ -1,4 +1,4 @@
-"""Which checkpoints an experiment names. What they hold is read in `specdec_bench.checkpoints`."""
+"""Which checkpoints an experiment names. `specdec_bench.checkpoints` reads their content."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
 def resolve(path: str) -> str:
-    """Returns what to hand to a loader: the folder of a bundled checkpoint, anything else unchanged."""
+    """Returns the path to pass to a loader: the folder of a bundled checkpoint, anything else unchanged."""
     return str(ASSETS / path.removeprefix(BUNDLED)) if path.startswith(BUNDLED) else str(Path(path).expanduser())
 
 
@@ -26,7 +26,7 @@ class Draft(NamedTuple):
 
 
 def draft_checkpoint(config: ExperimentConfig) -> Draft | None:
-    """Returns the draft's checkpoint, the model's known one where the spec names none; None without a draft.
+    """Returns the draft's checkpoint: the spec's, or else the model's known one. None without a draft.
 
     Raises:
         ConfigError: the method needs a draft and none is known.
@@ -46,7 +46,7 @@ def draft_checkpoint(config: ExperimentConfig) -> Draft | None:
 
 
 def checkpoint_roles(config: ExperimentConfig) -> dict[str, tuple[str, str | None]]:
-    """Returns path and revision of every checkpoint that is used, by role: target, tokenizer, draft."""
+    """Returns the path and revision of each checkpoint in use, by role: target, tokenizer, draft."""
     if not ENGINES[config.engine.name].has_checkpoints:
         return {}
     roles = {"target": (config.model.path, config.model.revision)}

@@ -1,4 +1,4 @@
-"""From Hydra's composed tree, or an archived config.yaml, to the typed experiment."""
+"""Converts Hydra's composed tree, or an archived config.yaml, to the typed experiment."""
 
 import functools
 from dataclasses import asdict, fields, is_dataclass
@@ -57,7 +57,7 @@ class _Schema(ConfigNode):
 
 @functools.cache
 def register_schemas() -> None:
-    """Makes every option's dataclass known to Hydra, where conf/'s files name them as /schema/GROUP/OPTION."""
+    """Registers every option's dataclass with Hydra. The files of conf/ refer to it as /schema/GROUP/OPTION."""
     store = ConfigStore.instance()
     store.store(name="experiment_schema", node=SweepConfig)
     for group, options in OPTIONS.items():
@@ -66,11 +66,11 @@ def register_schemas() -> None:
 
 
 def experiment(composed: DictConfig, largest_concurrency: int = 1) -> ExperimentConfig:
-    """Returns the typed experiment, its ranges checked and its defaults that depend on other fields filled in.
+    """Returns the typed experiment, with ranges checked and defaults that depend on other fields filled in.
 
     Args:
         composed: Hydra's tree.
-        largest_concurrency: of the sweep that this experiment is a cell of; sizes an engine that all its cells share.
+        largest_concurrency: of the sweep that this cell belongs to; sizes an engine that all its cells share.
 
     Raises:
         ConfigError: a value is missing, of the wrong type or out of range.
@@ -89,7 +89,7 @@ def experiment(composed: DictConfig, largest_concurrency: int = 1) -> Experiment
 
 
 def _check_expected(config: ExperimentConfig) -> None:
-    """Refuses figures that were published for another K. A plain run, their baseline, has none to differ.
+    """Refuses values that were published for another K. A plain run, their baseline, has no K and passes.
 
     Raises:
         ConfigError: naming both.
@@ -104,10 +104,10 @@ def _check_expected(config: ExperimentConfig) -> None:
 
 
 def _refuse_added_fields(config: Any, prefix: str = "") -> None:
-    """Refuses what `+key=value` added beside the schema's fields, which nothing would ever read.
+    """Refuses a field that `+key=value` added to the schema's: nothing would ever read it.
 
     Raises:
-        ConfigError: naming it and the fields that there are.
+        ConfigError: naming it and the known fields.
     """
     known = field_names(config)
     for name, value in vars(config).items():
@@ -122,7 +122,7 @@ def archived_experiment(tree: dict[str, Any]) -> ExperimentConfig:
     """Returns the experiment of an archived config.yaml.
 
     Raises:
-        ConfigError: it is not one that this release can read.
+        ConfigError: this release cannot read it.
     """
     try:
         nodes: dict[str, Any] = {
@@ -134,7 +134,7 @@ def archived_experiment(tree: dict[str, Any]) -> ExperimentConfig:
             content = tree[group]
             if not isinstance(content, dict):
                 raise KeyError(group)
-            if group == "load":  # it was closed before there were others, and may not say so
+            if group == "load":  # older archives may lack the name: closed was the only load
                 content = {"name": "closed", **content}
             # model and sampling have a single schema, whatever the option is called
             schema = next(iter(options.values())) if len(options) == 1 else options[content["name"]]
@@ -154,7 +154,7 @@ def to_tree(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def _complete(config: ExperimentConfig, largest_concurrency: int) -> ExperimentConfig:
-    """Fills in what stands for something else, so that the archive names it: the draft, absolute folders."""
+    """Fills in values that the config leaves implicit (the draft, absolute folders), so that the archive names them."""
     support, engine = ENGINES[config.engine.name], config.engine
     if isinstance(config.spec, CheckpointSpec) and support.has_checkpoints:
         draft = draft_checkpoint(config)
@@ -180,7 +180,7 @@ def _complete(config: ExperimentConfig, largest_concurrency: int) -> ExperimentC
 
 
 def max_in_flight(composed: DictConfig) -> int:
-    """Returns how many requests of a composed experiment are in flight at most; 1 where nothing bounds them.
+    """Returns the most requests that a composed experiment has in flight; 1 if nothing bounds them.
 
     A load that is missing or out of bounds counts as 1 too: `experiment` refuses it.
     """
@@ -193,14 +193,14 @@ def max_in_flight(composed: DictConfig) -> int:
 
 
 def limit_batch(config: ExperimentConfig, composed: DictConfig, num_prompts: int) -> None:
-    """Sizes an engine whose batch is left to the load by no more requests than there are conversations.
+    """Caps the engine's batch at the number of conversations, if the load decides its size.
 
-    A cell, its baseline and the others of its sweep on the same dataset have as many, so that they stay alike.
+    A cell, its baseline and its sweep's other cells on the same dataset have as many, so their engines stay alike.
 
     Args:
         config: of `experiment`; changed in place.
-        composed: what it was made of.
-        num_prompts: of the dataset, once.
+        composed: the tree that `config` was made from.
+        num_prompts: of the dataset, without repeats.
     """
     if "max_num_seqs" in composed.engine and composed.engine.max_num_seqs is None:
         most = max(num_prompts * config.load.repeats, 1)
@@ -208,10 +208,10 @@ def limit_batch(config: ExperimentConfig, composed: DictConfig, num_prompts: int
 
 
 def _template_text(path: str) -> str:
-    """Returns the template file's text, so that the archive holds all that a replay needs.
+    """Returns the template file's text, so that the archive holds everything a replay needs.
 
     Raises:
-        ConfigError: it cannot be read, or holds what the archived YAML could not give back.
+        ConfigError: it cannot be read, or the archived YAML could not reproduce its text.
     """
     file = Path(path).expanduser()
     if file.exists() and not file.is_file():  # reading a pipe waits for ever
@@ -233,12 +233,12 @@ def _absolute(path: str) -> str:
 
 
 def groups() -> list[str]:
-    """Returns the groups of conf/ from which options are chosen, without Hydra's own."""
+    """Returns the option groups of conf/, without Hydra's own."""
     return sorted(entry.name for entry in CONF.iterdir() if entry.is_dir() and entry.name != "hydra")
 
 
 def known_fields(key: str) -> list[str] | None:
-    """Returns the fields of the group that a dotted key lies in, over all of its options; None if there is no group."""
+    """Returns the fields of a dotted key's group, over all its options; None if there is no such group."""
     group = key.split(".")[0]
     schemas = {"expected": Expected} if group == "expected" else OPTIONS.get(group)
     if schemas is None:

@@ -15,23 +15,23 @@ _PROMPTING = frozenset(
 """Fields of the model that change its prompts; an engine gets token ids."""
 
 _WATCHING = frozenset(("stall_timeout_s",))
-"""Fields of the engine that say only how long it is waited for: neither a live engine nor a result depends on them."""
+"""Engine fields that only set how long to wait for it. No live engine or result depends on them."""
 
 
 def engine_key(config: ExperimentConfig) -> str:
-    """Returns a hash of all that a live engine depends on: two cells with equal keys can share one engine."""
+    """Returns a hash of everything a live engine depends on. Two cells with equal keys can share one engine."""
     model = {key: value for key, value in asdict(config.model).items() if key not in _PROMPTING}
     engine = {key: value for key, value in asdict(config.engine).items() if key not in _WATCHING}
     return _hash({"engine": engine, "model": model, "spec": asdict(config.spec)})
 
 
 def cell_id(tree: Mapping[str, Any], prompts_sha256: str, checkpoints: Mapping[str, str]) -> str:
-    """Returns a hash of all that a cell asks for: the same on every machine, from every folder, in any order of keys.
+    """Returns a hash of everything a cell asks for. The machine, the folder and the order of keys do not change it.
 
     Args:
         tree: the resolved experiment, secrets redacted.
-        prompts_sha256: of the selected prompts, which stand for the dataset.
-        checkpoints: content by role; see `specdec_bench.runner.identify`. They stand for the paths.
+        prompts_sha256: of the selected prompts; used in place of the dataset.
+        checkpoints: content by role, used in place of the paths; see `specdec_bench.runner.identify`.
     """
     asked = {name: copy.deepcopy(tree[name]) for name in ("engine", "model", "spec", "load", "sampling")}
     for name in ("name", "path", "revision", "tokenizer", "drafts"):

@@ -1,4 +1,4 @@
-"""The YAML files that take part in an experiment: each is read whole and checked, and what is wrong names its file."""
+"""Reads each YAML file of an experiment whole and checks it. Every error names its file."""
 
 from pathlib import Path
 
@@ -16,20 +16,20 @@ from specdec_bench.config.compose import CONF
 from specdec_bench.errors import ConfigError
 
 GLOBAL_GROUPS = ("experiment", "sweep")
-"""Groups whose files set fields of the whole experiment, and say so in their first line."""
+"""Groups whose files set fields of the whole experiment. Their first line must be `HEADER`."""
 HEADER = "# @package _global_"
 
 _loaded: dict[str, tuple[Path, DictConfig]] = {}
 
 
 class CheckedFiles(FileConfigSource):
-    """Hydra's reader of files, which tells what is wrong in one line."""
+    """Hydra's file reader, with one-line errors."""
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Returns a file's content.
 
         Raises:
-            ConfigError: it cannot be read, is no YAML, no mapping, or lacks its header.
+            ConfigError: it cannot be read, is not YAML, is not a mapping, or lacks its header.
         """
         path = Path(self.path, self._normalize_file_name(config_path))
         try:
@@ -54,13 +54,13 @@ class CheckedFiles(FileConfigSource):
         return result
 
 
-# Launchers pass the registry on to processes in which Hydra's own class is registered once more: it refuses one of
+# Launchers pass the registry to processes that register Hydra's own class again. The registry refuses a class of
 # another name.
 CheckedFiles.__name__ = FileConfigSource.__name__
 
 
 class PluginFolders(SearchPathPlugin):
-    """Adds the folders of plugins to those in which Hydra looks for YAML."""
+    """Adds plugins' folders to those that Hydra searches for YAML."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Adds them after the project's own."""
@@ -69,14 +69,14 @@ class PluginFolders(SearchPathPlugin):
 
 
 def register() -> None:
-    """Has Hydra read files by `CheckedFiles` and look in plugins' folders, and forgets what was read before."""
+    """Makes Hydra read files with `CheckedFiles` and search plugins' folders. Forgets the files read before."""
     Plugins.instance().register(PluginFolders)  # its instance registers Hydra's own first
     SourcesRegistry.instance().types[CheckedFiles.scheme()] = CheckedFiles
     _loaded.clear()
 
 
 def loaded() -> dict[str, tuple[Path, DictConfig]]:
-    """Returns the user's own files that were read since `register`: by GROUP/NAME their path and content."""
+    """Returns the path and content of each of the user's own files read since `register`, by GROUP/NAME."""
     return _loaded
 
 

@@ -1,8 +1,8 @@
 """Plugins: datasets, engines, loads, methods and metrics of other packages.
 
-A package names an entry point of the group `specdec_bench.plugins`, which is a `Plugin`. What it declares then stands
-beside the project's own: in the table of engines, in Hydra's groups, in summaries. Every process loads them once, the
-one that measures and a launcher's too. This module needs neither Hydra nor OmegaConf.
+A package declares an entry point in the group `specdec_bench.plugins` that names a `Plugin`. Its contents join the
+project's own in the table of engines, in Hydra's groups and in summaries. Every process loads plugins once: the one
+that measures, and a launcher's too. This module needs neither Hydra nor OmegaConf.
 """
 
 import contextlib
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 GROUP = "specdec_bench.plugins"
 """Of entry points."""
 EXTENSIBLE = ("dataset", "engine", "load", "spec")
-"""Groups of options in which every option has a dataclass of its own. To others a plugin adds YAML alone."""
+"""Groups in which every option has its own dataclass. To other groups a plugin can add only YAML."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtraMetric:
-    """A number of a run that only a plugin computes. It goes into summary.json, as `extra.NAME`."""
+    """A metric of a run that only a plugin computes. summary.json records it as `extra.NAME`."""
 
     definition: str
     """The formula, which is archived beside the value."""
@@ -75,7 +75,7 @@ def load() -> None:
     """Loads the installed plugins, once.
 
     Raises:
-        PluginError: one cannot be loaded, or declares what is there already.
+        PluginError: a plugin cannot be loaded, or declares something that already exists.
     """
     for entry_point in _entry_points():
         try:
@@ -104,12 +104,12 @@ def _register(name: str, plugin: Plugin) -> None:
 
 
 def _check(name: str, plugin: Plugin) -> None:
-    """Refuses what does not fit, before any of it is registered.
+    """Refuses a plugin that does not fit, before any of it is registered.
 
     Raises:
-        PluginError: naming it.
+        PluginError: naming what does not fit.
     """
-    # Not at the top, for the modules that read archives.
+    # Imported here, not at the top: modules that read archives do without Hydra.
     from specdec_bench.config.compose import CONF
     from specdec_bench.config.schema.experiment import OPTIONS, ExperimentConfig
 
@@ -146,7 +146,7 @@ def _check(name: str, plugin: Plugin) -> None:
 def _entry_points() -> Iterable["EntryPoint"]:
     """Returns the plugins' entry points, sorted by name.
 
-    Importing importlib.metadata and asking it takes 40 ms, which a start without plugins does not spend.
+    Importing and querying importlib.metadata takes 40 ms. A start without plugins skips it.
     """
     if not any(_mention_plugins(sys.path)):
         return ()
@@ -156,7 +156,7 @@ def _entry_points() -> Iterable["EntryPoint"]:
 
 
 def _mention_plugins(folders: Iterable[str]) -> Iterator[bool]:
-    """Says of each installed distribution with entry points whether plugins may be among them."""
+    """Yields, for each installed distribution with entry points, whether they may include plugins."""
     for folder in folders:
         try:
             names = os.listdir(folder or ".")  # noqa: PTH208  (a third of the time)

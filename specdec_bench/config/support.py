@@ -1,7 +1,7 @@
 """What each engine can do, known without importing it: the table of methods, parameters, limits and capabilities.
 
-Outside an engine's own folder nothing asks which engine it is, but what it can do. The table needs neither Hydra nor
-OmegaConf, so that archived runs can be read with it.
+Code outside an engine's own folder asks what the engine can do, never which engine it is. The table needs neither
+Hydra nor OmegaConf, so archived runs can be read with it.
 """
 
 from collections.abc import Mapping
@@ -33,22 +33,22 @@ class EngineSupport:
     sizes_batch: bool = False
     """`engine.max_num_seqs` bounds its batch, and null takes what the load and the sweep need."""
     synthetic_changes_outputs: bool = True
-    """Where its figures are stamped as synthetic, drafts are accepted against the target's choice, so that outputs
-    cannot be compared with plain decoding's."""
+    """If its metrics are stamped as synthetic, it accepts drafts against the target's choice. Its outputs cannot be
+    compared with plain decoding's."""
     max_concurrency: int | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
     """Why a limit is there, by parameter or `concurrency`."""
     sampling: Mapping[tuple[str, ...], str] = field(default_factory=dict)
-    """Sampling settings that it cannot have (together), and why."""
+    """Sampling settings that it does not support (together), and why."""
     greedy: Mapping[str, str] = field(default_factory=dict)
     """Methods that run at temperature 0 only, and why."""
     model_types: tuple[str, ...] | None = None
-    """Where it keeps the types of model that it knows beside transformers', as module:name; None: not known."""
+    """Where it lists the model types that it adds to transformers', as module:name; None: not known."""
     stops_drafting: bool = False
-    """It goes on without the draft once a request has outgrown its positions; others go wrong there."""
+    """It continues without the draft once a request outgrows the draft's positions; other engines go wrong there."""
     long_draft_variable: str | None = None
-    """It gives the draft the target's context, whatever the requests need of it, and does not start where that exceeds
-    the draft's positions, unless this environment variable is set."""
+    """It gives the draft the target's context, whatever the requests need. If that exceeds the draft's positions, it
+    starts only if this environment variable is set."""
 
 
 _LLM_API_SAMPLING = {
@@ -157,7 +157,7 @@ ENGINES: dict[str, EngineSupport] = {
 
 
 def archived_support(config: Mapping[str, Any]) -> EngineSupport:
-    """Returns what the engine of an archived run can do; of one that is not known here, what most can.
+    """Returns what an archived run's engine can do. For an unknown engine, returns what most can do.
 
     Args:
         config: the manifest's.

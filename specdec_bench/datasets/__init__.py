@@ -19,12 +19,12 @@ REPEATED_ID = "an id that an earlier row has too gets the row's number added"
 
 
 ORIGIN = ("num_rows", "num_usable", "num_of_categories", "num_of_length", "num_turns_cut", "unused")
-"""What the manifest says of how prompts came out of their source; see `Selection.origin`."""
+"""The manifest's fields on how prompts were taken from their source; see `Selection.origin`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The prompts of one experiment, and how they came out of their source."""
+    """The prompts of one experiment, and how they were taken from their source."""
 
     prompts: list[Prompt]
     """In the order of the source."""
@@ -37,7 +37,7 @@ class Selection:
 def load(config: DatasetConfig, seed: int, count_tokens: Callable[[Prompt], int] | None = None) -> Selection:
     """Returns the prompts of one experiment.
 
-    The source is read as a stream, and where there is a selection, twice: what is not selected is never held.
+    The source is read as a stream, twice if there is a selection. Prompts that are not selected are never held.
 
     Args:
         config: the dataset and what to select from it: first by category and length, then the subset.
@@ -134,15 +134,15 @@ def read(config: DatasetConfig, unused: Unused) -> Iterator[Prompt]:
 
 
 def unreadable(config: DatasetConfig, error: OSError) -> DatasetError:
-    """Returns what to raise of a file that the system does not let be read."""
+    """Returns the error to raise for a file that the system cannot read."""
     return DatasetError(f"dataset.path={config.path}: cannot be read: {error.strerror or error}; check the path")
 
 
 def checked(numbered: Iterable[tuple[int, Prompt]], config: DatasetConfig, unused: Unused) -> Iterator[Prompt]:
     """Yields a source's prompts, at least one, with ids that are unique and texts that can be encoded.
 
-    Of data that others collected (ShareGPT's, the hub's) a row that cannot be encoded is left out by name. An id of
-    ShareGPT's that stands in an earlier row gets the row's number added, for there no other column can be chosen.
+    In data that others collected (ShareGPT's, the hub's), a row that cannot be encoded is left out by name. A ShareGPT
+    id that repeats an earlier row's gets the row's number added, because no other column can be chosen there.
 
     Raises:
         DatasetError: two share an id, a text cannot be encoded, or there are no prompts.

@@ -1,4 +1,4 @@
-"""Recognizes a dataset's file by its content, not by its name, and says what a file is that cannot be read."""
+"""Recognizes a dataset's file by its content, not its name, and identifies files that cannot be read."""
 
 import codecs
 import gzip
@@ -32,7 +32,7 @@ _ARCHIVES = {
     codecs.BOM_UTF16_LE: "UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)",
     codecs.BOM_UTF16_BE: "UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)",
 }
-"""First bytes of formats that are not read, and what to do with such a file."""
+"""First bytes of unsupported formats, and what to do with such a file."""
 _SPECIAL = (
     (stat.S_ISFIFO, "a pipe, and a dataset is read more than once; write it into a file first"),
     (stat.S_ISSOCK, "a socket; pass the path of a file"),
@@ -133,7 +133,7 @@ def spread_object(text: str) -> str:
 
 
 READ_ERRORS = (OSError, EOFError, zlib.error)
-"""What reading raises where the disk or a gzip file is broken."""
+"""Errors of reading from a broken disk or gzip file."""
 
 
 def read_error(path: Path, error: BaseException) -> DatasetError:

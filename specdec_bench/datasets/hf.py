@@ -21,7 +21,7 @@ from specdec_bench.records.unused import Unused
 
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
 _DOCUMENTATION = ("", ".md")
-"""Suffixes of files that lie beside a dataset and do not belong to it: README.md, LICENSE."""
+"""Suffixes of files that accompany a dataset but are not part of it: README.md, LICENSE."""
 
 
 def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:

@@ -17,7 +17,7 @@ from specdec_bench.records.unused import Unused
 
 KNOWN = ("prompt_id", "category", "turns", "prompt", "system", "max_new_tokens")
 MAX_NEW_TOKENS = 2**31 - 1
-"""No limit is higher: what is beyond it no engine could count."""
+"""The highest limit: no engine could count beyond it."""
 _LIMIT = "a row's own limit is max_new_tokens"
 _SAMPLING = "sampling is the experiment's (sampling.temperature=0 and so on) and the same for all rows"
 _SETTINGS = {
@@ -31,7 +31,7 @@ _SETTINGS = {
     **dict.fromkeys(("tools", "chat_template"), "a row cannot have one of its own"),
     **dict.fromkeys(("messages", "conversations"), "dataset=sharegpt reads those; leave prompt and turns out"),
 }
-"""Fields that other tools read as settings, and what this one has instead."""
+"""Fields that other tools read as settings, and this tool's equivalents."""
 
 
 def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
@@ -54,7 +54,7 @@ def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
 
 @functools.cache
 def _instead(name: str) -> str | None:
-    """Returns what to write in place of a field that must not be passed over; None for mere information."""
+    """Returns what to write instead of a field that must not be ignored; None for mere information."""
     if name in _SETTINGS:
         return _SETTINGS[name]
     near = difflib.get_close_matches(name.lower(), KNOWN, n=1, cutoff=0.85)

@@ -1,4 +1,4 @@
-"""`specdec-bench prepare`: a dataset, checked and pinned, as one parquet file that says where it is from.
+"""`specdec-bench prepare`: writes a checked and pinned dataset as one parquet file that records its source.
 
 The file holds every prompt as the runs get it, and in its metadata, under `specdec_bench`, a JSON object: format,
 dataset, options, source, revision, licence, source_files (name -> sha256), sha256 (of the prompts, as the manifest of a
@@ -49,7 +49,7 @@ _SELECTION = ("num_prompts", "num_turns", "categories", "min_input_tokens", "max
 
 
 class Original(NamedTuple):
-    """What a file is known to be, by its sha256."""
+    """A known file's origin, by its sha256."""
 
     source: str
     revision: str
@@ -111,10 +111,10 @@ def prepare(
     Args:
         config: the dataset, with nothing selected from it.
         output: the file; one of other content is replaced.
-        licence: of a dataset that does not have one here.
-        accepted: whether the user accepts the licence, where that is asked for.
-        on_prompt: is told how many prompts have been written.
-        on_load: is told what is being loaded, of a dataset that is made of others.
+        licence: for a dataset whose licence is not listed here.
+        accepted: whether the user accepts the licence, if it must be accepted.
+        on_prompt: called with the number of prompts written so far.
+        on_load: called with the name of each source that is loaded, for a dataset made of others.
 
     Returns:
         The metadata, and whether the file changed.
@@ -194,7 +194,7 @@ def read_prepared(path: Path, unused: Unused) -> Iterator[tuple[int, Prompt]]:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Returns what a prepared file says of itself.
+    """Returns a prepared file's metadata.
 
     Raises:
         DatasetError: the file was not written by `prepare`, or has another format.

@@ -1,4 +1,4 @@
-"""A file that `specdec-bench prepare` wrote, checked against what it says of itself."""
+"""A file that `specdec-bench prepare` wrote, checked against its own metadata."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from specdec_bench.records.unused import Unused
 
 
 def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
-    """Yields row numbers and prompts of `config.path`; what prepare did not use of its source is noted.
+    """Yields row numbers and prompts of `config.path`; notes the parts of the source that prepare did not use.
 
     Raises:
         DatasetError: the file was not written by `prepare`, or was changed since.

@@ -1,4 +1,4 @@
-"""Files of rows, read one row at a time: JSON Lines, a JSON array, parquet. What is wrong is named by file and row."""
+"""Files of rows, read one row at a time: JSON Lines, a JSON array, parquet. Errors name file and row."""
 
 import codecs
 import json
@@ -13,7 +13,7 @@ from specdec_bench.records.request import Prompt
 
 _CHUNK_BYTES = 1 << 20
 _MAX_ITEM_CHARACTERS = 1 << 26
-"""Of a line or an array's item; beyond it a broken file would be read whole before anything is said about it."""
+"""Of a line or an array's item. Without a limit, a broken file would be read whole before any error."""
 _PARQUET_BATCH_ROWS = 64
 
 HALF_A_PAIR = "with half a surrogate pair, which no tokenizer takes"
@@ -32,7 +32,7 @@ def required_path(config: DatasetConfig) -> Path:
 
 
 def read_prompts(path: Path, convert: Callable[[dict[str, Any], int], Prompt]) -> Iterator[tuple[int, Prompt]]:
-    """Yields each row's number and what it is converted to. `convert` gets the row and its number.
+    """Yields each row's number and its prompt. `convert` gets the row and its number.
 
     Raises:
         DatasetError: the file cannot be read, or `convert` raised ValueError, by file and row.
@@ -49,7 +49,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields numbers from 1 and rows: of a parquet file, of a JSON array, else of JSON Lines, the last two gzip or not.
 
     Memory holds one row, or one batch of a parquet file, whatever the file's size. The number is the line in
-    JSON Lines (where blank lines are passed over but counted), elsewhere the row.
+    JSON Lines (where blank lines are skipped but counted), elsewhere the row.
 
     Raises:
         DatasetError: the file or a row of it cannot be read.
@@ -94,7 +94,7 @@ def _lines(path: Path, found: content.Content) -> Iterator[tuple[int, dict[str, 
 
 
 class _RepeatedKeyError(ValueError):
-    """An object names a key twice: one of the two values would go unseen."""
+    """An object names a key twice, so one of the two values would be lost."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _array_items(path: Path, found: content.Content) -> Iterator[tuple[int, dict
 
         def more() -> None:
             nonlocal buffer, position, at_end
-            # As much again as there is, so that an item is tried only a few times however long it is.
+            # At least doubles the buffer, so that even a long item is tried only a few times.
             chunk = file.read(max(_CHUNK_BYTES, len(buffer) - position))
             at_end = not chunk
             try:
@@ -170,7 +170,7 @@ def _array_items(path: Path, found: content.Content) -> Iterator[tuple[int, dict
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    import pyarrow  # a tenth of a second that only such a file is worth
+    import pyarrow  # takes 0.1 s, so only for such a file
     from pyarrow import parquet
 
     number = 0
@@ -213,7 +213,7 @@ def label(row: dict[str, Any], key: str, default: str) -> str:
 
 
 def can_be_encoded(*texts: str) -> bool:
-    """Says whether UTF-8 has bytes for the texts: for half a surrogate pair, as JSON may hold it, there are none."""
+    """Returns whether UTF-8 can encode the texts. It cannot encode half a surrogate pair, which JSON may hold."""
     try:
         for text in texts:
             text.encode()
@@ -223,6 +223,6 @@ def can_be_encoded(*texts: str) -> bool:
 
 
 def shown(value: object) -> str:
-    """Returns a value as a message can quote it: in one line, not at the length of a book."""
+    """Returns a value for quoting in a message: in one line, and abbreviated."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,16 +1,16 @@
-"""Conversations as ShareGPT's files hold them: a row has `conversations`, a list of {from, value}.
+"""Reads conversations in ShareGPT's format: a row has `conversations`, a list of {from, value}.
 
 Read too: `messages` or `conversation` in its place, {role, content}, contents that are lists of text parts (joined by
-line ends), and a system prompt in the row's own field `system`. Speakers are told apart whatever their case.
+line ends), and a system prompt in the row's own field `system`. Speakers' names match in any case.
 
 - The human's messages are the turns, in their order; two in a row are two turns, since the model replies to each.
-- What the model of the file said, and its tools, is left out: the measured model gives its own replies. Said of a row:
-  that it begins with a reply, and that it calls tools.
+- The file's model's replies and tools are left out: the measured model gives its own replies. Rows that begin with a
+  reply, or that call tools, are noted.
 - The first system (or developer) message before the human's first one is the system prompt.
 - Other system messages and empty messages of the human's are left out by name.
-- A row is not used, by name, if it has no human's message, a speaker that is none of those below, an image or another
-  part that is no text in what would be sent, or half a surrogate pair, which no tokenizer takes.
-- An id that stands in an earlier row too gets the row's number added: `a` becomes `a#17`.
+- A row is not used, by name, if it has no human's message, a speaker not listed below, an image or another non-text
+  part in a message to be sent, or half a surrogate pair, which no tokenizer takes.
+- An id that repeats an earlier row's gets the row's number added: `a` becomes `a#17`.
 """
 
 from collections.abc import Iterator
@@ -42,16 +42,16 @@ TOOLS = "tools, their calls and their results are left out"
 
 
 class Conversation(NamedTuple):
-    """What of a row is sent, or why nothing of it is."""
+    """The parts of a row that are sent, or why none is."""
 
     turns: tuple[str, ...]
     system: str | None
     left_out: tuple[str, ...]
-    """Why something of it is not sent."""
+    """Why parts of it are not sent."""
     not_used: str | None = None
     """Why none of it is."""
     example: str | None = None
-    """Of what stands in the way."""
+    """An example of the cause."""
 
 
 class _NotText(Exception):  # noqa: N818  (a row that holds an image is not used; nothing failed)
@@ -80,7 +80,7 @@ def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
 
 
 def is_used(conversation: Conversation, number: int, unused: Unused) -> bool:
-    """Says whether a conversation is sent, and notes what of it is not."""
+    """Returns whether a conversation is sent. Notes the parts that are not."""
     if conversation.not_used is not None:
         unused.add_row(conversation.not_used, number, conversation.example)
         return False
@@ -90,7 +90,7 @@ def is_used(conversation: Conversation, number: int, unused: Unused) -> bool:
 
 
 def read_conversation(row: dict[str, Any]) -> Conversation:
-    """Returns what of a row is sent, by the rules of the module's docstring.
+    """Returns the parts of a row that are sent, by the rules of the module's docstring.
 
     Raises:
         ValueError: the row holds no conversation.
@@ -154,7 +154,7 @@ def _said(message: Any, key: str) -> tuple[str, Any]:
     """
     if isinstance(message, dict):
         for speaker_key, content_key in (("from", "value"), ("role", "content")):
-            # Of a reply no content is needed: one that calls a tool may have none.
+            # A reply needs no content: one that calls a tool may have none.
             if isinstance(speaker := message.get(speaker_key), str):
                 if content_key not in message and _role(speaker) in HUMAN | SYSTEM:
                     break

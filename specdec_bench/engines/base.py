@@ -21,15 +21,15 @@ class Engine(Protocol):
 
         Raises:
             ConfigError: the checkpoint and the configuration do not go together (before weights load).
-            EngineUnavailableError: the package is missing or lacks what was asked for.
+            EngineUnavailableError: the package is missing, or lacks something the configuration needs.
             EngineError: anything else.
         """
 
     def read_back(self, sampling: RequestSampling) -> Mapping[str, Any]:
-        """Returns what the engine's own object makes of a request's sampling, by the names of RequestSampling's fields.
+        """Returns a request's sampling as the engine's own object holds it, by the names of RequestSampling's fields.
 
-        A greedy choice has temperature 0, whatever the engine calls it. Loads nothing but the engine's package, so
-        that it can be asked before `start()`.
+        Greedy decoding has temperature 0, whatever the engine calls it. Loads only the engine's package, so it can be
+        called before `start()`.
 
         Raises:
             ConfigError: the engine refuses a value.
@@ -39,31 +39,31 @@ class Engine(Protocol):
     def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk | StepBatch]:
         """Generates for one request. Yields chunks with at least one new token id each, in order.
 
-        An adapter that notes every step and its time by itself may yield many of them as one StepBatch.
+        An adapter that records every step and its time itself may yield many steps as one StepBatch.
 
-        The last chunk alone carries `finish_reason` and, where the engine has them, `counters` and `made`. An adapter
-        whose engine tells the step sets `num_proposed` and `num_accepted` on each chunk (0 and 0 on the
-        prefill's). Proposals after a proposed stop token, and beyond the remaining tokens - 1, are not
-        counted where the engine lets us see them. Closing the iterator early cancels the request.
+        Only the last chunk carries `finish_reason` and, if the engine has them, `counters` and `made`. An adapter
+        whose engine reports each step sets `num_proposed` and `num_accepted` on each chunk (0 and 0 on the
+        prefill's). If the engine shows them, proposals after a proposed stop token, and beyond the remaining
+        tokens - 1, are not counted. Closing the iterator early cancels the request.
 
         Raises:
             EngineError: the request failed; others may go on.
         """
 
     async def reset(self) -> None:
-        """Forgets everything that earlier requests left: caches, statistics."""
+        """Clears everything that earlier requests left: caches, statistics."""
 
     def counters(self) -> AcceptanceCounters | None:
-        """Returns the engine's counts since the last reset, or None where it keeps none."""
+        """Returns the engine's counts since the last reset, or None if it keeps none."""
 
     def describe(self) -> EngineDescription:
-        """Returns what the engine runs with. Valid after `start()`."""
+        """Returns the settings that the engine runs with. Valid after `start()`."""
 
     async def stop(self) -> None:
         """Ends the engine and frees its memory."""
 
 
 def create(config: ExperimentConfig) -> Engine:
-    """Returns the chosen engine's adapter, not yet started. Imports that adapter's module alone."""
+    """Returns the chosen engine's adapter, not yet started. Imports only that adapter's module."""
     engine: Engine = plugins.import_option("engine", config.engine.name).create(config)
     return engine

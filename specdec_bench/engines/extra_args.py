@@ -1,4 +1,4 @@
-"""`engine.extra_args`: what is passed through to an engine, every key checked."""
+"""Checks every key of `engine.extra_args`, which are passed through to an engine."""
 
 import difflib
 from collections.abc import Collection, Mapping
@@ -21,10 +21,10 @@ def check_extra_args(
     Args:
         extra: as the user gave them.
         known: the arguments that the installed release has.
-        settings: those that a setting of the project decides, and which.
-        fixed: those that the project needs as they are.
+        settings: arguments that a setting of the project decides, and that setting.
+        fixed: arguments whose values the project needs.
         engine: its name and release, for the message.
-        reference: where its arguments are to be found.
+        reference: where its arguments are documented.
 
     Raises:
         ConfigError: a key that the project sets itself, or that the installed release lacks.

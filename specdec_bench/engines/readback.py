@@ -1,7 +1,7 @@
-"""Compares what an engine runs with, and what it returns, with what was asked.
+"""Compares an engine's settings and outputs with the values that were asked for.
 
-Engines clamp, round and cut values silently. Adapters read back what the engine's own objects hold. A difference that
-is known before the run is refused; any other is recorded, with a warning.
+Engines clamp, round and cut values silently. Adapters read back the values in the engine's own objects. A difference
+that is known before the run is refused; any other is recorded, with a warning.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,11 +21,11 @@ TOLERATED = ("seed",)
 
 
 def differences(triples: Iterable[tuple[str, Any, Any]]) -> tuple[Difference, ...]:
-    """Returns the settings in which the engine differs from what was asked.
+    """Returns the settings whose values in the engine differ from those asked for.
 
     Args:
-        triples: of each setting its name, what was asked and what the engine has. Nothing is asked for by None or
-            "auto"; what is not a single value, an engine resolves into objects of its own.
+        triples: each setting's name, the value asked for and the engine's value. None and "auto" ask for nothing. Only
+            single values are compared: engines resolve others into objects of their own.
     """
     return tuple(
         Difference(name=name, asked=asked, got=got)
@@ -50,7 +50,7 @@ def check_sampling(engine: str, asked: RequestSampling, made: Mapping[str, Any])
     Args:
         engine: its name, for the message.
         asked: a request's sampling.
-        made: what the engine's own object holds in its place, by the names of RequestSampling's fields.
+        made: the values in the engine's own object, by the names of RequestSampling's fields.
 
     Raises:
         ConfigError: the engine changes a value.
@@ -80,7 +80,7 @@ def refuse_another_method(description: EngineDescription) -> None:
     """Refuses an engine whose method differs from the cell's label.
 
     Raises:
-        EngineError: naming the setting, what was asked, and what the engine runs with.
+        EngineError: naming the setting, the value asked for and the engine's value.
     """
     for difference in description.differences:
         if difference.name.partition(".")[0] == "spec":
@@ -95,7 +95,7 @@ def fault(
     finish_reason: FinishReason | None,
     num_prompt_tokens: int | None,
 ) -> str | None:
-    """Returns why a finished request is not what was asked for; None if it is.
+    """Returns how a finished request differs from what was asked for; None if it does not.
 
     Args:
         request: as it was sent.

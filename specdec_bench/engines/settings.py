@@ -6,14 +6,14 @@ from typing import Any
 
 
 def settings_of(config: Any, *, without: str | None = None) -> dict[str, Any]:
-    """Returns the fields of a dataclass or of a pydantic model, its sections among them.
+    """Returns the fields of a dataclass or pydantic model, including its sections.
 
-    What is neither a setting nor a section of the same kind is left out. An enum's member and a dtype of torch become
+    Leaves out anything that is neither a setting nor a section of the same kind. Enum members and torch dtypes become
     their names.
 
     Args:
         config: the engine's object.
-        without: sections whose names begin like this are left out.
+        without: leave out sections whose names begin with this.
     """
     names_of = _dataclass_fields if dataclasses.is_dataclass(config) else _model_fields
     found: dict[str, Any] = {}

@@ -5,7 +5,7 @@ import time
 from specdec_bench.records.request import AcceptanceCounters, FinishReason, RequestMade, StepBatch
 
 READ_PERIOD_NS = 500_000_000
-"""How often a request's steps are handed on, for the progress display."""
+"""How often a request's steps are passed on to the progress display."""
 
 
 class StepBuffer:
@@ -20,17 +20,17 @@ class StepBuffer:
         self.sizes: list[int] = []
         self.times_ns: list[int] = []
         self.num_steps = self.num_tokens = 0
-        """Of the steps that were taken."""
+        """Of the steps already taken."""
         self.last_flush_ns = time.perf_counter_ns()
 
     def note(self, token_ids: list[int], now_ns: int) -> None:
-        """Adds a step that came with these tokens."""
+        """Adds a step that produced these tokens."""
         self.token_ids += token_ids
         self.sizes.append(len(token_ids))
         self.times_ns.append(now_ns)
 
     def is_due(self, now_ns: int) -> bool:
-        """Returns whether it is time to hand on the recorded steps. If so, the next period starts."""
+        """Returns whether it is time to pass on the recorded steps. If so, the next period starts."""
         if now_ns - self.last_flush_ns <= READ_PERIOD_NS:
             return False
         self.last_flush_ns = now_ns
@@ -55,10 +55,10 @@ class StepBuffer:
 
         Args:
             is_plain: nothing is drafted.
-            counts_requests: the engine tells what each request accepted.
-            finish_reason: set where the request is over.
-            counters: the engine's, of the whole request, where it is over.
-            made: what else the engine tells of it, where it is over.
+            counts_requests: the engine reports how many drafts each request accepted.
+            finish_reason: set if the request is over.
+            counters: the engine's, of the whole request, if it is over.
+            made: what else the engine reports of it, if it is over.
             proposed_per_step: drafts in every step after the prefill, where the engine always proposes that many.
         """
         is_first = self.num_steps == 0

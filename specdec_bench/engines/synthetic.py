@@ -1,4 +1,4 @@
-"""An engine of known truth: it runs no model, and its acceptance and times are what the configuration says."""
+"""An engine without a model: the configuration sets its acceptance and times."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ class SyntheticAdapter:
     """Draws a request's tokens and, independently, the acceptance of each of its drafts.
 
     The tokens depend on the prompt alone (greedy) or on the request's seed (sampled), never on the method:
-    the engine is lossless. Acceptance of position i, given that position i-1 was accepted, is a coin of
+    the engine is lossless. If position i-1 was accepted, position i is accepted with probability
     `acceptance_rates[i]`.
     """
 
@@ -48,11 +48,11 @@ class SyntheticAdapter:
         """Nothing to forget: `fail_every`, `crash_after` and `hang_after` count over the engine's life."""
 
     def counters(self) -> AcceptanceCounters | None:
-        """Returns None: every step tells its own counts."""
+        """Returns None: every step reports its own counts."""
         return None
 
     def read_back(self, sampling: RequestSampling) -> Mapping[str, Any]:
-        """Returns it as it is."""
+        """Returns the sampling unchanged."""
         return msgspec.structs.asdict(sampling)
 
     def describe(self) -> EngineDescription:

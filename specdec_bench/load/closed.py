@@ -8,7 +8,7 @@ from specdec_bench.load.base import Start, T
 
 
 def create(config: ClosedLoad, seed: int, num_conversations: int) -> "Closed":
-    """Returns the load. Nothing is drawn."""
+    """Returns the load. It draws no random numbers."""
     return Closed(min(config.concurrency, num_conversations))
 
 
@@ -19,7 +19,7 @@ class Closed:
         self._concurrency = concurrency
 
     async def run(self, conversations: Iterable[T], start: Start[T]) -> None:
-        """Runs every conversation; each is due the moment there is a free slot to send it from."""
+        """Runs every conversation; each is due as soon as a slot is free."""
         waiting = iter(conversations)
 
         async def slot(first: T) -> None:
@@ -28,9 +28,9 @@ class Closed:
                 await start(conversation, None)
 
         async with asyncio.TaskGroup() as group:
-            # As many tasks as there are conversations to begin with, whatever the concurrency.
+            # Create no more tasks than there are conversations, even if the concurrency is higher.
             for _, conversation in zip(range(self._concurrency), waiting, strict=False):
                 group.create_task(slot(conversation))
 
     async def wait_for_turn(self, ended_ns: int) -> None:
-        """Returns at once: the conversation has its slot."""
+        """Returns at once: the conversation keeps its slot."""

@@ -7,5 +7,5 @@ from specdec_bench.load.open import Open
 
 
 def create(config: ConstantLoad, seed: int, num_conversations: int) -> Open:
-    """Returns the load. Nothing is drawn; the first conversation arrives after one gap."""
+    """Returns the load. It draws no random numbers; the first conversation arrives after one gap."""
     return Open(config, lambda: itertools.repeat(1.0))

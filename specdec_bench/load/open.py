@@ -1,4 +1,4 @@
-"""Open loop: conversations arrive on their own times, whether or not those before them have ended."""
+"""Open loop: conversations arrive at scheduled times, whether or not earlier ones have ended."""
 
 import asyncio
 import itertools
@@ -13,11 +13,11 @@ NS_PER_S = 1e9
 
 
 def arrival_times(gaps: Iterable[float], rate: float, ramp_s: float) -> Iterator[float]:
-    """Yields when conversations arrive, in seconds from the beginning.
+    """Yields the arrival times of conversations, in seconds from the beginning.
 
-    Without a ramp the n-th arrives at s_n / rate, s_n being the sum of the first n gaps. With one, the arrivals
-    that are expected until t are rate * t**2 / (2 * ramp) during the ramp and rate * (t - ramp / 2) after it; the
-    n-th arrives where that is s_n.
+    Let s_n be the sum of the first n gaps. Without a ramp, the n-th conversation arrives at s_n / rate. With a ramp,
+    the expected number of arrivals until t is rate * t**2 / (2 * ramp) during the ramp and rate * (t - ramp / 2) after
+    it; the n-th conversation arrives when this number reaches s_n.
 
     Args:
         gaps: between arrivals, 1 on average.
@@ -46,9 +46,9 @@ class Open:
 
         Args:
             config: its rate, ramp and think time.
-            gaps: gives the gaps between arrivals, 1 on average, from the first on; the same ones every time.
+            gaps: returns the gaps between arrivals, 1 on average, from the first on; every call returns the same ones.
             clock: tells the time, in ns.
-            sleep: waits so many seconds, and lets others run even where it is 0.
+            sleep: waits for a number of seconds, and lets other tasks run even if it is 0.
         """
         self._config = config
         self._gaps = gaps
@@ -56,7 +56,7 @@ class Open:
         self._sleep = sleep
 
     async def run(self, conversations: Iterable[T], start: Start[T]) -> None:
-        """Runs every conversation in a task of its own, which there is from when it is due."""
+        """Runs every conversation in its own task, which is created when the conversation is due."""
         began_ns = self._clock()
         arrivals = arrival_times(self._gaps(), self._config.rate, self._config.ramp_s)
         async with asyncio.TaskGroup() as group:
@@ -72,7 +72,7 @@ class Open:
         return scheduled_ns
 
     async def _wait_until(self, scheduled_ns: int) -> None:
-        """Returns never before, and lets others run even if it is late: one that is due is sent before the next."""
+        """Never returns early. Lets other tasks run even if late, so that a due one is sent before the next."""
         await self._sleep(max(scheduled_ns - self._clock(), 0) / NS_PER_S)
         while (left_ns := scheduled_ns - self._clock()) > 0:  # timers may fire a little early
             await self._sleep(left_ns / NS_PER_S)

@@ -1,4 +1,4 @@
-"""Poisson arrivals: the gaps between them are exponential, as those of many users who know nothing of one another."""
+"""Poisson arrivals: the gaps between them are exponential, like those of many independent users."""
 
 import random
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from specdec_bench.load.open import Open
 
 
 def create(config: PoissonLoad, seed: int, num_conversations: int) -> Open:
-    """Returns the load: the same arrivals for the same seed, drawn one by one."""
+    """Returns the load. The same seed gives the same arrivals, which are drawn one by one."""
     return Open(config, lambda: gaps(seed))
 
 
 def gaps(seed: int) -> Iterator[float]:
-    """Yields gaps without end, 1 on average. Another rate stretches the same ones."""
+    """Yields endless gaps, 1 on average. Another rate scales the same gaps."""
     drawn = random.Random(seed)
     while True:
         yield drawn.expovariate(1.0)

@@ -1,4 +1,7 @@
-"""Acceptance of drafts; `metrics/definitions.py` has the formulas. Drafted figures: vLLM v1/spec_decode/metrics.py."""
+"""Acceptance of drafts; `metrics/definitions.py` has the formulas.
+
+Source of the drafted metrics: vLLM v1/spec_decode/metrics.py.
+"""
 
 from collections.abc import Hashable, Iterable, Sequence
 
@@ -11,7 +14,7 @@ from specdec_bench.records.summary import MeanAcceptance, PooledAcceptance
 
 
 class RequestAcceptance(Record, frozen=True, kw_only=True):
-    """One request's counts. `None`: its source does not tell."""
+    """One request's counts. A count is None if its source does not report it."""
 
     output_tokens: int
     decode_steps: int | None
@@ -26,17 +29,17 @@ class RequestAcceptance(Record, frozen=True, kw_only=True):
 
 
 def request_acceptance(record: RequestRecord) -> RequestAcceptance:
-    """Returns the counts of one finished request, from the best source in it.
+    """Returns the counts of one finished request, from the best source in its record.
 
-    The first chunk is the prefill's and no decode step. Where the engine tells `num_accepted` of every later chunk,
-    a chunk is one engine step and the counts are exact; otherwise the engine's counters are taken; with neither,
-    chunks stand for steps (`acceptance_source` "stream"), which overstates the tokens of one step.
+    The first chunk is the prefill's, not a decode step. If the engine reports `num_accepted` for every later chunk,
+    each chunk is one engine step and the counts are exact. Otherwise the engine's counters are used. With neither,
+    each chunk counts as a step (`acceptance_source` "stream"), which overstates the tokens of one step.
     """
     output_tokens, decode, source = len(record.output_token_ids), record.steps[1:], record.acceptance_source
     if source in ("stream", "engine_total"):
         is_counted = source == "stream" or record.steps_are_exact
         return RequestAcceptance(output_tokens=output_tokens, decode_steps=len(decode) if is_counted else None)
-    # Without later chunks, or beside them, the first may hold the prefill and any number of steps.
+    # The first chunk may hold the prefill and any number of steps, whether or not later chunks follow.
     first = record.steps[0] if record.steps else None
     is_exact = first is None or first.num_accepted is not None or first.num_tokens == 1
     is_proposed_known = True
@@ -74,7 +77,7 @@ def request_acceptance(record: RequestRecord) -> RequestAcceptance:
         return msgspec.structs.replace(counted, decode_steps=len(decode), truncated_steps=truncated_steps)
     if source is None:  # plain decoding: one token a step, however chunks were merged
         return RequestAcceptance(output_tokens=output_tokens, decode_steps=max(output_tokens - 1, 0))
-    if is_exact:  # the engine pads its proposals, so which steps had any is not known
+    if is_exact:  # the engine pads its proposals, so it is unknown which steps had any
         return RequestAcceptance(
             output_tokens=output_tokens, decode_steps=len(decode), accepted=accepted, truncated_steps=truncated_steps
         )
@@ -97,9 +100,9 @@ def from_counters(counters: AcceptanceCounters, output_tokens: int) -> RequestAc
 
 
 def figures(counts: Iterable[RequestAcceptance], draft_length: int) -> PooledAcceptance:
-    """Returns the pooled figures: sums over the requests, then the formulas.
+    """Returns the pooled metrics: the formulas, applied to sums over the requests.
 
-    A sum over requests of which one does not tell is undefined.
+    A sum is undefined if any of the requests does not report its count.
     """
     requests = list(counts)
     output_tokens = sum(request.output_tokens for request in requests)
@@ -127,7 +130,7 @@ def figures(counts: Iterable[RequestAcceptance], draft_length: int) -> PooledAcc
 
 
 class RequestFigures:
-    """The figures of each request by itself, one row a request, for means over requests. Undefined is NaN."""
+    """The metrics of each request alone, one row per request, for means over requests. Undefined values are NaN."""
 
     def __init__(self, counts: Sequence[RequestAcceptance], draft_length: int) -> None:
         emitted = _column([max(request.output_tokens - 1, 0) for request in counts])
@@ -154,12 +157,12 @@ class RequestFigures:
         self._is_histogram_known = np.array([r.histogram is not None for r in counts], dtype=bool)
 
     def mean(self, chosen: Integers | None = None, groups: Integers | None = None) -> MeanAcceptance:
-        """Returns the mean of each figure over the chosen requests in which it is defined.
+        """Returns the mean of each metric over the chosen requests for which it is defined.
 
         Args:
             chosen: indices of requests; None takes all.
-            groups: the conversation number of each request (of all, not of the chosen); with it, the mean over
-                conversations of the mean over their turns.
+            groups: the conversation number of every request, not only of the chosen ones. If given, the turns of each
+                conversation are averaged first, then the conversations.
         """
         rows = slice(None) if chosen is None else chosen
         numbers = None if groups is None else np.unique(groups[rows], return_inverse=True)[1]
@@ -184,18 +187,18 @@ class RequestFigures:
 def macro(
     counts: Sequence[RequestAcceptance], draft_length: int, groups: Sequence[Hashable] | None = None
 ) -> MeanAcceptance:
-    """Returns the mean over requests of the per-request figures, over those in which a figure is defined.
+    """Returns the mean of each per-request metric over the requests for which it is defined.
 
     Args:
         counts: the requests.
         draft_length: K, the length of the lists.
-        groups: the conversation of each request; with it, the mean over conversations of the mean over turns.
+        groups: the conversation of each request. If given, turns are averaged first, then the conversations.
     """
     return RequestFigures(counts, draft_length).mean(groups=None if groups is None else numbered(groups))
 
 
 def numbered(keys: Sequence[Hashable]) -> Integers:
-    """Returns the keys as numbers: equal keys, equal numbers."""
+    """Returns a number for each key; equal keys get equal numbers."""
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
@@ -211,7 +214,7 @@ def _divide(part: Floats, whole: Floats) -> Floats:
 
 
 def _mean(values: Floats, groups: Integers | None) -> list[float | None]:
-    """Returns the mean of each column of (requests, columns); of the groups' means, if there are groups."""
+    """Returns the mean of each column of a (requests, columns) array; with groups, the mean of the groups' means."""
     if groups is not None and len(values):
         size = int(groups.max()) + 1
         columns = values.T
@@ -236,7 +239,7 @@ def _sum(values: Sequence[int | None]) -> int | None:
 
 
 def _sum_histograms(histograms: Sequence[tuple[int, ...] | None], draft_length: int) -> list[int] | None:
-    """Returns the summed histogram, dense up to K; None where nothing is drafted or a request does not tell."""
+    """Returns the summed histogram, dense up to K; None if nothing is drafted or a request has no histogram."""
     known = [histogram for histogram in histograms if histogram is not None]
     if len(known) < len(histograms) or draft_length == 0:
         return None

@@ -1,4 +1,4 @@
-"""What a run's checkpoints make of its metrics: lengths and vocabularies that do not fit, turns that were refused."""
+"""Warnings on how a run's checkpoints affect its metrics: mismatched lengths and vocabularies, refused turns."""
 
 from collections.abc import Sequence
 
@@ -10,24 +10,24 @@ from specdec_bench.records.request import RequestRecord
 
 
 class DraftReach:
-    """How many decode steps began where the draft has no positions left for its drafts.
+    """Counts the decode steps that began where the draft has no positions left for its drafts.
 
-    An engine that goes on there drafts nothing, or fills the step with drafts of no worth (vLLM 0.32: token 0), which
-    it counts as proposed: they cannot be told from its counts.
+    An engine that goes on from there drafts nothing, or fills the step with worthless drafts (vLLM 0.32: token 0). It
+    counts those as proposed, so its counts do not reveal them.
     """
 
     def __init__(self, manifest: Manifest | None) -> None:
         draft = manifest.checkpoints.get("draft") if manifest is not None else None
         stated = draft.facts.context_length if draft is not None and draft.facts is not UNSET else None
         self.positions = stated.value if stated is not None and isinstance(stated.value, int) else None
-        """None where there is no draft, it states no length, or the archive is of before it was read."""
+        """None if there is no draft, if it states no length, or if the archive is older than this field."""
         spec = manifest.config.get("spec", {}) if manifest is not None else {}
         self._draft_length = spec.get("draft_length") or 0
         self.num_requests = self.num_steps = self.num_beyond = 0
-        """Requests that came so far; decode steps of all; those of them that began there."""
+        """Requests that got that far; decode steps of all requests; decode steps that began there."""
 
     def add(self, record: RequestRecord) -> None:
-        """Takes a finished request."""
+        """Counts the steps of a finished request."""
         if self.positions is None:
             return
         length, num_beyond = len(record.prompt_token_ids), 0
@@ -41,12 +41,12 @@ class DraftReach:
 
 
 def checkpoint_warnings(manifest: Manifest, reach: DraftReach, refused_prompts: Sequence[str]) -> list[str]:
-    """Returns a line for each.
+    """Returns the warnings, one line each.
 
     Args:
-        manifest: the run's.
-        reach: of its finished requests.
-        refused_prompts: ids of conversations of which a later turn could not be encoded.
+        manifest: the run's manifest.
+        reach: the counts of its finished requests.
+        refused_prompts: ids of conversations with a later turn that could not be encoded.
     """
     warnings = []
     if reach.num_beyond:

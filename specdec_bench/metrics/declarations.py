@@ -1,7 +1,7 @@
 """Every metric, declared once.
 
-From this list come the definitions in summary.json, the sweep's columns and their intervals, the tables' headers and
-docs/metrics.md (see `declarations_page`). The command line reads it first of all, so it imports nothing heavy.
+This list is the source of the definitions in summary.json, the sweep's columns and their intervals, the tables' headers
+and docs/metrics.md (see `declarations_page`). The command line imports it first, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ UNKNOWN = float("nan")
 
 
 class Terms(NamedTuple):
-    """What one request adds to the sums of a metric that is one sum over requests divided by another.
+    """One request's contribution to a metric that is a ratio of two sums over requests.
 
-    (0, 0): the request has no part in it. A part that is not known is NaN, and leaves the metric undefined.
+    (0, 0) means that the request contributes nothing. An unknown term is NaN and makes the metric undefined.
     """
 
     numerator: float
@@ -39,21 +39,21 @@ class Metric(Record, frozen=True, kw_only=True):
     formula: str
     unit: str = ""
     better: Direction | None = None
-    """None of what is neither better high nor low."""
+    """None if neither higher nor lower is better."""
     path: tuple[str, ...] = ()
-    """Where it lies in the summary; empty where it is computed from several runs, or is a way to compute others."""
+    """Where it is in the summary; empty if it is computed from several runs, or is a way to compute other metrics."""
     header: str = ""
-    """Above its column in a table."""
+    """The header of its column in a table."""
     short_header: str = ""
     """The same in a table that has the family's name as its title."""
     column: str | None = None
-    """The sweep's table has it: the statistic of its distribution that is shown, or "" where it is a single number."""
+    """The statistic of its distribution in the sweep's table, or "" for a single number; None if the table lacks it."""
     terms: Callable[[RequestAcceptance, RequestTimes], Terms] | None = None
     """Numerator and denominator of one request, where the metric is a ratio of sums."""
     interval: Literal["conversations", "repeats"] | None = None
-    """What its interval is over, where it has one and is no ratio of sums; those have one over conversations."""
+    """What its interval is over, if it has one. The interval of a ratio of sums is always over conversations."""
     elsewhere: str = ""
-    """What other tools call it, and what they give the same name to."""
+    """What other tools call it, and what else they use its name for."""
 
 
 METRICS: tuple[Metric, ...] = (

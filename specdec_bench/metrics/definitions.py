@@ -8,5 +8,5 @@ DEFINITIONS = {metric.name: metric.formula for metric in METRICS if metric.famil
 
 
 def changed_definitions(stored: Mapping[str, str]) -> dict[str, str]:
-    """Returns the metrics that a summary computed by another formula than the one of now: its formula by name."""
+    """Returns the summary's formula, by name, of each metric whose formula has changed since."""
     return {name: formula for name, formula in stored.items() if DEFINITIONS.get(name, formula) != formula}

@@ -1,6 +1,6 @@
-"""summary.json: every figure of a run, a function of its requests and its manifest alone.
+"""summary.json: every metric of a run, computed from its requests and its manifest alone.
 
-`specdec_bench.records.summary` has its shape.
+`specdec_bench.records.summary` declares its fields.
 """
 
 import json
@@ -47,13 +47,13 @@ from specdec_bench.records.summary import (
 from specdec_bench.records.unused import shorten
 
 SATURATED_MS = 2.0
-"""A loop that is later than this half of the time adds as much to most times that it takes."""
+"""A loop that is later than this half of the time adds as much to most of the times that it measures."""
 
 
 class Samples:
-    """What the figures and the plots are computed from, gathered in one pass over the requests.
+    """The data for metrics and plots, gathered in one pass over the requests.
 
-    The lists have one entry a finished request of the measured window.
+    The lists have one entry per finished request of the measured window.
     """
 
     def __init__(self, records: Iterable[RequestRecord], manifest: Manifest | None = None) -> None:
@@ -68,13 +68,13 @@ class Samples:
         self.skipped_prompts: dict[str, None] = {}
         """The ids of conversations that outgrew the model's context, each once, in the order of the requests."""
         self.refused_prompts: dict[str, None] = {}
-        """The ids of conversations of which a later turn could not be encoded, each once."""
+        """The ids of conversations with a later turn that could not be encoded, each once."""
         self.sources: set[AcceptanceSource | None] = set()
         self.timings = Timings()
         self.timed_categories: list[str] = []
-        """The category of each request in `timings`: those that received anything."""
+        """The category of each request in `timings`, which has the requests that received anything."""
         self.kept: list[RequestRecord] = []
-        """The records themselves, kept only where a plugin has a metric of them."""
+        """The records themselves, kept only if a plugin computes a metric from them."""
         for record in records:
             self._add(record)
 
@@ -95,14 +95,14 @@ class Samples:
         self.prompt_tokens.append(len(record.prompt_token_ids))
         self.preemptions.append(record.num_preemptions)
         self.conversations.append((record.prompt_id, record.repeat))
-        if record.steps:  # one that ended before its first token tells nothing of where counts come from
+        if record.steps:  # a request that ended before its first token does not show the source of counts
             self.sources.add(record.acceptance_source)
             self.timings.add(record)
             self.timed_categories.append(record.category)
 
 
 def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) -> Summary:
-    """Returns the summary of one run. Warm-up is in no figure; failed requests are counted, in no other figure.
+    """Returns the summary of one run. Metrics exclude warm-up and failed requests; the latter are counted.
 
     Raises:
         ValueError: acceptance comes from different sources within the run, which no adapter may do.
@@ -154,7 +154,7 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
 
 
 def _warnings(config: dict[str, Any]) -> list[str]:
-    """Returns what was asked for that bends acceptance."""
+    """Returns a warning for each setting that distorts acceptance."""
     sampling, warnings = config.get("sampling", {}), []
     if sampling.get("ignore_eos"):
         warnings.append(
@@ -177,7 +177,7 @@ def _warnings(config: dict[str, Any]) -> list[str]:
 
 
 def _preemptions(counts: Sequence[int | None]) -> dict[str, int | None]:
-    """Returns how many finished requests were preempted, and how often in all; None where one of them is not told."""
+    """Returns how many finished requests were preempted, and how often in all; None if any count is unknown."""
     told = [count for count in counts if count is not None]
     if not told or len(told) < len(counts):
         return {"preempted": None, "preemptions": None}
@@ -185,7 +185,7 @@ def _preemptions(counts: Sequence[int | None]) -> dict[str, int | None]:
 
 
 def _engine_warnings(manifest: Manifest, preemptions: dict[str, int | None], num_finished: int) -> list[str]:
-    """Returns what the engine made of the settings and the requests, and the concurrency that could not be."""
+    """Returns warnings on settings that the engine changed, on preemptions, and on a concurrency too high to reach."""
     load = label_of_load(manifest)
     warnings = [
         f"{difference['name']}: {difference['asked']} was asked for, the engine has {difference['got']}"
@@ -207,7 +207,7 @@ def _engine_warnings(manifest: Manifest, preemptions: dict[str, int | None], num
 
 
 def _dataset(dataset: dict[str, Any]) -> DatasetCounts:
-    """Returns how the prompts came out of their source; None where an archive of before does not say."""
+    """Returns the counts from the dataset's rows to its prompts; None for those that an older archive lacks."""
     unused = dataset.get("unused")
     return DatasetCounts(
         num_rows=dataset.get("num_rows"),
@@ -219,16 +219,16 @@ def _dataset(dataset: dict[str, Any]) -> DatasetCounts:
 
 
 def _drafts_from_other_requests(config: dict[str, Any]) -> bool:
-    """Whether what one request says is proposed to another: SGLang's n-grams are one table of all requests."""
+    """Whether one request's text is proposed to another: SGLang keeps one table of n-grams for all requests."""
     spec = config["spec"]
     is_shared = spec.get("name") == "ngram" and config.get("engine", {}).get("name") == "sglang"
     return is_shared or bool(spec.get("max_cached_requests"))
 
 
 def _cross_check(pooled: PooledAcceptance, source: AcceptanceSource | None, manifest: Manifest) -> CrossCheck | None:
-    """Returns what the engine's totals say beside its counts of each request, and the difference; None without both.
+    """Returns the engine's totals, and how its counts of each request differ from them; None without both.
 
-    The totals count requests that failed or were cut off too, so only a run without those must have no difference.
+    The totals include requests that failed or were cut off, so the difference must be zero only in a run without those.
     """
     totals = manifest.engine_totals
     if source != "engine_request" or totals is None:
@@ -254,7 +254,7 @@ def _difference(counted: int | None, total: int | None) -> int | None:
 
 
 def _client(lateness: Lateness | None) -> Client:
-    """Returns how late the measuring loop was, and whether so late that it bends the figures."""
+    """Returns how late the measuring loop was, and whether that distorts the metrics."""
     if lateness is None:
         return Client()
     times = ClientLateness(mean=lateness.mean_ms, p50=lateness.p50_ms, p99=lateness.p99_ms, max=lateness.max_ms)
@@ -262,9 +262,9 @@ def _client(lateness: Lateness | None) -> Client:
 
 
 def is_saturated(lateness: Lateness) -> bool:
-    """Whether the loop was so late that it bends the figures.
+    """Whether the loop was late enough to distort the metrics.
 
-    At the median, or at the mean: a loop that idles between bursts is on time at the median.
+    The mean counts as well as the median: a loop that idles between bursts is on time at the median.
     """
     return max(lateness.mean_ms or 0, lateness.p50_ms) > SATURATED_MS
 
@@ -287,7 +287,7 @@ def _outcome(record: RequestRecord) -> str:
 
 
 def _extra(records: Sequence[RequestRecord]) -> dict[str, ExtraMetric] | UnsetType:
-    """Returns what plugins make of the finished requests; nothing where no plugin has a metric.
+    """Returns the plugins' metrics of the finished requests; UNSET if no plugin has one.
 
     Raises:
         PluginError: one of them fails.
@@ -329,11 +329,11 @@ def _acceptance(samples: Samples, manifest: Manifest) -> Acceptance:
     overall = of_category(np.arange(len(counts)))
     pooled = overall.pooled
     if source == "engine_total" and manifest.engine_totals is not None:
-        # The engine counted the run as a whole: what it says of single requests and categories stays null.
+        # The engine counted only the run as a whole, so its counts of single requests and categories stay null.
         output_tokens = sum(request.output_tokens for request in counts)
         total = from_counters(manifest.engine_totals, output_tokens)
         emitted = output_tokens - sum(request.output_tokens > 0 for request in counts)
-        # Of the requests, where each chunk was one step.
+        # From the requests, if each chunk was one step.
         steps = total.decode_steps if pooled.decode_steps is None else pooled.decode_steps
         pooled = msgspec.structs.replace(
             figures([total], max(draft_length, len(total.histogram or ()) - 1)),

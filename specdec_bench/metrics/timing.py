@@ -19,10 +19,10 @@ class RequestTimes(NamedTuple):
 
     ttft_ms: float
     tpot_ms: float | None
-    """None of a request that came in one chunk."""
+    """None if the request came in one chunk."""
     e2e_ms: float
     later_tokens: int = 0
-    """Those after the first chunk, which `decode_ms` bought."""
+    """Tokens after the first chunk, which arrived during `decode_ms`."""
     decode_ms: float = 0.0
     """From the first chunk to the last."""
     queue_ms: float = 0.0
@@ -32,7 +32,7 @@ class RequestTimes(NamedTuple):
 
 
 def request_times(record: RequestRecord) -> RequestTimes | None:
-    """Returns ttft, tpot and e2e of one request, as far as it came; None if nothing did."""
+    """Returns ttft, tpot and e2e of one request, up to the last tokens received; None if none were."""
     steps = [step for step in record.steps if step.num_tokens > 0]
     if record.sent_ns is None or not steps:
         return None
@@ -52,9 +52,9 @@ def request_times(record: RequestRecord) -> RequestTimes | None:
 
 
 class Timings:
-    """Reduces requests to flat arrays of integers as they pass by, then computes the figures.
+    """Collects requests into flat arrays of integers, then computes the metrics.
 
-    `_at` and `_tokens` have one entry a chunk, the others one entry a request.
+    `_at` and `_tokens` have one entry per chunk, the others one entry per request.
     """
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Timings:
     def latency(self, chosen: Integers | None = None) -> Latency:
         """Returns the distributions in ms, of all requests or of those at the chosen indices.
 
-        Step times and inter-token latencies are empty where chunks were merged: their gaps are not steps.
+        Step times and inter-token latencies are empty if chunks were merged: the gaps between those are not steps.
         """
         rows = np.arange(len(self._sent)) if chosen is None else chosen
         first_at, last_at, later_tokens = (column[rows] for column in self._requests())
@@ -123,7 +123,7 @@ class Timings:
         return at[first], at[first + num_chunks - 1], later_tokens
 
     def _steps(self, rows: Integers) -> tuple[Floats, Integers]:
-        """Returns time in ms and tokens of every decode step of those requests; nothing where any was merged."""
+        """Returns time in ms and tokens of every decode step of those requests; empty if any chunk was merged."""
         if _int64(self._num_merged)[rows].any() or not len(rows):
             return np.empty(0), np.empty(0, dtype=np.int64)
         num_chunks = _int64(self._num_chunks)
@@ -135,7 +135,7 @@ class Timings:
         return gaps[is_step] / NS_PER_MS, _int64(self._tokens)[is_step]
 
     def throughput(self, max_in_flight: int | None, num_accelerators: int) -> Throughput:
-        """Returns rates per second over the whole window, and over its steady part, which an open load has none of."""
+        """Returns rates per second over the whole window and over its steady part. An open load has no steady part."""
         tokens = int(_int64(self._tokens).sum())
         first_at, last_at, later_tokens = self._requests()
         duration_s = (int(last_at.max()) - min(self._sent)) / NS_PER_S if self._sent else None
@@ -158,15 +158,15 @@ class Timings:
         )
 
     def _steady(self, max_in_flight: int | None, ended: Integers) -> tuple[float | None, int]:
-        """Returns seconds and tokens from when the full concurrency was first in flight to when it last was.
+        """Returns the seconds and tokens between the first and the last moment of full concurrency.
 
-        Short dips between the turns of a conversation lie within; ramp and drain do not.
+        That includes short dips between the turns of a conversation, but neither ramp nor drain.
         """
         if not self._sent or max_in_flight is None:
             return None, 0
         times = np.concatenate([_int64(self._sent), ended])
         changes = np.concatenate([np.ones(len(self._sent)), -np.ones(len(ended))])
-        # At one instant an end comes before a start: the slot is the same.
+        # At equal times an end sorts before a start, which takes over its slot.
         order = np.lexsort((changes, times))
         in_flight = np.cumsum(changes[order])
         full = np.flatnonzero(in_flight >= max_in_flight)

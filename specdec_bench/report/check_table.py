@@ -1,4 +1,4 @@
-"""The comparison with published values, as a person reads it."""
+"""Formats the comparison with published values for people to read."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from specdec_bench.compare.published import Verdict
 
 
 def verdict_line(verdicts: Sequence[Verdict], tolerance: float) -> str:
-    """Returns the verdict on the run: passed, or what is off by how much."""
+    """Returns the verdict on the run: passed, or which values are off and by how much."""
     off = [
         f"{verdict.figure} " + ("undefined" if verdict.deviation is None else f"{verdict.deviation:+.1%}")
         for verdict in verdicts
@@ -21,7 +21,7 @@ def verdict_line(verdicts: Sequence[Verdict], tolerance: float) -> str:
 
 
 def verdict_table(verdicts: Sequence[Verdict], tolerance: float, source: str) -> Table:
-    """Returns the verdicts as a person reads them."""
+    """Returns the verdicts as a table."""
     table = Table(box=box.SIMPLE_HEAD, title=f"against the expected values (tolerance {tolerance:.0%})", caption=source)
     table.add_column("figure")
     for header in ("expected", "measured", "off by", "verdict"):

@@ -17,34 +17,34 @@ LINE_EVERY_S = 30.0
 
 @dataclass(kw_only=True)
 class Cells:
-    """How far a sweep is, of which a cell runs."""
+    """How far the sweep of the running cell is."""
 
     total: int | None
-    """None where a sweeper decides as it goes."""
+    """None if the sweeper decides as it goes."""
     done: int = 0
-    """The cells of an earlier attempt included."""
+    """Includes the cells of an earlier attempt."""
     ended_here: int = 0
     began_s: float = field(default_factory=time.monotonic)
     is_verbose: bool = False
-    """Whether the whole table of each is shown, instead of a line."""
+    """Whether each cell's whole table is shown, instead of a line."""
     told: set[str] = field(default_factory=set)
-    """Warnings that were printed of an earlier cell."""
+    """Warnings that were printed for an earlier cell."""
 
     def end_cell(self) -> None:
-        """Takes note that one more cell has ended."""
+        """Counts one more cell as ended."""
         self.done += 1
         self.ended_here += 1
 
     def __str__(self) -> str:
-        """Returns how many are done, as a line has it."""
+        """Returns how many cells are done, in words."""
         return f"{self.done} cells done" if self.total is None else f"{self.done} of {self.total} cells done"
 
     def seconds_left(self, of_cell_s: float, elapsed_s: float) -> float | None:
-        """Returns seconds until the last cell ends, if those to come take as long as the others did on average.
+        """Returns seconds until the last cell ends, if each cell to come takes the average time of those so far.
 
         Args:
-            of_cell_s: what is left of the running one.
-            elapsed_s: since the first cell of this process began.
+            of_cell_s: seconds left of the running cell.
+            elapsed_s: seconds since the first cell of this process began.
         """
         if self.total is None:
             return None
@@ -93,7 +93,7 @@ class RunProgress:
             self._cells.end_cell()
 
     def update(self, progress: messages.Progress) -> None:
-        """Draws the state that the measuring process told."""
+        """Draws the state that the measuring process reported."""
         self._last = progress
         self._progress.update(
             self._task,
@@ -124,13 +124,13 @@ class RunProgress:
 
 
 def seconds_left(progress: messages.Progress) -> float | None:
-    """Returns seconds until the cell ends at the rate until now; None before its first request has ended."""
+    """Returns seconds until the cell ends at the average rate so far; None before its first request has ended."""
     done = progress.counts.ended
     return progress.elapsed_s / done * (progress.total - done) if done else None
 
 
 def duration(seconds: float) -> str:
-    """Returns a duration as a person says it: the two largest units."""
+    """Returns a duration in at most its two largest units."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -97,7 +97,7 @@ def _times(steps_ms: np.ndarray, ttft_ms: np.ndarray) -> Figure:
             nothing(figure, axes, f"{name}: nothing exact to show")
             continue
         median, p95, cut = np.percentile(values, (50, 95, 99))
-        # The last percent would squeeze everything else against the axis; it is named instead.
+        # The last percent would squeeze everything else against the axis; the legend states the maximum instead.
         axes.hist(values[values <= cut], bins=40, color=BLUE, alpha=0.85)
         for percentile, at, style in ((50, median, "-"), (95, p95, "--")):
             axes.axvline(at, color=ORANGE, linestyle=style, label=f"p{percentile} {at:.2f} ms")
@@ -109,7 +109,7 @@ def _times(steps_ms: np.ndarray, ttft_ms: np.ndarray) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Writes the figure as a PNG and returns its path. A box stands for what the font lacks, without a word on it.
+    """Writes the figure as a PNG and returns its path. Characters that the font lacks become boxes, without a warning.
 
     Raises:
         ArchiveError: it cannot be written.
@@ -124,7 +124,7 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def nothing(figure: Figure, axes: Any, text: str) -> Figure:
-    """Says in place of a plot why there is none."""
+    """Shows the reason why there is no plot, in its place."""
     axes.axis("off")
     axes.text(0.5, 0.5, text, ha="center", va="center", color=GREY, fontsize=12)
     return figure
@@ -145,16 +145,16 @@ def legend(axes: Any) -> None:
 
 
 def tidy(axes: Any) -> None:
-    """Takes the frame off and a faint grid in."""
+    """Removes the frame's top and right sides and adds a faint grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="both", alpha=0.2)
 
 
 def plain(text: str, *, width: int = 70) -> str:
-    """Returns the text as matplotlib shows it: no mathematics between dollar signs, nothing that no font can show.
+    """Escapes text for matplotlib: dollar signs do not start mathematics, and unprintable characters are spelt out.
 
-    Of what begins with an underscore it would make no entry in a legend, so a space stands before it. Lines are broken
-    at `width` characters.
+    A legend leaves out labels that begin with an underscore, so those lines get a leading space. Lines are broken at
+    `width` characters.
     """
     lines = textwrap.wrap(literal(text), width) or [""]
     return "\n".join(f" {line}" if line.startswith("_") else line for line in lines).replace("$", r"\$")

@@ -15,14 +15,14 @@ from specdec_bench.report.text import literal
 LATENCIES = ("ttft_ms", "tpot_ms", "step_time_ms", "itl_ms", "e2e_ms")
 """The rows of the latency table."""
 FROM_SCHEDULE = ("queue_time_ms", "ttft_from_schedule_ms", "e2e_from_schedule_ms")
-"""Shown of an open load: a request may be sent later than it was due, and its user waits from then on."""
+"""Shown for an open load: a request may be sent after it was due, and its user waits from the time it was due."""
 ACCEPTANCE = ("acceptance_length", "acceptance_length_drafted", "draft_acceptance_rate")
 NAME_WIDTH = 16
-"""A terminal that is too narrow for a table narrows its names to this and no further."""
+"""The smallest width of a table's names in a terminal that is too narrow for the table."""
 
 
 def print_summary(summary: Summary, console: Console, *, title: str, path: str) -> None:
-    """Prints acceptance by category, latency and throughput, and where the run is. Marks what is not a plain result."""
+    """Prints the run's warnings, acceptance by category, latency, throughput and directory."""
     for warning in _warnings(summary):
         console.print(Text(literal(warning), style="bold red"), soft_wrap=True)
     console.print(Text(literal(title), style="bold"), soft_wrap=True)
@@ -43,7 +43,7 @@ def print_summary(summary: Summary, console: Console, *, title: str, path: str) 
 
 
 def print_line(summary: Summary, console: Console, *, title: str, path: str, told: set[str]) -> None:
-    """Prints what a cell of a sweep gave in one line, after what has to be said of it and was not `told` before."""
+    """Prints a sweep cell's results in one line, after its warnings that are not in `told` yet."""
     for warning in _warnings(summary):
         if warning not in told:
             told.add(warning)
@@ -65,7 +65,7 @@ def number(value: float | None, digits: int) -> str:
 
 
 def print_whole(console: Console, table: Table) -> None:
-    """Prints a table without cutting a cell: its names wrap first, then its lines outgrow the terminal."""
+    """Prints a table without cutting a cell. Its names wrap first; then its lines exceed the terminal's width."""
     natural = console.measure(table, options=console.options.update(max_width=10_000)).maximum
     if natural > console.width:
         longest = max((cell_len(str(cell)) for cell in table.columns[0].cells), default=0)
@@ -101,7 +101,7 @@ def _warnings(summary: Summary) -> list[str]:
 
 
 def dataset_warnings(unused: UnusedTree) -> list[str]:
-    """Returns what of a dataset is not used, or not as it is, a line each; fields are for manifest and log alone."""
+    """Returns a line for all unused or altered parts of a dataset, except fields: only manifest and log list those."""
     return [f"{line}; all are in manifest.json" for line in describe(unused, ["rows", "parts", "files"])]
 
 
@@ -139,7 +139,7 @@ def _latency(latency: Latency) -> Table:
     columns = ("mean", "p50", "p90", "p99", "max", "count")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
-    is_open = bool(latency.queue_time_ms.max)  # under a closed load what is sent is due
+    is_open = bool(latency.queue_time_ms.max)  # under a closed load a request is due when it is sent
     for name in (*LATENCIES, *(FROM_SCHEDULE if is_open else ())):
         times: Distribution = getattr(latency, name)
         values = (number(getattr(times, column), 0 if column == "count" else 2) for column in columns)

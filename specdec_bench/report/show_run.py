@@ -42,7 +42,7 @@ def show_run(
 
 
 def show_verdict(run: RunDirectory) -> None:
-    """Prints in one line how a finished run compares with what is expected of it, if anything is."""
+    """Prints one line that compares a finished run with its expected values, if it has any."""
     config = run.manifest().config
     if not expects(config):
         return
@@ -54,7 +54,7 @@ def show_verdict(run: RunDirectory) -> None:
 
 
 def run_label(manifest: Manifest) -> str:
-    """Returns what a figure is of, in one line."""
+    """Returns one line that names the run's method, model, engine, dataset and any open load."""
     labels, load = run_labels(manifest), label_of_load(manifest)
     length = "" if labels.draft_length is None else f" K={labels.draft_length}"
     model = "no model" if manifest.synthetic else labels.model

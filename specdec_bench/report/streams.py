@@ -1,7 +1,7 @@
-"""Everything that is printed goes through here: it is inert, holds no secret, and never ends the program.
+"""All output goes through here: it is escaped and holds no secret, and a failure to print never ends the program.
 
-`guard_streams` puts a guard before stdout and stderr, so that this holds for what Hydra, argparse and loggers print
-as well. `console.console` returns what tables are printed on, `print_error` prints the one line of an error.
+`guard_streams` wraps stdout and stderr, so this also covers what Hydra, argparse and loggers print.
+`console.console` returns the console for tables; `print_error` prints an error in one line.
 """
 
 import codecs
@@ -19,7 +19,7 @@ from specdec_bench.report.text import literal
 pass
 
 PLAIN = "specdec_bench.plain"
-"""Python's name for the way in which a stream spells what its encoding lacks."""
+"""The name of the codec error handler that spells out characters that an encoding lacks."""
 _PLAIN_CHARACTERS = str.maketrans({"–": "-", "—": "-", "≥": ">=", "·": "|", "…": "...", "×": "x", "\u00a0": " "})
 
 
@@ -33,13 +33,13 @@ codecs.register_error(PLAIN, _spell_plainly)
 
 
 class GuardedStream:
-    """A stream whose text is made inert and without secrets, and whose reader may go away.
+    """A stream that escapes its text, removes secrets from it, and tolerates a reader that goes away.
 
-    What cannot be written is let go: a run that was measured has not failed because nobody reads its table.
+    Text that cannot be written is dropped: a measured run does not fail because nobody reads its table.
     """
 
     def __init__(self, stream: TextIO, *, is_trusted: bool = False) -> None:
-        """Takes the stream, and whether its writer escapes text itself, so that colours and cursors pass."""
+        """Wraps the stream. A trusted writer escapes text itself, so its colours and cursor movements pass."""
         self._stream = stream
         self._is_trusted = is_trusted
 
@@ -48,7 +48,7 @@ class GuardedStream:
         return getattr(self._stream, name)
 
     def trusted(self) -> "GuardedStream":
-        """Returns the stream for one that escapes text itself."""
+        """Returns the stream for a writer that escapes text itself."""
         return GuardedStream(self._stream, is_trusted=True)
 
     def write(self, text: str) -> int:
@@ -76,7 +76,7 @@ class GuardedStream:
         try:
             yield
         except (OSError, ValueError) as error:  # ValueError: it was closed in this process
-            # What is still in its buffer goes there, or else the interpreter would fail at its end.
+            # Text left in its buffer goes to the null device, or else the interpreter would fail at its end.
             with contextlib.suppress(OSError, ValueError):
                 null = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(null, self._stream.fileno())
@@ -88,9 +88,9 @@ class GuardedStream:
 
 @contextlib.contextmanager
 def guard_streams() -> Iterator[None]:
-    """Guards stdout and stderr within the block, and opens what the caller closed.
+    """Guards stdout and stderr within the block, and opens those that the caller closed.
 
-    A closed descriptor would be given to the next file that is opened, and that file would get what is printed.
+    Otherwise the next file to be opened would get a closed stream's descriptor, and with it the printed text.
     """
     with contextlib.suppress(OSError):
         while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:

@@ -30,8 +30,9 @@ LINES = ("-", "--", ":", "-.")
 def write_sweep_plots(result: SweepResult, folder: Path) -> list[Path]:
     """Draws speedup and throughput per user against the load, and acceptance length against draft length.
 
-    One PNG for each engine, model, dataset and kind of load; one line for each method, draft length and whatever
-    else tells cells apart, intervals as bands. Where a cell was run several times, the figures of all its runs.
+    There is one PNG for each engine, model, dataset and kind of load. It has one line for each method, draft length
+    and other setting that varies between cells; bands show intervals. A cell that was run several times is shown by
+    the values of all its runs.
     """
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     together = {row["job"]: row for row in result.replicates}
@@ -77,12 +78,12 @@ def _variant(row: dict[str, Any], fields: Sequence[str]) -> tuple[str, ...]:
 
 
 def _line_styles(rows: Sequence[dict[str, Any]], fields: Sequence[str]) -> dict[tuple[str, ...], str]:
-    """Returns how lines are drawn, by the values of these fields."""
+    """Returns a line style for each combination of these fields' values."""
     return dict(zip(sorted({_variant(row, fields) for row in rows}), itertools.cycle(LINES), strict=False))
 
 
 def _line(row: dict[str, Any], told_apart: Sequence[str]) -> str:
-    """Returns what a line is called: the method and what it was run on, where that differs."""
+    """Returns the name of a line: the method, and the conditions of the run that vary."""
     return " ".join([label(row, told_apart), *(f"{name}={_value(row[name])}" for name in conditions(told_apart))])
 
 
@@ -109,7 +110,7 @@ def _lines(
             low, high = ([row[f"{name}_{end}"] for row in band] for end in ("low", "high"))
             at = [row["load_value"] for row in band]
             axes.fill_between(at, low, high, color=styles[method]["color"], alpha=0.18, linewidth=0)
-            # A band of a single point is no band.
+            # A band of a single point is invisible, but its error bar is not.
             axes.errorbar(
                 at,
                 [row[name] for row in band],

@@ -43,8 +43,8 @@ OF_SINGLE_RUNS = (
 def write_tables(result: SweepResult, folder: Path) -> None:
     """Writes the tables and the comparison of outputs.
 
-    sweep.parquet and sweep.csv have one row a cell; replicates.parquet and replicates.csv one for all runs of a cell,
-    if any was run several times; comparison.json has the divergences of outputs.
+    sweep.parquet and sweep.csv have one row per cell. If any cell was run several times, replicates.parquet and
+    replicates.csv have one row for all runs of a cell. comparison.json has the divergences of outputs.
     """
     for name, rows in ((TABLE, result.rows), (REPLICATES, result.replicates)):
         if rows:
@@ -58,14 +58,14 @@ def write_tables(result: SweepResult, folder: Path) -> None:
 
 
 def _defused(frame: pd.DataFrame) -> pd.DataFrame:
-    """Returns the table as a spreadsheet may open it: its texts and headers are no formulas."""
+    """Returns the table made safe for spreadsheets, which take none of its texts and headers for formulas."""
     texts = [key for key in frame if is_string_dtype(frame[key])]
     inert = frame.assign(**{str(key): frame[key].map(defused, na_action="ignore") for key in texts})
     return inert.rename(columns=defused)
 
 
 def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
-    """Prints one line a cell, what is recommended at each load, and where the tables are."""
+    """Prints one line per cell, the recommendation at each load, and the folder of the tables."""
     rows = result.rows
     unfinished = [row for row in rows if row["status"] != "finished"]
     if unfinished:
@@ -117,7 +117,7 @@ def _several(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
 
 
 def _load_header(result: SweepResult) -> str:
-    """Returns what the column of loads counts, where that is the same in all rows."""
+    """Returns the header of the load column: the unit, if all rows have the same one."""
     units = {load.unit for load in result.loads.values()}
     return units.pop() if len(units) == 1 else "load"
 
@@ -132,7 +132,7 @@ def _value(value: Any) -> str:
 
 
 def _replicates_table(result: SweepResult) -> Table:
-    """Returns one line for all runs of a cell: what the runs differ in is in its intervals."""
+    """Returns a table with one line for all runs of a cell. Its intervals include the differences between runs."""
     rows = result.replicates
     several = _several(rows, ("engine", "model", "dataset")) + conditions(result.told_apart)
     table = Table(box=box.SIMPLE_HEAD, title="several runs of a cell together", title_justify="left")

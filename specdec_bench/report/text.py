@@ -5,7 +5,7 @@ FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠
 
 
 def literal(text: str, kept: str = "") -> str:
-    r"""Returns the text with every character spelt out that a terminal would act on or cannot show, as in `\x1b`.
+    r"""Spells out every character of the text that a terminal would act on or cannot show, such as `\x1b`.
 
     Those are control characters, marks that turn the direction of writing, halves of surrogate pairs, and blanks other
     than the space. Characters in `kept` stay.
@@ -16,9 +16,9 @@ def literal(text: str, kept: str = "") -> str:
 
 
 def defused(text: str) -> str:
-    """Returns the text as a CSV file may hold it: with a `'` before what a spreadsheet would take for a formula.
+    """Returns the text made safe for a CSV file: with a `'` before what a spreadsheet would take for a formula.
 
-    A number stays one.
+    Numbers get no `'`.
     """
     return literal(f"'{text}" if text.lstrip(" ").startswith(FORMULA_SIGNS) and not _is_number(text) else text)
 

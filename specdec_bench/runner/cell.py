@@ -49,13 +49,13 @@ class Cell:
     replay_of: str | None = None
     expected_checkpoints: dict[str, Checkpoint] | None = None
     origin: dict[str, Any] = field(default_factory=dict)
-    """How the prompts came out of their source, as `datasets.Selection` says."""
+    """How the prompts were made from their source, as in `datasets.Selection`."""
     held_log: Sequence[logging.LogRecord] = ()
-    """What was logged before there was a log."""
+    """Records that were logged before the run's log was open."""
 
     @functools.cached_property
     def identity(self) -> Identity:
-        """What tells it from other cells.
+        """The ids that distinguish it from other cells.
 
         Raises:
             ArchiveError: a checkpoint's files cannot be read.
@@ -64,7 +64,7 @@ class Cell:
 
 
 def check(config: ExperimentConfig) -> None:
-    """Refuses an experiment that cannot be run, as far as can be told before anything loads.
+    """Refuses an experiment that cannot be run, as far as this is known before anything loads.
 
     Raises:
         ConfigError: engine and method do not go together, or a checkpoint is missing or does not fit.
@@ -74,7 +74,7 @@ def check(config: ExperimentConfig) -> None:
 
 
 def load_prompts(config: ExperimentConfig) -> datasets.Selection:
-    """Returns the prompts of an experiment, and how they came out of their source.
+    """Returns the prompts of an experiment, and how they were made from their source.
 
     Raises:
         DatasetError: they cannot be read.
@@ -87,14 +87,14 @@ def load_prompts(config: ExperimentConfig) -> datasets.Selection:
 
 
 def _input_length(config: ExperimentConfig) -> Callable[[Prompt], int] | None:
-    """Returns what measures a prompt's first request, where the dataset is selected by it; else None.
+    """Returns a function that measures a prompt's first request; None if the dataset is not selected by length.
 
     Raises:
         ConfigError: the tokenizer cannot be loaded.
     """
     if config.dataset.min_input_tokens is None and config.dataset.max_input_tokens is None:
         return None
-    prompter = chat.create(config)  # imports transformers: seconds that no other experiment spends here
+    prompter = chat.create(config)  # imports transformers, which takes seconds: only done when needed
     return lambda prompt: len(first_request(prompter, prompt))
 
 
@@ -106,13 +106,13 @@ def run_cell(
 ) -> RunDirectory:
     """Runs a cell into `run_dir` and returns the finished run directory, summarized.
 
-    However it ends, the manifest says so, the requests that finished are kept, and they are summarized.
+    However the run ends, the manifest records it, and the finished requests are kept and summarized.
 
     Args:
         cell: checked.
         run_dir: does not exist, or is empty.
-        on_progress: gets how far it is, a few times a second.
-        on_samples: gets what the summary is computed from, so that the requests need not be read again.
+        on_progress: receives the progress, a few times a second.
+        on_samples: receives the data that the summary is computed from, so that the requests need not be read again.
 
     Raises:
         RunInterrupted: the user stopped it.
@@ -122,7 +122,7 @@ def run_cell(
         if stops.count:
             raise RunInterrupted("interrupted")
         run = _run_cell(cell, run_dir, on_progress, on_samples, stops)
-    if stops.count:  # while the end was being written: it is whole, but nothing is to follow
+    if stops.count:  # while the end was being written: the run is complete, but no other may follow
         raise _interrupted(run)
     return run
 
@@ -183,7 +183,7 @@ def _run_cell(
             synthetic=description.synthetic,
         )
         run.write_manifest(updated)
-        manifest = updated  # only now: on a full disk the last manifest has to fit where this one did not
+        manifest = updated  # only after the write: on a full disk, the final manifest must fit where this did not
         if started.dropped:
             logger.warning(
                 "%d of %d conversations do not fit max_seq_len=%s and are dropped: %s",
@@ -204,18 +204,18 @@ def _run_cell(
             **changes,
         )
         try:
-            if status != "finished":  # there is room reserved for this, and perhaps not for a summary
+            if status != "finished":  # space is reserved for this, but perhaps not for a summary
                 run.write_manifest(manifest)
             samples = samples_of(run)
             on_samples(samples)
             run.write_summary(encoded_summary(samples, manifest))
-            if status == "finished":  # a run that says so has a summary
+            if status == "finished":  # a finished run always has a summary
                 run.write_manifest(manifest)
         except (ArchiveError, PluginError) as unwritten:
             if error is None:
                 end("failed", str(unwritten), **changes)
                 raise
-            logger.error("%s", unwritten)  # beside the reason why the run ended, which goes to the user
+            logger.error("%s", unwritten)  # in addition to the reason why the run ended, which the user sees
 
     measured = RunCell(
         config=cell.config,
@@ -247,7 +247,7 @@ def _run_cell(
 
 
 def _log_dataset(dataset: dict[str, Any]) -> None:
-    """Says in the log what the prompts were made of, and what of it is not used."""
+    """Logs what the prompts were made from, and which parts of it are unused."""
     name, unused = dataset["name"], dataset.get("unused", {})
     if "num_rows" in dataset:
         logger.info(
@@ -261,7 +261,7 @@ def _log_dataset(dataset: dict[str, Any]) -> None:
 
 
 def mark_interrupted(run: RunDirectory, error: str) -> None:
-    """Says of a run, whose process is gone, that it was cut off, and summarizes what it measured until then.
+    """Marks a run whose process is gone as interrupted, and summarizes what it measured until then.
 
     Raises:
         ArchiveError: its folder cannot be read or written.
@@ -274,14 +274,14 @@ def mark_interrupted(run: RunDirectory, error: str) -> None:
 
 
 def samples_of(run: RunDirectory) -> "Samples":
-    """Returns what figures and plots are computed from, read in one pass."""
-    from specdec_bench.metrics.summary import Samples  # numpy: not for a refused configuration
+    """Returns the data that metrics and plots are computed from, read in one pass."""
+    from specdec_bench.metrics.summary import Samples  # imports numpy, which a refused configuration does not need
 
     return Samples(run.requests(), run.manifest())
 
 
 def encoded_summary(samples: "Samples", manifest: Manifest) -> bytes:
-    """Returns summary.json's bytes: a function of requests.jsonl and the manifest alone."""
+    """Returns summary.json's bytes, computed from requests.jsonl and the manifest alone."""
     from specdec_bench.metrics.summary import encode, summarize
 
     return encode(summarize(samples, manifest))

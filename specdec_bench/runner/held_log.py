@@ -1,4 +1,4 @@
-"""What is logged before a run has its log: held while the experiment is composed, and written when the log is open."""
+"""Holds log records while the experiment is composed, and writes them when the run's log is open."""
 
 import contextlib
 import copy
@@ -25,7 +25,7 @@ class _Holder(logging.Handler):
 
 @contextlib.contextmanager
 def hold() -> Iterator[list[logging.LogRecord]]:
-    """Gathers what is logged within the block, from INFO on, in the list given; nothing else gets it."""
+    """Collects records logged within the block, from INFO on, in the yielded list; no other handler gets them."""
     root, holder = logging.getLogger(), _Holder()
     handlers, level = root.handlers, root.level
     root.handlers = [holder]
@@ -45,7 +45,7 @@ def write(records: Iterable[logging.LogRecord]) -> None:
 
 @contextlib.contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Has what is logged within the block appended to a file, unless there is a log already, as Hydra sets one up."""
+    """Appends what is logged within the block to a file, unless there is a log already, such as Hydra's."""
     root = logging.getLogger()
     if root.handlers:
         yield

@@ -16,7 +16,7 @@ from specdec_bench.records.request import Prompt
 
 
 class Identity(NamedTuple):
-    """Of one cell."""
+    """The ids of one cell and its prompts."""
 
     cell_id: str
     baseline_id: str
@@ -24,10 +24,10 @@ class Identity(NamedTuple):
 
 
 def identify(config: ExperimentConfig, prompts: Sequence[Prompt]) -> Identity:
-    """Returns what tells this cell from others.
+    """Returns the ids that distinguish this cell from others.
 
-    A checkpoint in a folder is known by its content; one of the hub by its name and the revision asked for, since
-    its files may not be here yet.
+    A checkpoint in a folder is identified by its content. One on the hub is identified by its name and the requested
+    revision, since its files may not be here yet.
 
     Raises:
         ArchiveError: a checkpoint's files cannot be read.

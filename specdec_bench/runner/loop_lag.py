@@ -1,4 +1,4 @@
-"""How late the measuring loop itself is: what tells a saturated client from a slow engine."""
+"""How late the measuring loop itself is, which distinguishes a saturated client from a slow engine."""
 
 import asyncio
 from array import array
@@ -10,9 +10,9 @@ PERIOD_S = 0.1
 
 
 class LoopLateness:
-    """A context manager that asks the running loop for a wake-up every 100 ms and notes by how much each is late.
+    """A context manager that asks the running loop for a wake-up every 100 ms and records how late each one is.
 
-    A chunk that arrives while the loop is busy waits as long as such a wake-up does before it gets its time.
+    A chunk that arrives while the loop is busy gets its timestamp just as late as such a wake-up.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class LoopLateness:
         self._schedule()
 
     def result(self) -> Lateness | None:
-        """Returns the distribution in ms; None of a window too short for one wake-up."""
+        """Returns the distribution in ms; None if the window was too short for one wake-up."""
         if not self._late_s:
             return None
         ordered = sorted(self._late_s)

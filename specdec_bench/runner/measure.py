@@ -68,7 +68,7 @@ def request_sampling(config: ExperimentConfig, own_stop_token_ids: Sequence[int]
 
 
 class Measurement:
-    """One cell on a started engine."""
+    """Measures one cell on a started engine."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Measurement:
             engine: started.
             prompter: of its model.
             writer: where the records go.
-            first_token_ids: of each conversation's first request, where they are encoded already.
+            first_token_ids: those of each conversation's first request, if already encoded.
         """
         self.live = Counts()
         self.lateness = LoopLateness()
@@ -113,10 +113,10 @@ class Measurement:
 
     @functools.cached_property
     def dropped(self) -> dict[str, int]:
-        """The conversations of which the first request does not fit the model's context, by id.
+        """The conversations whose first request does not fit the model's context, by id.
 
-        Each is recorded as skipped. The number is that of the tokens which the request and its reply need. Later turns
-        are known when they are reached.
+        Each is recorded as skipped. Its value is the number of tokens that the request and its reply need. Later turns
+        are checked when they are reached.
         """
         if self._max_seq_len is None:
             return {}
@@ -127,7 +127,7 @@ class Measurement:
         return {prompt_id: num_tokens for prompt_id, num_tokens in needed if num_tokens > self._max_seq_len}
 
     async def run(self) -> None:
-        """Warms up, forgets it, and measures. Every request ends as a record, cancelled ones too."""
+        """Warms up, resets the engine, and measures. Every request is recorded, cancelled ones too."""
         load = self._config.load
         fitting = [held for held in self._conversations(0) if held.prompt.prompt_id not in self.dropped]
         rounds = (replace(held, repeat=number) for number in itertools.count() for held in fitting)
@@ -206,8 +206,8 @@ class Measurement:
         """Sends one turn and hands its record to the writer.
 
         Raises:
-            asyncio.CancelledError: the run was stopped; the record is written all the same.
-            EngineDiedError: as above.
+            asyncio.CancelledError: the run was stopped; the record is still written.
+            EngineDiedError: the engine died; the record is still written.
         """
         prompt = conversation.prompt
         request_id = f"{prompt.prompt_id}/{turn}/{conversation.repeat}"
@@ -232,7 +232,7 @@ class Measurement:
         else:
             received, cancellation = await receive(self._engine, request, self.live)
             error = received.error
-            if error is not None:  # an engine may quote what it was started with
+            if error is not None:  # an engine may quote the arguments that it was started with
                 error = RequestError(kind=error.kind, message=redact_text(error.message))
         sent_ns = received.sent_ns if received else None
         if scheduled_ns is None:
@@ -268,7 +268,7 @@ class Measurement:
         return min(limit, prompt.max_new_tokens or limit)
 
     def _source(self, received: Received | None) -> AcceptanceSource | None:
-        """Returns the best source of acceptance at hand for one request."""
+        """Returns the best available source of acceptance for one request."""
         if self._config.spec.name == "none" or received is None:
             return None
         if received.counters is not None or None not in received.accepted:
@@ -292,7 +292,7 @@ class Measurement:
 
 @contextlib.contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Keeps the collector out of the measured window: a full collection with torch loaded stops the loop for 0.4 s."""
+    """Disables garbage collection in the measured window: with torch loaded, a full one stops the loop for 0.4 s."""
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -1,4 +1,4 @@
-"""What the parent and the measuring process tell each other."""
+"""The messages between the parent and the measuring process."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,21 +42,21 @@ class Started:
     checkpoints: dict[str, Checkpoint]
     clock: dict[str, Any]
     engine_start_s: float
-    """Seconds that starting took; of the first start where the engine is reused."""
+    """Seconds that the engine took to start; if it is reused, those of its first start."""
     engine_reused: bool
     dropped: dict[str, int]
-    """Conversations that do not fit the model's context from the first, by id: the tokens that they need."""
+    """Conversations whose first request does not fit the model's context, by id: the tokens that they need."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Counts:
-    """Running totals of a phase. The measuring loop writes them, another thread reads them, and the parent gets them.
+    """Running totals of a phase. The measuring loop writes them, and another thread sends them to the parent.
 
-    The last ones are the run's.
+    The last ones are the totals of the run.
     """
 
     in_flight: int = 0
-    """Requests that the engine has been given and has not ended."""
+    """Requests that were given to the engine and have not ended."""
     finished: int = 0
     failed: int = 0
     skipped: int = 0
@@ -96,7 +96,7 @@ class Done:
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """From the child: an error as the class of errors.py that it is, and its message."""
+    """From the child: an error, as the name of its class in errors.py and its message."""
 
     error: str
     message: str

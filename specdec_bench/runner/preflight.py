@@ -1,4 +1,4 @@
-"""What the measuring process does before an engine starts: everything that can still be refused is refused here."""
+"""Checks in the measuring process before an engine starts: everything that can still be refused is refused here."""
 
 import os
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from specdec_bench.records.checkpoint import Checkpoint
 from specdec_bench.records.request import Prompt
 
 LOADS_OTHERWISE = ("load_format", "gguf_file", "subfolder", "variant", "hf_overrides", "json_model_override_args")
-"""Arguments of engines with which the weights need not be those that the folder's config.json describes."""
+"""Engine arguments that may load other weights than those that the folder's config.json describes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +38,15 @@ class Prepared:
     first_token_ids: list[tuple[int, ...]]
     """Of each prompt's first request."""
     facts: dict[str, CheckpointFacts]
-    """By role; of the hub's checkpoints too, which have no weights here yet."""
+    """By role. Includes checkpoints on the hub, whose weights are not here yet."""
 
 
 def prepare(config: ExperimentConfig, prompts: Sequence[Prompt]) -> Prepared:
-    """Returns the prompts encoded and what the checkpoints say, all of it checked.
+    """Returns the encoded prompts and the checkpoints' facts, all checked.
 
     Raises:
-        ConfigError: a prompt cannot be encoded or none fits the model, or a checkpoint is damaged, or does not go
-            with the others.
+        ConfigError: a prompt cannot be encoded, no prompt fits the model, or a checkpoint is damaged or does not match
+            the others.
     """
     prompter = chat.create(config)
     first_token_ids = first_requests(prompter, prompts)
@@ -63,7 +63,7 @@ def prepare(config: ExperimentConfig, prompts: Sequence[Prompt]) -> Prepared:
 
 
 def _check_models(config: ExperimentConfig, facts: dict[str, CheckpointFacts]) -> None:
-    """Refuses weights that are missing, damaged or of another model, and models that the engine cannot know.
+    """Refuses weights that are missing, damaged or of another model, and models that the engine does not support.
 
     Raises:
         ConfigError: naming the file and the tensor, or the type of model.
@@ -93,7 +93,7 @@ def _check_reach(
     first_token_ids: Sequence[tuple[int, ...]],
     facts: dict[str, CheckpointFacts],
 ) -> None:
-    """Refuses a run of which no request fits the target, and one that goes beyond the draft's positions.
+    """Refuses a run if no request fits the target, or if a request may exceed the draft's positions.
 
     Raises:
         ConfigError: naming both lengths.
@@ -117,7 +117,7 @@ def _check_reach(
             return
         reach = limit or 0
     elif isinstance(config.spec, DraftModelSpec):
-        # What later turns need is known only when they are reached: each holds what was said before, and more.
+        # The length of a later turn is known only when it is reached: it contains all earlier turns and replies.
         reach = max(
             (
                 tokens if len(prompt.turns) == 1 or limit is None else limit
@@ -136,12 +136,12 @@ def _check_reach(
 
 
 def fingerprints(config: ExperimentConfig, facts: dict[str, CheckpointFacts], *, of_hub: bool) -> dict[str, Checkpoint]:
-    """Returns what the manifest says of each checkpoint: its files' fingerprint and its facts.
+    """Returns the manifest's entry for each checkpoint: its files' fingerprint and its facts.
 
     Args:
         config: the experiment.
         facts: of `prepare`.
-        of_hub: of the hub's checkpoints, once an engine has loaded them; else of those in folders.
+        of_hub: true for checkpoints on the hub, once an engine has loaded them; false for those in folders.
     """
     found: dict[str, Checkpoint] = {}
     for role, (path, revision) in checkpoint_roles(config).items():
@@ -159,10 +159,10 @@ def fingerprints(config: ExperimentConfig, facts: dict[str, CheckpointFacts], *,
 
 
 def _weights(folder: Path) -> dict[str, Any] | None:
-    """Returns what the manifest says of a folder's weights.
+    """Returns the manifest's entry for a folder's weights.
 
-    Those that were to be checked have been. Others may be a part of what is in the folder's index (a checkpoint in two
-    formats, of which one was fetched): then the manifest says what is amiss with the rest.
+    Weights that need checking have been checked before. Others may be only a part of the folder's index (a
+    checkpoint in two formats, of which one was fetched). The entry then says what is wrong with the rest.
     """
     try:
         weights = read_weights(folder)

@@ -27,7 +27,7 @@ from specdec_bench.runner.stall import StallWatch
 STOP_TIMEOUT_S = 30.0
 """How long an engine may take to stop, and a measurement to end, before they are killed."""
 STALLED_STOP_TIMEOUT_S = 5.0
-"""The same of one that has stalled, and need only write down what was in flight."""
+"""The same for a stalled engine, where only the requests in flight are left to record."""
 LAST_WORDS_TIMEOUT_S = 1.0
 POLL_S = 0.1
 """How soon a stop signal is noticed."""
@@ -39,7 +39,7 @@ class MeasuringProcess:
     def __init__(self, engine_key: str) -> None:
         self.engine_key = engine_key
         ours, theirs = socket.socketpair()
-        # A session of its own: Ctrl-C reaches only the parent, and the engine's own processes can be ended with it.
+        # In its own session, Ctrl-C reaches only the parent, and the engine's processes can be killed with the child.
         with held_back():  # until the child has its handlers
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "specdec_bench.runner.worker", str(theirs.fileno())],
@@ -72,7 +72,7 @@ class MeasuringProcess:
         on_progress: Callable[[Progress], None],
         stops: StopSignals,
     ) -> Done:
-        """Has the cell measured; returns when every record is on disk.
+        """Measures the cell in the child; returns when every record is on disk.
 
         The first stop signal ends the measurement cleanly; a second one kills the child.
 
@@ -80,7 +80,7 @@ class MeasuringProcess:
             SpecDecBenchError: as the child raised it.
             EngineError: the child died, or its engine stalled.
             ArchiveError: run.log cannot be written.
-            KeyboardInterrupt: stopped before anything was measured, for the second time, or in vain.
+            KeyboardInterrupt: stopped before anything was measured, or twice, or the child did not end in time.
         """
         self._log_to(log_path)
         self._send(cell)
@@ -100,7 +100,7 @@ class MeasuringProcess:
                 message = self._receive()
             except EOFError:
                 self._process.wait()
-                # Told to stop while it was still starting, it ended itself.
+                # A child that is told to stop while it is still starting ends itself.
                 raise reason or EngineError(self._obituary()) from None
             match message:
                 case Started():
@@ -112,7 +112,7 @@ class MeasuringProcess:
                 case Done() if isinstance(reason, EngineError):
                     raise reason
                 case Done():
-                    # Also where the signal came too late to cut anything off: a sweep is to end here.
+                    # Also if the signal came too late to interrupt anything: a sweep must end here.
                     return replace(message, interrupted=message.interrupted or reason is not None)
                 case Failed(error=name, message=text):
                     error_class = getattr(errors, name, EngineError)
@@ -122,14 +122,14 @@ class MeasuringProcess:
                     raise error_class(text + self._cause(error_class, text))
 
     def _why_to_stop(self, stops: StopSignals, watch: StallWatch) -> BaseException | None:
-        """Returns what the measurement is to end with now, if anything."""
+        """Returns the exception that must end the measurement now, or None."""
         if stops.count:
             return KeyboardInterrupt()
         failure = watch.failure()
         return None if failure is None else EngineError(f"{failure}; its last words: {self._words.last_line}")
 
     def _send(self, message: object) -> None:
-        # If the child is gone, receiving tells.
+        # If the child is gone, `_receive` raises.
         with contextlib.suppress(OSError):
             self._connection.send(message)
 
@@ -151,18 +151,18 @@ class MeasuringProcess:
         return message
 
     def _cause(self, error_class: type[SpecDecBenchError], text: str) -> str:
-        """Returns what to add to an engine's error, whose reason often stands only in what its processes printed."""
+        """Returns what to add to an engine's error: often only the output of its processes states the reason."""
         if not issubclass(error_class, EngineError):
             return ""
         words = self._words
-        self.kill()  # no engine to go on with, and then all that it printed has been read
+        self.kill()  # the engine is unusable, and after this all of its output has been read
         failure = words.first_failure
         if failure is None:
             return "; run.log may tell more"
         return "" if failure in text else f"; the first failure in run.log: {failure}"
 
     def _obituary(self) -> str:
-        """Returns how the child ended, and its last words."""
+        """Returns how the child ended, and the last line of its output."""
         code = self._process.returncode
         if code is not None and code < 0:
             how = f"was killed by {signal.Signals(-code).name}"
@@ -174,16 +174,16 @@ class MeasuringProcess:
         return f"the measuring process {how}; its last words: {self._words.last_line}"
 
     def _log_to(self, path: Path | None) -> None:
-        """Has the child's output go to another file from now on."""
+        """Sends the child's output to another file from now on."""
         with files.naming(path or Path()):
-            # Without a buffer: what a full disk refuses is not kept to be refused again.
+            # Unbuffered: a buffer would keep what a full disk refused, and fail again.
             before, self._log = self._log, None if path is None else path.open("ab", buffering=0)
         self._words = LastWords()
         if before is not None:
             before.close()
 
     def _read_log(self) -> None:
-        """Copies the child's output into the log of the cell that it runs, or ran last, without secrets."""
+        """Copies the child's output, without secrets, into the log of its current or last cell."""
         assert self._process.stdout is not None
         with self._process.stdout as lines:
             for line in lines:
@@ -191,12 +191,12 @@ class MeasuringProcess:
                 self._words.add(line)
                 log = self._log
                 if log is not None:
-                    # Closed at this moment, or the disk is full: the child must not wait until somebody reads on.
+                    # The log was just closed, or the disk is full: keep reading, so that the child does not block.
                     with contextlib.suppress(ValueError, OSError):
                         log.write(line.encode("utf-8", "backslashreplace"))
 
     def close(self) -> None:
-        """Stops the engine; kills what does not stop in time, or at once on a stop signal."""
+        """Stops the engine; kills it if it does not stop in time, or at once on a stop signal."""
         with StopSignals() as stops:
             stopped_before = stops.count
             if self.is_alive:
@@ -212,7 +212,7 @@ class MeasuringProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        # What it printed last, a traceback say, still belongs into the log.
+        # Its last output, such as a traceback, still belongs in the log.
         self._log_thread.join(LAST_WORDS_TIMEOUT_S)
         self._log_to(None)
         self._connection.close()
@@ -231,7 +231,7 @@ def process_for(engine_key: str) -> MeasuringProcess:
 
 
 def discard_process() -> None:
-    """Kills the live process: after a failure its engine is not to be trusted."""
+    """Kills the live process: its engine cannot be trusted after a failure."""
     global _current
     if _current is not None:
         _current.kill()

@@ -1,4 +1,4 @@
-"""What an engine's processes printed when they failed: their own reason is in no exception that reaches this one."""
+"""Finds in the output of an engine's processes why they failed: no exception that reaches this process says it."""
 
 import collections
 import re
@@ -7,18 +7,18 @@ _HEADING = "Traceback (most recent call last):"
 
 
 class LastWords:
-    """Listens to a process's output, line by line."""
+    """Reads a process's output, line by line."""
 
     def __init__(self) -> None:
         self.first_failure: str | None = None
-        """The exception that ends the first traceback, on which later ones follow; None without one."""
+        """The exception at the end of the first traceback, which later ones follow from; None without a traceback."""
         self._lines: collections.deque[str] = collections.deque(maxlen=20)
         self._before: str | None = None
-        """What stands before each line of the traceback that is being printed: a logger's time and place."""
+        """The prefix of each line of the traceback that is being printed: a logger's time and place."""
 
     @property
     def last_line(self) -> str:
-        """The last line that says anything."""
+        """The last line that is not blank."""
         return next((line.strip() for line in reversed(self._lines) if line.strip()), "none")
 
     def add(self, line: str) -> None:

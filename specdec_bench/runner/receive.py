@@ -1,4 +1,4 @@
-"""Turns an engine's stream into what was received, so that every engine is timed the same way."""
+"""Receives an engine's stream, so that every engine is timed the same way."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ from specdec_bench.runner.messages import Counts
 class Received:
     """One request's output, kept as lists of integers until the request is over.
 
-    `times`, `sizes`, `proposed` and `accepted` have one entry a chunk, or a step of a batch.
+    `times`, `sizes`, `proposed` and `accepted` have one entry per chunk, or per step of a batch.
     """
 
     sent_ns: int
@@ -35,14 +35,14 @@ class Received:
     proposed: list[int | None] = field(default_factory=list)
     accepted: list[int | None] = field(default_factory=list)
     steps_are_exact: bool = True
-    """So far every chunk was said to be one engine step."""
+    """Whether the engine reported every chunk so far as one engine step."""
     counters: AcceptanceCounters | None = None
     finish_reason: FinishReason | None = None
     made: RequestMade = field(default_factory=RequestMade)
     error: RequestError | None = None
 
     def end(self, last: Chunk | StepBatch) -> None:
-        """Takes what the last chunk alone carries."""
+        """Stores what only the last chunk carries."""
         self.finish_reason, self.counters = last.finish_reason, last.counters
         self.made = last.made or self.made
 
@@ -60,9 +60,9 @@ async def receive(engine: Engine, request: GenerationRequest, live: Counts) -> t
     """Sends one request and takes in its stream.
 
     Returns:
-        What was received, complete or not, and what to re-raise once it is recorded, if anything: the cancellation,
-        or the death of the engine.
-        A failure of the request is `Received.error`, with everything that came before it kept.
+        What was received, complete or not, and the exception to re-raise once it is recorded: the cancellation, the
+        engine's death, or None.
+        A failure of the request is in `Received.error`; everything that came before it is kept.
     """
     clock = time.perf_counter_ns
     live.in_flight += 1

@@ -1,4 +1,4 @@
-"""Runs an archived experiment again from its directory alone, and compares what came out."""
+"""Runs an archived experiment again from its directory alone, and compares the results."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -98,7 +98,7 @@ def _tree(run: RunDirectory, text: str) -> dict[str, Any]:
 
 
 def must_be_identical(manifest: Manifest) -> bool:
-    """Whether a replay has to give the same tokens and steps: the engine said so when it ran, and nothing is drawn."""
+    """Whether a replay has to give the same tokens and steps: the engine reported so, and the temperature is 0."""
     return bool(manifest.engine.get("reproducible")) and manifest.config["sampling"]["temperature"] == 0
 
 
@@ -107,11 +107,11 @@ def compare(
 ) -> dict[str, Any]:
     """Returns how far two runs agree, over the requests that finished in both.
 
-    Of a run that was cut off (`is_whole` false) the replay may well have more.
+    If the original run was cut off (`is_whole` is false), the replay may have more requests.
 
     `num_identical_outputs` counts equal token ids; `num_identical_acceptance` equal tokens, proposals and
     accepted drafts in every step. `differences` lists the first few requests that differ, with the position
-    of the first other token (`null`: the tokens are equal, the steps are not).
+    of the first different token (`null`: the tokens are equal, the steps are not).
     """
     before, after = _finished(original), _finished(replayed)
     common = [key for key in before if key in after]

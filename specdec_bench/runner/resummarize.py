@@ -1,4 +1,4 @@
-"""summary.json of an archive, computed again, and in what it differs from before."""
+"""Recomputes an archive's summary.json, and reports how it differs from the previous one."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def resummarize(run: RunDirectory) -> "tuple[Samples, list[str]]":
-    """Writes summary.json anew where it is another; returns what it was computed from, and a line for each change.
+    """Rewrites summary.json if it changed; returns the data it was computed from, and a line for each change.
 
     Raises:
-        ArchiveError: the run cannot be read, or its summary not be written.
+        ArchiveError: the run cannot be read, or its summary cannot be written.
     """
     before = run.summary_path.read_bytes() if run.summary_path.is_file() else None
     samples = samples_of(run)
@@ -28,14 +28,14 @@ def resummarize(run: RunDirectory) -> "tuple[Samples, list[str]]":
 
 
 def has_other_definitions(run: RunDirectory) -> bool:
-    """Says whether a run has a summary by other formulas than those of now."""
+    """Returns whether a run's summary was computed with other formulas than the current ones."""
     from specdec_bench.metrics.definitions import DEFINITIONS
 
     return run.summary_path.is_file() and run.summary().definitions != DEFINITIONS
 
 
 def changes(before: bytes, after: dict[str, Any]) -> list[str]:
-    """Returns in what a summary differs from an earlier one: changed definitions, other values, what is new."""
+    """Returns how a summary differs from an earlier one: changed definitions, changed values, new definitions."""
     from specdec_bench.metrics.definitions import DEFINITIONS, changed_definitions
 
     try:

@@ -1,8 +1,8 @@
 """Stop signals: Ctrl-C, SIGTERM, SIGHUP (a closed terminal) and SIGUSR2 (schedulers' time limits).
 
-From its first import on, the program ends cleanly at any of them. `raise_on_stop` turns them into KeyboardInterrupt;
-within a `StopSignals` block, which cannot bear an exception out of nowhere, they are counted instead. What was
-ignored when the process began, as SIGHUP is under nohup, stays ignored.
+The program ends cleanly at any of them, from its first import on. `raise_on_stop` turns them into KeyboardInterrupt.
+Within a `StopSignals` block, which must not be interrupted by an exception, they are counted instead. Signals that were
+ignored when the process began stay ignored, such as SIGHUP under nohup.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ from typing import Any
 
 STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 SAME_STOP_S = 1.0
-"""Signals that follow each other sooner are one: shells, terminals and `timeout` send theirs twice."""
+"""Signals that follow each other sooner count as one: shells, terminals and `timeout` send theirs twice."""
 EXIT_STATUS = 130
 
 
 class _Received:
-    """How often this process was told to stop. An import that swallows the exception does not make it go on."""
+    """How often this process was told to stop. It stops even if an import swallows the exception."""
 
     count = 0
     last_s = float("-inf")
@@ -42,15 +42,15 @@ def ignore_stop() -> None:
 
 
 def block_stop() -> None:
-    """From now on, no stop signal arrives: while Python ends, it would kill where it can no longer be caught."""
+    """From now on, no stop signal arrives: while Python exits, it could not be caught and would kill the process."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
 
 
 class StopSignals:
-    """Counts stop signals within its block instead of having them interrupt it.
+    """Counts stop signals within its block instead of letting them interrupt it.
 
-    In a launcher's thread, where Python allows no handlers, there is nothing to count. The third one ends the
-    process at once.
+    The third one ends the process at once. Python allows no handlers in a launcher's thread, so nothing is counted
+    there.
     """
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ def let_in() -> None:
 
 
 def _handle(handler: Any) -> dict[int, Any]:
-    """Sets the handler of all stop signals that are not ignored, and returns those of before."""
+    """Sets the handler of all stop signals that are not ignored, and returns the previous handlers."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     caught = [number for number in STOP if signal.getsignal(number) is not signal.SIG_IGN]
@@ -96,7 +96,7 @@ def _handle(handler: Any) -> dict[int, Any]:
 
 
 def _note(*_: object) -> bool:
-    """Counts a signal; returns whether it is a stop of its own."""
+    """Counts a signal; returns False if it only repeats the one before."""
     now_s = time.monotonic()
     if now_s - _Received.last_s < SAME_STOP_S:
         return False

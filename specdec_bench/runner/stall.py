@@ -1,4 +1,4 @@
-"""Tells an engine that has stopped answering from one that is slow, or has nothing to do."""
+"""Distinguishes an engine that has stopped answering from one that is slow, or has nothing to do."""
 
 import time
 
@@ -6,17 +6,17 @@ from specdec_bench.runner.messages import Progress
 
 
 class StallWatch:
-    """Judges, in the parent, by what the measuring process tells: a stopped or hung process tells nothing."""
+    """Watches the measuring process's progress from the parent: a stopped or hung process reports none."""
 
     def __init__(self, timeout_s: float | None) -> None:
-        """Takes how many seconds without a token are too many; None waits for ever."""
+        """Takes how many seconds without a token are too many; None means no limit."""
         self._timeout_s = timeout_s
         self._since_s: float | None = None
-        """The last time that there was a token, or nothing to wait for; None before the load begins."""
+        """When a token last arrived, or no request was in flight; None before the load begins."""
         self._counts: tuple[object, ...] = ()
 
     def start(self) -> None:
-        """Begins with the load, not before: an engine may take its time to start."""
+        """Starts the clock when the load begins, not before: an engine may take long to start."""
         self._since_s = time.monotonic()
 
     def see(self, progress: Progress) -> None:
@@ -27,7 +27,7 @@ class StallWatch:
         self._counts = counts
 
     def failure(self) -> str | None:
-        """Returns what to say of an engine that has given no token for too long, else None."""
+        """Returns an error message if the engine has given no token for too long, else None."""
         if self._timeout_s is None or self._since_s is None or time.monotonic() - self._since_s < self._timeout_s:
             return None
         return f"the engine gave no token for {self._timeout_s:g} s (engine.stall_timeout_s), with requests in flight"

@@ -76,12 +76,12 @@ class Worker:
                 os.killpg(0, signal.SIGKILL)
             if isinstance(message, Interrupt):
                 if not self._stop_measuring():
-                    os.killpg(0, signal.SIGKILL)  # nothing is measured yet (or all is, and sent), nothing can be lost
+                    os.killpg(0, signal.SIGKILL)  # nothing is measured yet, or all is sent: nothing can be lost
             else:
                 loop.call_soon_threadsafe(deliver, message)
 
     def _stop_measuring(self) -> bool:
-        """Ends the measurement, from another thread; returns False where there is none."""
+        """Cancels the measurement from another thread; returns False if there is none."""
         measuring = self._measuring
         if measuring is not None:
             self._loop.call_soon_threadsafe(measuring.cancel)
@@ -177,7 +177,7 @@ class Worker:
 
 
 def _failed(error: BaseException) -> Failed:
-    while isinstance(error, BaseExceptionGroup):  # of the tasks that hold the conversations; the first one tells
+    while isinstance(error, BaseExceptionGroup):  # from the tasks that run the conversations; report the first one
         error = error.exceptions[0]
     if isinstance(error, SpecDecBenchError):
         return Failed(error=type(error).__name__, message=str(error))
@@ -185,11 +185,11 @@ def _failed(error: BaseException) -> Failed:
 
 
 def _describe(engine: Engine, untaken: tuple[Difference, ...]) -> EngineDescription:
-    """Returns the engine's description, its own objects spelt out: no other process could unpickle a dtype.
+    """Returns the engine's description, with its objects as builtins: other processes could not unpickle a dtype.
 
     Args:
         engine: started.
-        untaken: what it does not take of a request's sampling.
+        untaken: the parts of a request's sampling that it does not take.
     """
     description = engine.describe()
     differences = (*description.differences, *untaken)
@@ -224,8 +224,8 @@ def _check_fingerprints(expected: dict[str, Checkpoint] | None, found: dict[str,
 
 def main() -> None:
     """Entry point of the child process; its argument is the connection's file descriptor."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):  # so are these, which Slurm sends to all processes
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):  # and these, which Slurm sends to all processes
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: None)  # not SIG_IGN, which an engine's processes would inherit
     signals.let_in()

@@ -1,1 +1,1 @@
-"""Many cells: which there are, in what order they run, what is already done, and what comes out of all of them."""
+"""Plans the cells of a sweep, runs those that are not done, in order, and shows the results of all."""

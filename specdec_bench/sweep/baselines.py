@@ -23,7 +23,7 @@ def check_archived(runs: Iterable[RunDirectory], cells: Sequence[PlannedCell], e
         environment: this process's.
 
     Raises:
-        ConfigError: naming the fields that differ, or the runs between which there is no telling.
+        ConfigError: naming the fields that differ, or two runs that both match.
     """
     by_id: dict[str | None, list[RunDirectory]] = defaultdict(list)
     for archived in runs:
@@ -57,7 +57,7 @@ def check_archived(runs: Iterable[RunDirectory], cells: Sequence[PlannedCell], e
 
 
 def _differences(run: RunDirectory, planned: PlannedCell) -> list[str]:
-    """Returns what a plain run asked for that its cell does not, field by field."""
+    """Returns the fields in which a plain run's configuration differs from a cell's."""
     then, now = run.manifest().config, to_tree(planned.cell.config)
     fields = {
         f"{group}.{name}": (then[group].get(name), value)
@@ -69,10 +69,10 @@ def _differences(run: RunDirectory, planned: PlannedCell) -> list[str]:
 
 
 def archived_baselines(baseline: str, cells: Sequence[PlannedCell]) -> list[RunDirectory]:
-    """Returns the plain runs of an archived run or sweep, checked to be those that the cells are compared with.
+    """Returns the plain runs of an archived run or sweep, after checking that they match the cells.
 
     Raises:
-        ConfigError: there is none, or one that a cell needs does not match.
+        ConfigError: there is none, or the one that a cell needs does not match.
     """
     if plain := baseline_runs(baseline):
         check_archived(plain, cells, provenance.environment())
@@ -83,7 +83,7 @@ def baseline_runs(baseline: str) -> list[RunDirectory]:
     """Returns the finished plain runs of an archived run or sweep, the oldest last.
 
     Raises:
-        ConfigError: a folder is named that has none.
+        ConfigError: the named folder has none.
     """
     if baseline in (NO_BASELINE, AUTO):
         return []

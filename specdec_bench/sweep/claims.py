@@ -1,4 +1,4 @@
-"""Folders that are claimed, so that of several processes one has each, and given back where they stay unused."""
+"""Claims folders, each for one process alone, and removes those that stay unused."""
 
 import contextlib
 from collections.abc import Collection, Iterator
@@ -14,15 +14,15 @@ _WRITTEN_BEFORE = frozenset((names.HYDRA, names.LOG, names.MULTIRUN, LOCK, JOBS_
 
 @contextlib.contextmanager
 def claim(folder: Path, key: str, *, is_new: bool) -> Iterator[Path]:
-    """Makes a folder for this process alone and returns it; takes it back where the block leaves nothing in it.
+    """Makes a folder for this process alone and returns it; removes it if the block leaves nothing in it.
 
     Of several processes that try, one gets it; the others write nothing.
 
     Args:
         folder: where to land.
-        key: of Hydra's settings, for messages; of a run's folder also `.hydra` in it is claimed.
-        is_new: whether the folder is named by the clock: where it is there already, the next free one of FOLDER-2,
-            FOLDER-3, ... is made instead.
+        key: the setting that names the folder, for messages. In a run's folder, `.hydra` is claimed too.
+        is_new: whether the folder is named by the clock. If it exists, the next free one of FOLDER-2, FOLDER-3, ... is
+            made instead.
 
     Raises:
         ConfigError: it cannot be made, or another process has it.
@@ -57,8 +57,8 @@ def remove_unused(folder: Path, before: Collection[str] = (), *, keeps_folder: b
 
     Args:
         folder: to remove.
-        before: names of what was in it and stays.
-        keeps_folder: whether it was there itself.
+        before: names of entries that were in it before and stay.
+        keeps_folder: whether the folder itself was there before and stays.
     """
     if not folder.is_dir():
         return
@@ -82,7 +82,7 @@ def _make_new(folder: Path) -> Path:
             path.mkdir()
         except FileExistsError:
             number += 1
-        except FileNotFoundError:  # another process has taken back the folder above at this moment
+        except FileNotFoundError:  # another process has just removed the folder above
             continue
         else:
             return path

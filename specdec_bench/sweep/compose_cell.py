@@ -1,4 +1,4 @@
-"""From Hydra's composed tree to a checked cell with its prompts."""
+"""Makes a checked cell, with its prompts, from Hydra's composed tree."""
 
 from collections.abc import Sequence
 from logging import LogRecord
@@ -31,7 +31,7 @@ def compose_cell(
         overrides: as they were given.
         largest_concurrency: of the sweep's cells.
         command: the command line.
-        prompts: keeps those that were read, with what was logged, which the cells of a sweep share.
+        prompts: the prompts read so far and their log records, which the cells of a sweep share.
 
     Raises:
         SpecDecBenchError: it cannot be run.
@@ -39,11 +39,11 @@ def compose_cell(
     learn_composed(composed)
     with held_log.hold() as of_cell:
         config = compose.experiment(composed, largest_concurrency)
-        # Datasets, checkpoints, engines: not for a refusal of what is composed.
+        # This imports datasets, checkpoints and engines, which refusing a configuration does not need.
         from specdec_bench.runner.cell import Cell, check, load_prompts
 
         check(config)
-    # By tokens it is selected with the engine's tokenizer: the model's, or one without a model.
+    # Selection by tokens uses the engine's tokenizer: the model's, or one that needs no model.
     key = repr((config.dataset, config.seed, config.model, ENGINES[config.engine.name].has_checkpoints))
     prompts = {} if prompts is None else prompts
     if key not in prompts:

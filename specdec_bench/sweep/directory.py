@@ -29,7 +29,7 @@ from specdec_bench.sweep.plan import PlannedCell
 
 LOCK = ".lock"
 JOBS_LOCK = ".jobs"
-"""Held by every job in another process; shared, while `LOCK` is the sweep's alone."""
+"""A lock that all jobs in other processes share; `LOCK` belongs to the sweep alone."""
 
 
 class SweepDirectory:
@@ -45,8 +45,8 @@ class SweepDirectory:
         """Makes the folder if it is not there, and claims it for this process.
 
         Raises:
-            ConfigError: another process runs a sweep in it, or jobs of one that was killed still run elsewhere; or
-                it cannot be written.
+            ArchiveInputError: another process runs a sweep in it, jobs of a killed sweep still run elsewhere, or it
+                cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ class SweepDirectory:
 
     @contextlib.contextmanager
     def taking_part(self) -> Iterator[None]:
-        """Tells those who would go on with the sweep that a job of it runs, in whatever process, within the block.
+        """Marks a job of the sweep as running within the block, in any process, so that nobody resumes the sweep.
 
         Raises:
             ArchiveError: the folder cannot be written.
@@ -96,7 +96,7 @@ class SweepDirectory:
             os.close(jobs)
 
     def _claim(self, name: str, kind: int) -> int | None:
-        """Returns the descriptor of a locked file, or None if others hold it. The system unlocks for the killed."""
+        """Returns a locked file's descriptor, or None if others hold it. If we are killed, the system unlocks it."""
         descriptor = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
@@ -111,11 +111,11 @@ class SweepDirectory:
             self._lock = None
 
     def is_sweep(self) -> bool:
-        """Says whether the folder is a sweep's: planned, or one whose cells a sweeper chose as it went."""
+        """Says whether the folder holds a sweep: a planned one, or one whose cells a sweeper chose as it ran."""
         return files.is_file(self.plan_path) or files.is_file(self.path / MULTIRUN)
 
     def plan(self) -> Plan | None:
-        """Returns what was planned, or None in a new folder.
+        """Returns the sweep's plan, or None in a new folder.
 
         Raises:
             ArchiveError: the file is broken or of a newer release.
@@ -123,7 +123,7 @@ class SweepDirectory:
         return read_plan(self.path)
 
     def write_plan(self, plan: Plan) -> None:
-        """Writes what is planned.
+        """Writes the sweep's plan.
 
         Raises:
             ArchiveError: it cannot be written.
@@ -131,13 +131,13 @@ class SweepDirectory:
         files.write_atomically(self.plan_path, [codec.encode_document(plan)])
 
     def runs(self) -> list[tuple[int, RunDirectory]]:
-        """Returns the run directories of the sweep's cells that have one, with their job numbers."""
+        """Returns the job number and the run directory of each cell that has one."""
         return list(self.found().runs.items())
 
     def found(self) -> FoundRuns:
-        """Returns the runs of the sweep's cells by job number, and names those in its folder that are none of them.
+        """Returns the runs of the sweep's cells by job number, and names the other runs in its folder.
 
-        Without a plan, where a sweeper chose its cells as it went, they are numbered in the order of their beginning.
+        Without a plan (a sweeper chose the cells as it ran), runs are numbered in the order in which they began.
         """
         plan = self.plan()
         if plan is None:
@@ -150,17 +150,17 @@ class SweepDirectory:
         return found
 
     def is_finished(self, planned: PlannedCell) -> bool:
-        """Says whether a cell was measured to its end."""
+        """Says whether a cell's run is finished."""
         if not RunDirectory.is_run(planned.run_dir):
             return False
         manifest = RunDirectory.open(planned.run_dir).manifest()
         return manifest.status == "finished" and manifest.cell_id == planned.cell.identity.cell_id
 
     def set_aside(self, planned: PlannedCell) -> str | None:
-        """Moves what an unfinished attempt left of a cell out of the way, where no figure is computed from it.
+        """Moves the files of an unfinished attempt out of the way, so that no metric is computed from them.
 
         Returns:
-            Of a run of another cell, what became of it; of an attempt, None.
+            A line that says where a run of another cell was moved; None for an attempt.
 
         Raises:
             ArchiveError: it cannot be moved.
@@ -191,7 +191,7 @@ class SweepDirectory:
 
 
 def check_same_cells(plan: Plan, cells: Sequence[PlannedCell], path: Path) -> None:
-    """Refuses to go on with other cells than those that a sweep began with.
+    """Refuses to resume a sweep with cells other than those it began with.
 
     Raises:
         ConfigError: naming the first cell that differs.
@@ -224,7 +224,7 @@ def place_new(cells: Sequence[PlannedCell], folders: dict[int, str], sweep: Swee
 
 
 def place(cells: Sequence[PlannedCell], plan: Plan, sweep: SweepDirectory) -> None:
-    """Sets where the cells of a sweep that goes on land: where their runs lie, or else where they were planned to.
+    """Sets where the cells of a resumed sweep land: where their runs are, or else where the plan puts them.
 
     Raises:
         ConfigError: the cells are not those that it began with, or its plan names folders outside of it.
@@ -244,7 +244,7 @@ def as_plan(
     hydra_overrides: Sequence[str],
     baseline: str,
 ) -> Plan:
-    """Returns what sweep.json says of these cells."""
+    """Returns these cells' plan, as sweep.json records it."""
     return Plan(
         schema_version=SCHEMA_VERSION,
         created_utc=utc_now(),

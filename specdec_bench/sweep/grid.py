@@ -1,4 +1,4 @@
-"""Runs a planned grid: what is not done yet of it."""
+"""Runs the cells of a planned grid that are not finished."""
 
 import functools
 import sys
@@ -72,7 +72,7 @@ def run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_re
         try:
             _run_grid(app, composed, folder, cells, sized, is_resumed=is_resumed, is_dry_run=is_dry_run)
         except (KeyboardInterrupt, LauncherError):
-            # A launcher's processes that got the signal too are what it tells of.
+            # After a signal, a LauncherError only says that the launcher's processes got it too.
             if not signals.times_stopped() or not directory.SweepDirectory(folder).plan_path.is_file():
                 raise
             raise RunInterrupted(f"interrupted; resume={folder} runs what is not finished") from None
@@ -101,7 +101,7 @@ def _run_grid(
     is_resumed: bool,
     is_dry_run: bool,
 ) -> None:
-    """Runs what is not done yet of a planned sweep, and shows what came out of all of it.
+    """Runs the cells of a planned sweep that are not finished, and shows the results of all cells.
 
     Raises:
         JobFailed: the first job that failed; its error has been printed.
@@ -115,15 +115,15 @@ def _run_grid(
         show_plan(cells, done, composed.order, shares_engines=job.runs_here)
         return
     asked, hydra_overrides = launch.task_overrides(composed.hydra), launch.hydra_overrides(composed.hydra)
-    # Jobs elsewhere need a name that is the same in every process, whatever folder it works in.
+    # Jobs in other processes need a path that does not depend on the working directory.
     folder = folder if job.runs_here else folder.absolute()
     with claim(folder, landing.SWEEP_DIR, is_new=is_new) as claimed, directory.SweepDirectory(claimed) as sweep:
         landing.settle_sweep(composed, claimed)
-        done = _done(sweep, cells, folders)  # once more, by the one that holds the folder
+        done = _done(sweep, cells, folders)  # checked again, now that this process holds the folder
         if sweep.plan() is None:
             sweep.write_plan(directory.as_plan(cells, asked, hydra_overrides, str(composed.baseline)))
         latest.record(sweep.path, latest.OUTPUTS)
-        # Not Hydra's own way, which would put secrets on the disk for a job to take out again.
+        # Hydra's own way would write secrets to the disk, for a job to remove again.
         files.write_atomically(sweep.path / MULTIRUN, [redacted_yaml(composed)])
         to_run = [planned for planned in cells if planned.number not in done]
         results: list[JobReturn] = []
@@ -147,7 +147,7 @@ def _run_grid(
                 close_abandoned([planned.run_dir for planned in to_run])
             try:
                 show_sweep(sweep, archived)
-            except ArchiveError as error:  # beside whatever else has gone wrong on that disk
+            except ArchiveError as error:  # reported beside any other failure on that disk
                 unwritten = error
                 print_error(str(error))
             unbegun = [str(planned.number) for planned in cells if not RunDirectory.is_run(planned.run_dir)]
@@ -164,10 +164,10 @@ def _done(sweep: directory.SweepDirectory, cells: list[PlannedCell], folders: di
     Args:
         sweep: where they land.
         cells: all of them.
-        folders: of a new sweep, by job number; empty for one that goes on, whose plan says so.
+        folders: by job number, for a new sweep; empty for a resumed one, whose plan names them.
 
     Raises:
-        ConfigError: the folder holds a sweep that was not asked to go on, one of other cells, or other things.
+        ConfigError: the folder holds a sweep and resume was not given, a sweep of other cells, or other things.
     """
     plan = sweep.plan()
     if plan is None or folders:

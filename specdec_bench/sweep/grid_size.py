@@ -1,4 +1,4 @@
-"""How large a sweep is, known before any of its values is made or its cells composed."""
+"""Computes how large a sweep is before any of its values is made or its cells composed."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from specdec_bench.config.schema.ranges import Range, shortened
 from specdec_bench.errors import ConfigError
 
 MOST_CELLS = 10_000
-"""Of a sweep: composing a cell takes a tenth of a second."""
+"""The most cells in a sweep. Composing a cell takes a tenth of a second."""
 
 
 _AT_A_TIME = Range(1, 1024, "no machine runs as many at once")
@@ -22,7 +22,7 @@ _OF_PLUGINS = {
     "launcher.array_parallelism": Range(1, MOST_CELLS, "a sweep has at most as many cells"),
     "launcher.timeout_min": Range(1, 525_600, "a year"),
 }
-"""Numbers of Hydra's sweepers and launchers that these take as they are, and then do nothing or fail."""
+"""Bounds of numbers that Hydra's sweepers and launchers do not check; beyond them, they do nothing or fail."""
 
 
 def check_plugin_numbers(hydra: HydraConf) -> None:
@@ -47,7 +47,7 @@ def check_size(overrides: Sequence[Override]) -> None:
     for override in overrides:
         if override.is_interval_sweep():
             raise ConfigError(f"{override.input_line}: only hydra/sweeper=optuna_tpe chooses from it; list the values")
-    # Of two for the same key the later holds.
+    # If two overrides have the same key, the later one wins.
     swept = {override.get_key_element(): override for override in overrides if override.is_discrete_sweep()}
     number = math.prod(_num_values(override) for override in swept.values())
     if number > MOST_CELLS:

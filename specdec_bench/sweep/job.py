@@ -1,6 +1,6 @@
 """One job of a sweep, or the one run: from Hydra's composed tree to a finished run directory.
 
-Other launchers run `Job` in processes of their own, where nothing but its pickle and this module is known.
+Other launchers run `Job` in their own processes, which know only its pickle and this module.
 """
 
 import contextlib
@@ -46,13 +46,13 @@ class Job:
     returns_objective: bool
     """Whether the sweeper optimizes, so that a cell without its objective has failed."""
     cells: "Cells | None" = None
-    """How far the sweep is, where its jobs run in this process."""
+    """The sweep's progress, if its jobs run in this process."""
 
     def __call__(self, composed: DictConfig) -> float | None:
         """Runs one composed experiment of a sweep into Hydra's output directory, and returns its objective.
 
         Raises:
-            JobFailed: in one line why; in the sweep's own process it has been printed.
+            JobFailed: with the reason in one line, which has been printed if this is the sweep's own process.
         """
         from specdec_bench.runner.process import end_process
         from specdec_bench.sweep.run_cell import run_job
@@ -88,7 +88,7 @@ class Job:
 
     @contextlib.contextmanager
     def _taking_part(self, sweep_dir: Path) -> Iterator[None]:
-        """Claims the sweep's folder for as long as the job runs elsewhere."""
+        """Shares the claim on the sweep's folder while the job runs, if it runs in another process."""
         if self.runs_here:
             yield
             return

@@ -1,6 +1,6 @@
-"""Where a run and every cell of a sweep land: known and checked before the first of them starts.
+"""Finds and checks the folders of a run or of every cell of a sweep before the first starts.
 
-`hydra.run.dir`, `hydra.sweep.dir` and `hydra.sweep.subdir` are the user's and hold interpolations, also of the cell.
+The user sets `hydra.run.dir`, `hydra.sweep.dir` and `hydra.sweep.subdir`, with interpolations, also of the cell.
 """
 
 import copy
@@ -23,9 +23,9 @@ RUN_DIR = "hydra.run.dir"
 SWEEP_DIR = "hydra.sweep.dir"
 SUBDIR = "hydra.sweep.subdir"
 MAX_NAME_BYTES = 240
-"""Of a folder's name: what file systems allow, less what `attempts/NAME-1` adds."""
+"""The longest name of a folder: what file systems allow, less what `attempts/NAME-1` adds."""
 MAX_PATH_BYTES = 3900
-"""Of a folder's absolute path: what systems allow, less the files' own names."""
+"""The longest absolute path of a folder: what systems allow, less the files' own names."""
 
 _RUN_FILES = frozenset(
     (names.CONFIG, names.MANIFEST, names.PROMPTS, names.REQUESTS, names.RESPONSES, names.SUMMARY, PLAN)
@@ -35,7 +35,7 @@ _SWEEP_FILE_STEMS = frozenset(("sweep", "replicates", "comparison", "multirun", 
 
 
 def is_named_by_clock(composed: DictConfig, key: str) -> bool:
-    """Says whether a folder is named by the time of its start, so that another one of that name is to be told apart."""
+    """Says whether a folder is named by its start time, so that a second one of that name needs another name."""
     return "${now:" in str(_unresolved(composed, key))
 
 
@@ -71,7 +71,7 @@ def find_cell_folders(cells: Sequence[tuple[int, DictConfig]], sweep: Path) -> d
         sweep: the sweep's folder.
 
     Raises:
-        ConfigError: a cell cannot land where it is told to, or two cannot both do so.
+        ConfigError: a cell cannot use its folder, or two cells cannot both use theirs.
     """
     folders: dict[int, str] = {}
     for number, composed in cells:
@@ -88,15 +88,15 @@ def find_cell_folders(cells: Sequence[tuple[int, DictConfig]], sweep: Path) -> d
 
 
 def check_cell_folders(folders: dict[int, str], sweep: Path, given: str) -> None:
-    """Refuses folders that are not each a cell's own, below the sweep's.
+    """Refuses folders unless each lies below the sweep's and belongs to one cell.
 
     Args:
         folders: by job number, relative to the sweep's.
         sweep: the sweep's folder.
-        given: what they follow from, for the message.
+        given: the setting or file that they come from, for the message.
 
     Raises:
-        ConfigError: naming the first that cannot hold.
+        ConfigError: naming the first that is refused.
     """
     taken: dict[Path, int] = {}
     for number, folder in folders.items():
@@ -125,10 +125,10 @@ def check_cell_folders(folders: dict[int, str], sweep: Path, given: str) -> None
 
 
 class SearchLanding:
-    """Checks where the cells of a search land: at its beginning as far as it can be told, and again as each is chosen.
+    """Checks where the cells of a search land: as far as possible at its start, and again as each is chosen.
 
     Raises:
-        ConfigError: a cell cannot land where it is told to, or two cannot both do so.
+        ConfigError: a cell cannot use its folder, or two cells cannot both use theirs.
     """
 
     def __init__(self, loader: ConfigLoader, composed: DictConfig, sweep: Path) -> None:
@@ -139,7 +139,7 @@ class SearchLanding:
         find_cell_folders([(number, _numbered(copy.deepcopy(composed), number)) for number in (0, 1)], sweep)
 
     def __call__(self, job_overrides: Sequence[Sequence[str]], first: int) -> None:
-        """Checks a batch of jobs beside those before."""
+        """Checks a batch of jobs together with those before it."""
         jobs = [(first + i, self._compose(overrides)) for i, overrides in enumerate(job_overrides)]
         cells = [(number, _numbered(composed, number)) for number, composed in jobs]
         chosen = find_cell_folders(cells, self._sweep)
@@ -153,7 +153,7 @@ class SearchLanding:
 
 
 def check_unused(folder: Path, key: str) -> None:
-    """Refuses a folder in which something is that a run would write over, or that would be taken for its own.
+    """Refuses a folder with contents that a run would overwrite, or that would be taken for the run's own.
 
     Raises:
         ConfigError: naming it.
@@ -171,7 +171,7 @@ def check_unused(folder: Path, key: str) -> None:
 
 
 def check_cell_unused(folder: Path, number: int) -> None:
-    """Refuses a folder that is there already for a cell of a new sweep.
+    """Refuses a folder for a cell of a new sweep if it is in use already.
 
     Raises:
         ConfigError: naming it.
@@ -189,7 +189,7 @@ def settle_run(composed: DictConfig, folder: Path) -> None:
 
 
 def settle_sweep(composed: DictConfig, sweep: Path) -> None:
-    """Sets a sweep's folder in its tree, and as an override, which goes with the jobs that others compose."""
+    """Sets a sweep's folder in its tree, and as an override for the jobs that others compose."""
     with flag_override(composed.hydra, ["struct", "readonly"], [False, False]):
         composed.hydra.sweep.dir = str(sweep)
         composed.hydra.overrides.hydra.append(f"{SWEEP_DIR}={quoted(sweep)}")
@@ -213,7 +213,7 @@ def quoted(value: str | Path) -> str:
 
 
 def _top_folder(composed: DictConfig, key: str) -> Path:
-    """Returns the folder of a run or a sweep, checked but for what is in it."""
+    """Returns the folder of a run or a sweep, after checking all but its contents."""
     text = _resolve(composed, key)
     given = f"{key}={_unresolved(composed, key)}"
     _refuse_secrets(composed, key, text)
@@ -223,14 +223,14 @@ def _top_folder(composed: DictConfig, key: str) -> Path:
     _check_length(Path(text), given)
     try:
         _check_place(text, given)
-    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead to one another
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{given}: cannot be used: {reason}; choose another folder") from None
     return Path(text)
 
 
 def _check_place(text: str, given: str) -> None:
-    """Refuses a place in the working directory itself, in other runs' folders, or where nothing can be made."""
+    """Refuses the working directory itself, other runs' folders, and places where no folder can be made."""
     folder = Path(text).resolve()
     if not text or Path.cwd().resolve().is_relative_to(folder):
         raise ConfigError(f"{given}: would write into the working directory or one above it; name a folder of its own")
@@ -245,7 +245,7 @@ def _check_place(text: str, given: str) -> None:
 
 
 def _check_names(text: str, given: str) -> None:
-    """Refuses what cannot be, or should not be, the name of a folder."""
+    """Refuses text that cannot or should not name a folder."""
     if not text.isprintable():
         raise ConfigError(f"{_shown(given)}: holds characters that cannot be printed; name the folder without them")
     if "${" in text or any(part != part.strip() for part in text.split("/")):

@@ -1,4 +1,4 @@
-"""Which sweep `resume=` means: one that is named, or the one that was planned last."""
+"""Finds the sweep that `resume=` means: the one it names, or the one planned last."""
 
 import logging
 from datetime import datetime
@@ -12,7 +12,7 @@ LATEST = "latest"
 OUTPUTS = Path("outputs")
 """Where conf/config.yaml puts runs and sweeps."""
 ELSEWHERE = ".sweeps"
-"""In outputs/: the sweeps that were started from its folder and lie elsewhere, a line each."""
+"""A file in outputs/ that lists the sweeps started from the folder above it but stored elsewhere, one a line."""
 MAX_RECORDED = 100
 
 logger = logging.getLogger(__name__)
@@ -44,9 +44,9 @@ def find(resume: str, outputs: Path) -> Path:
 
 
 def record(sweep: Path, outputs: Path) -> None:
-    """Notes a sweep that lies elsewhere than in the default folder, so that `resume=latest` finds it.
+    """Records a sweep outside the default folder, so that `resume=latest` finds it.
 
-    It is a convenience: where the working directory cannot be written, the sweep runs without.
+    The record is a convenience: if the working directory cannot be written, the sweep runs without it.
     """
     if sweep.resolve().is_relative_to(outputs.resolve()):
         return
@@ -73,7 +73,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _began(sweep: Path) -> float:
-    """Returns when a sweep was planned; of one whose plan is broken, which is then refused, when it was written."""
+    """Returns when a sweep was planned; for a broken plan, which is refused later, when its file was written."""
     try:
         plan = read_plan(sweep)
         assert plan is not None

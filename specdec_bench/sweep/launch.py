@@ -1,4 +1,4 @@
-"""Runs planned cells as jobs of Hydra's: one after another in this process, or through another launcher."""
+"""Runs planned cells as Hydra jobs: one after another in this process, or through another launcher."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -26,10 +26,10 @@ _FULL_ERROR_HINT = ", set env var HYDRA_FULL_ERROR=1 to see chained exception."
 
 
 def sweep_overrides(loader: ConfigLoader, composed: DictConfig) -> list[Override]:
-    """Returns what is swept: what a chosen YAML sets, then what the command line does, which wins.
+    """Returns the overrides to sweep: those of a chosen YAML, then those of the command line, which win.
 
     Raises:
-        OverrideParseException: one of them is no override.
+        OverrideParseException: one of them is not a valid override.
     """
     swept = OmegaConf.to_container(composed.hydra.sweeper.params) if composed.hydra.sweeper.get("params") else {}
     assert isinstance(swept, dict)
@@ -45,7 +45,7 @@ def task_overrides(hydra: HydraConf) -> list[str]:
 
 
 def is_grid(composed: DictConfig) -> bool:
-    """Says whether Hydra's basic sweeper is chosen, whose grid can be planned; others decide as results come in."""
+    """Says whether Hydra's basic sweeper is chosen. Its grid can be planned; others decide as results come in."""
     return bool(composed.hydra.sweeper._target_ == _target(BasicSweeper))
 
 
@@ -55,16 +55,16 @@ def runs_here(composed: DictConfig) -> bool:
 
 
 def hydra_overrides(hydra: HydraConf) -> list[str]:
-    """Returns the overrides of Hydra's own settings that a sweep goes on with: not those of its folder and mode."""
+    """Returns the overrides of Hydra's own settings that a resumed sweep keeps: all but its folder and mode."""
     given = OmegaConf.to_container(hydra.overrides.hydra, resolve=False)
     assert isinstance(given, list)
     return [override for override in given if not override.startswith(("hydra.mode=", f"{landing.SWEEP_DIR}="))]
 
 
 def not_given_again(began_with: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Returns the overrides of Hydra's own settings with which a sweep began, less what those given now replace.
+    """Returns the overrides of Hydra's own settings that a sweep began with, less those replaced now.
 
-    A launcher or sweeper that is chosen anew does not have the settings of the one before.
+    A newly chosen launcher or sweeper does not inherit the settings of the one before.
     """
     keys = {override.lstrip("+~").partition("=")[0] for override in given}
     replaced = tuple(f"hydra.{kind}." for kind in ("launcher", "sweeper") if f"hydra/{kind}" in keys)
@@ -73,7 +73,7 @@ def not_given_again(began_with: Sequence[str], given: Sequence[str]) -> list[str
 
 
 def check_plugins(loader: ConfigLoader, composed: DictConfig) -> None:
-    """Refuses callbacks, a launcher and a sweeper that cannot be made with their settings.
+    """Refuses callbacks, a launcher or a sweeper that cannot be created with their settings.
 
     Raises:
         ConfigError: saying why.
@@ -101,14 +101,14 @@ def launch(
     run_planned: Callable[[PlannedCell], None],
     run_composed: TaskFunction,
 ) -> Iterator[tuple[PlannedCell, JobReturn]]:
-    """Runs the cells, yielding each with its job's result: as it ends here, or when all have ended elsewhere.
+    """Runs the cells and yields each with its job's result: as it ends here, or when all have ended elsewhere.
 
     Args:
-        cells: those that are to run.
+        cells: those to run.
         loader: Hydra's.
         composed: the sweep as a whole.
-        run_planned: runs a cell in this process, Hydra's global configuration being the job's.
-        run_composed: runs a job from its tree alone, in whatever process another launcher starts.
+        run_planned: runs a cell in this process; Hydra's global configuration is then the job's.
+        run_composed: runs a job from its tree alone, in a process that another launcher starts.
 
     Raises:
         LauncherError: another launcher could not run them.
@@ -134,7 +134,7 @@ def launch(
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=run_composed, config=composed
         )
-        # A launcher numbers what it is given one after another, and after a resume there are gaps.
+        # A launcher numbers its jobs consecutively, but a resumed sweep has gaps.
         size = composed.hydra.sweeper.get("max_batch_size") or len(cells)
         for batch in (cells[first : first + size] for first in range(0, len(cells), size)):
             overrides = [[*cell.overrides, f"{landing.SUBDIR}={landing.quoted(cell.subdir)}"] for cell in batch]

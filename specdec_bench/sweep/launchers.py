@@ -1,7 +1,7 @@
 """Hydra's launchers that run jobs in other processes and on other hosts.
 
-They wait for their jobs one after another and give up at the first that died without a result. Here a lost job is
-a failed one, and the others are waited for.
+They wait for their jobs one after another and give up at the first that died without a result. Here a lost job
+counts as failed, and the launcher waits for the others.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ from specdec_bench.runner import signals
 
 OnReturns = Callable[[Sequence[JobReturn]], None]
 BeforeLaunch = Callable[[Sequence[Sequence[str]], int], None]
-"""From the overrides of each job and the number of the first."""
+"""Takes the overrides of each job and the number of the first."""
 
 POLL_S = 1.0
 """How often the state of submitted jobs is looked up."""
 NUM_ABSENCES = 5
-"""How often in a row Slurm's queue must lack a job that has left no result before it counts as lost."""
+"""A job without a result counts as lost when it is missing from Slurm's queue this many times in a row."""
 SUBMITIT = ".submitit"
 """Hydra's name for submitit's folder below a sweep's."""
 CANCEL_TIMEOUT_S = 60.0
@@ -38,10 +38,10 @@ CANCEL_TIMEOUT_S = 60.0
 
 
 class PatientLauncher(Launcher):
-    """A launcher in whose results a lost job is a failed one."""
+    """A launcher that reports a lost job as failed."""
 
     def __init__(self, launcher: Launcher, on_returns: OnReturns, before_launch: BeforeLaunch | None = None) -> None:
-        """Takes a launcher that has been set up, what is told its results, and what may refuse the jobs before."""
+        """Takes a launcher already set up, a callback for its results, and one that may refuse jobs beforehand."""
         self._launcher = launcher
         self._on_returns = on_returns
         self._before_launch = before_launch
@@ -50,7 +50,7 @@ class PatientLauncher(Launcher):
         """Does nothing: the launcher inside has been set up."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Returns what became of each job, once all have ended.
+        """Returns the result of each job, once all have ended.
 
         Raises:
             LauncherError: the launcher could not run them.
@@ -63,7 +63,7 @@ class PatientLauncher(Launcher):
                 returns = self._launcher.launch(job_overrides, initial_job_idx=initial_job_idx)
         except SpecDecBenchError:
             raise
-        # sbatch's refusal, a joblib worker that was killed: the launchers' errors have no common base.
+        # The launchers' errors (sbatch refuses, a joblib worker is killed) have no common base.
         except Exception as error:
             if plugin == "core_plugins":
                 raise
@@ -75,8 +75,8 @@ class PatientLauncher(Launcher):
 
 @contextlib.contextmanager
 def patiently(on_returns: OnReturns, before_launch: BeforeLaunch | None = None) -> Iterator[None]:
-    """Has Hydra make only patient launchers within the block; a sweeper makes its own."""
-    from unittest import mock  # which imports asyncio: not for a refused configuration
+    """Wraps each launcher that Hydra makes within the block, also a sweeper's own, in a `PatientLauncher`."""
+    from unittest import mock  # imports asyncio, which a refused configuration does not need
 
     plugins = Plugins.instance()
     instantiate = plugins.instantiate_launcher
@@ -89,7 +89,7 @@ def patiently(on_returns: OnReturns, before_launch: BeforeLaunch | None = None) 
 
 
 class JobLost(Exception):  # noqa: N818  (what a lost job is said to have raised)
-    """A job's process ended without telling how."""
+    """A job's process ended without saying how."""
 
 
 def _lost(reason: str) -> JobReturn:
@@ -99,7 +99,7 @@ def _lost(reason: str) -> JobReturn:
 
 
 class _Ended(NamedTuple):
-    """What the plugin takes for a job of submitit's that it has to wait for."""
+    """Stands in for a submitit job that the plugin waits for."""
 
     returned: JobReturn
 
@@ -109,11 +109,11 @@ class _Ended(NamedTuple):
 
 @contextlib.contextmanager
 def _waiting_for_submitit() -> Iterator[None]:
-    """Within the block, submitit's jobs all end before the first is looked at; on Ctrl-C they are cancelled.
+    """Within the block, waits for all submitit jobs before it reads a result; on Ctrl-C, cancels them.
 
     A second sweep must not meet them in the same folder. Their pickles and their script hold the whole configuration,
-    secrets included: only their owner may enter the folder meanwhile, and when the jobs have ended, the pickles go, and
-    those that a sweep left which was killed.
+    secrets included. Only the owner may enter the folder while they run. When they have ended, their pickles are
+    deleted, and so are those that a killed sweep left.
     """
     from unittest import mock
 
@@ -126,7 +126,7 @@ def _waiting_for_submitit() -> Iterator[None]:
         folder = JobPaths.get_first_id_independent_folder(executor.folder)
         folder.mkdir(parents=True, exist_ok=True)
         is_own, mode, before = folder.name == SUBMITIT, stat.S_IMODE(folder.stat().st_mode), set(folder.glob("*.pkl"))
-        if is_own:  # another one may be shared by several sweeps
+        if is_own:  # several sweeps may share another folder
             folder.chmod(0o700)
         jobs: list[Any] = []
         try:
@@ -157,7 +157,7 @@ def _waiting_for_submitit() -> Iterator[None]:
 
 
 def _written_for(jobs: Sequence[Any]) -> Iterator[Path]:
-    """Yields the files of submitit's that belong to these jobs, in a folder that others may use."""
+    """Yields submitit's files for these jobs, in a folder that others may use."""
     for job in jobs:
         yield from job.paths.folder.glob(f"{job.job_id.partition('_')[0]}_*")
 
@@ -165,8 +165,8 @@ def _written_for(jobs: Sequence[Any]) -> Iterator[Path]:
 def _wait(jobs: Sequence[Any], deadline: float) -> None:
     """Waits until each job has left its result or is gone.
 
-    Slurm is not asked by submitit's own way, sacct: it needs an accounting database, and without one a lost job
-    would be waited for forever.
+    submitit's own way to ask Slurm, sacct, is not used: it needs an accounting database. Without one, it would wait
+    for a lost job forever.
     """
     absences = dict.fromkeys((job.job_id for job in jobs), 0)
     waiting = list(jobs)
@@ -185,7 +185,7 @@ def _wait(jobs: Sequence[Any], deadline: float) -> None:
 
 
 def _slurm_queue() -> set[str] | None:
-    """Returns the ids of this user's jobs that wait or run; None where Slurm gives no answer."""
+    """Returns the ids of this user's waiting and running jobs, or None if Slurm does not answer."""
     command = ["squeue", f"--user={os.getuid()}", "--array", "--noheader", "--format=%i"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return set(done.stdout.split()) if done.returncode == 0 else None
@@ -215,7 +215,7 @@ def _waiting_for_ray() -> Iterator[None]:
     get = ray.get
 
     def get_or_lost(task: Any, **arguments: Any) -> Any:
-        signals.raise_on_stop()  # Ray has set a handler of its own, which exits without a word
+        signals.raise_on_stop()  # Ray has set a handler of its own, which exits without a message
         try:
             return get(task, **arguments)
         except ray.exceptions.RayError as error:

@@ -1,4 +1,4 @@
-"""The figures of a sweep's table that a finished run's summary gives, and which of them a sweeper is to improve."""
+"""The objective: a metric of a sweep's table, from a finished run's summary, that a sweeper is to improve."""
 
 from specdec_bench.compare.columns import METRICS, metric_value
 from specdec_bench.errors import ConfigError, EngineError
@@ -6,7 +6,7 @@ from specdec_bench.records.summary import Summary
 
 
 def objective(summary: Summary, name: str) -> float:
-    """Returns the figure that a cell gives to Hydra.
+    """Returns the value of the metric that a cell reports to Hydra.
 
     Raises:
         EngineError: it is undefined in this run, so that there is nothing to optimize.
@@ -18,14 +18,14 @@ def objective(summary: Summary, name: str) -> float:
 
 
 def check_objective(name: str, direction: object = None) -> None:
-    """Refuses an objective that is no figure, or one that a sweeper would make worse.
+    """Refuses an objective that is not a metric, or one that a sweeper would make worse.
 
     Args:
-        name: the figure's.
+        name: the metric's.
         direction: the sweeper's `hydra.sweeper.direction`; None where it has none.
 
     Raises:
-        ConfigError: naming what there is, or the direction to pass.
+        ConfigError: naming the metrics to choose from, or the direction to pass.
     """
     if name not in METRICS:
         raise ConfigError(f"objective={name}: no figure of the sweep's table; choose one of {', '.join(METRICS)}")

@@ -1,4 +1,4 @@
-"""Which cells a sweep has, all of them composed and checked before the first starts."""
+"""Plans a sweep's cells: composes and checks all of them before the first starts."""
 
 import copy
 import itertools
@@ -23,13 +23,13 @@ from specdec_bench.sweep.grid_size import check_size
 from specdec_bench.sweep.settings import check_cell_settings
 
 if TYPE_CHECKING:
-    from specdec_bench.runner.cell import Cell  # and with it datasets, engines, tokenizers: not for a refusal
+    from specdec_bench.runner.cell import Cell  # imports datasets, engines, tokenizers: a refusal needs none
 
 Role = Literal["asked", "baseline", "control"]
-"""Asked for by the user; added to compare with; run once more to tell noise."""
+"""Asked for by the user; added to compare with; run once more to measure noise."""
 
 Prepare = Callable[[DictConfig, Sequence[str], int], "Cell"]
-"""From Hydra's tree of one job, without Hydra's own settings, its overrides and the sweep's largest concurrency to the
+"""Takes one job's tree (without Hydra's own settings), its overrides and the sweep's largest concurrency. Returns the
 checked cell."""
 
 
@@ -66,18 +66,18 @@ class Planner:
     """Composes the cells of one sweep."""
 
     def __init__(self, loader: ConfigLoader, composed: DictConfig, prepare: Prepare) -> None:
-        """Takes Hydra's loader, its tree of the sweep as a whole, and what makes a job a cell."""
+        """Takes Hydra's loader, its tree of the sweep as a whole, and a function that makes a cell of a job."""
         self._loader = loader
         self._composed = composed
         self._prepare = prepare
         self.largest_concurrency = 1
-        """Of the cells, once they are planned: what sizes an engine that they share."""
+        """The largest of all cells, once they are planned. It sizes an engine that they share."""
         self._dropped: dict[tuple[str, ...], set[str]] = {}
         self._cells: dict[str, PlannedCell] = {}
         self._swept: set[str] = set()
 
     def plan(self, overrides: Sequence[Override]) -> list[PlannedCell]:
-        """Returns the sweep's cells in the order of their job numbers; equal ones once.
+        """Returns the sweep's cells in the order of their job numbers, without duplicates.
 
         Raises:
             ConfigError: there are no cells, or too many.
@@ -115,12 +115,12 @@ class Planner:
     def _compose(
         self, overrides: Sequence[str]
     ) -> tuple[DictConfig, tuple[str, ...], dict[str, ConfigCompositionException]]:
-        """Returns a job's tree and the overrides that it has fields for, and by key why others were left out.
+        """Returns a job's tree, the overrides that it has fields for, and by key the errors of those left out.
 
-        A plain run has no draft length: `spec=none,ngram spec.draft_length=1,3` is three cells. What is left out of
-        every cell is a mistake; `plan` sees to that.
+        A plain run has no draft length: `spec=none,ngram spec.draft_length=1,3` is three cells. An override that
+        is left out of every cell is a mistake, which `plan` refuses.
         """
-        # The choices of groups decide which fields there are.
+        # The chosen groups decide which fields exist.
         choices = tuple(sorted(override for override in overrides if "." not in _key(override)))
         errors: dict[str, ConfigCompositionException] = {}
         while True:
@@ -168,9 +168,9 @@ class Planner:
 
 
 def in_running_order(cells: Sequence[PlannedCell], order: Order) -> list[PlannedCell]:
-    """Returns the cells so that those which can share an engine follow one another, otherwise in their order.
+    """Returns the cells in their order, except that those which can share an engine follow one another.
 
-    By replicates, every second one is run backwards: a machine that gets slower by the hour slows all methods alike.
+    By replicates, every second one runs backwards, so that a machine that slows down slows all methods alike.
     """
     if order is Order.replicates:
         replicates = sorted({planned.cell.config.replicate for planned in cells})
@@ -190,7 +190,7 @@ def _by_engine(cells: Iterable[PlannedCell]) -> list[PlannedCell]:
 
 
 def num_engine_starts(cells: Sequence[PlannedCell], order: Order) -> int:
-    """Returns how many engines these cells start, run one after another in that order."""
+    """Returns how many engines these cells start if they run one after another in that order."""
     return sum(1 for _ in itertools.groupby(in_running_order(cells, order), key=lambda planned: planned.engine_key))
 
 
@@ -203,11 +203,11 @@ def without_hydra(composed: DictConfig) -> DictConfig:
 
 
 def _unknown_key(error: ConfigCompositionException) -> str | None:
-    """Returns the field that an override names and that the composed experiment does not have, if that is why."""
+    """Returns the field that an override names and the experiment lacks, or None if the error has another cause."""
     match = re.search(r"Could not override '([^']+)'", str(error))
     return match[1] if match else None
 
 
 def _key(override: str) -> str:
-    """Returns what an override sets, without its sign, value and package."""
+    """Returns the key that an override sets, without its sign, value and package."""
     return override.lstrip("+~").partition("=")[0].partition("@")[0]

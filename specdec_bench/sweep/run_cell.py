@@ -33,19 +33,19 @@ def run_job(
     cells: Cells | None = None,
     judged_by: str | None = None,
 ) -> float | None:
-    """Runs a cell as the job that Hydra has set up, and tells its failure to whoever is to hear of it.
+    """Runs a cell as the job that Hydra has set up, and reports its failure to the user or the sweep.
 
     Args:
-        make_cell: returns it, checked; what it raises is a failure of the job.
-        number: of the job in its sweep; None: it is the only one, which draws its plots and ends the process.
-        runs_here: whether it runs in the process of the command, which prints what comes out of it.
-        cells: how far the sweep is.
-        judged_by: the figure to return, to a sweeper that optimizes.
+        make_cell: returns the checked cell; if it raises, the job has failed.
+        number: the job's in its sweep, or None for the only cell, which draws its plots and ends the process.
+        runs_here: whether it runs in the command's process, which prints its results.
+        cells: the sweep's progress.
+        judged_by: the metric to return to a sweeper that optimizes.
 
     Raises:
         SystemExit: the only cell failed; the error has been printed.
-        JobFailed: a sweep's failed; the error has been printed, where it runs here.
-        KeyboardInterrupt: the user stopped it; the whole sweep ends, and tells how it goes on.
+        JobFailed: a cell of a sweep failed; the error has been printed if it runs here.
+        KeyboardInterrupt: the user stopped it; the whole sweep ends and says how to resume it.
     """
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     with _told(run_dir, number, runs_here=runs_here):
@@ -55,7 +55,7 @@ def run_job(
 
 @contextlib.contextmanager
 def _told(run_dir: Path, number: int | None, *, runs_here: bool) -> Iterator[None]:
-    """Tells what is raised in the block as `run_job` says."""
+    """Reports what the block raises, as `run_job` documents."""
     try:
         yield
     except KeyboardInterrupt:
@@ -64,7 +64,7 @@ def _told(run_dir: Path, number: int | None, *, runs_here: bool) -> Iterator[Non
         exit_with_error(RunInterrupted.exit_status, f"interrupted; what was measured is in {run_dir}")
     except SpecDecBenchError as error:
         if number is None:
-            # Not raised, for Hydra would print its own words about it.
+            # Not raised, because Hydra would print its own message about it.
             exit_with_error(error.exit_status, str(error))
         if runs_here and isinstance(error, RunInterrupted):
             raise KeyboardInterrupt from None
@@ -76,17 +76,17 @@ def _told(run_dir: Path, number: int | None, *, runs_here: bool) -> Iterator[Non
 def run_and_show(
     cell: Cell, run_dir: Path, *, prints: bool = True, draws: bool = True, cells: Cells | None = None
 ) -> RunDirectory:
-    """Runs the cell, then prints its table and its verdict and draws its plots; of a failed run, what there is.
+    """Runs the cell, prints its table and verdict, and draws its plots; for a failed run, shows what there is.
 
     Args:
         cell: checked.
         run_dir: where it is archived.
-        prints: whether the terminal is this cell's, and not that of several which run at once.
-        draws: False in a sweep, which has plots of its own: those of a cell take longer than all else around it.
-        cells: how far the sweep is of which it is a cell, and which wants a line of it instead of its table.
+        prints: whether this cell has the terminal to itself, instead of sharing it with others that run at once.
+        draws: False in a sweep, which has its own plots. A cell's plots take longer than all else around it.
+        cells: progress of the cell's sweep, which shows a line for the cell instead of its table.
 
     Raises:
-        SpecDecBenchError: as the run ended.
+        SpecDecBenchError: the error that ended the run.
     """
     samples: Samples | None = None
 
@@ -102,7 +102,7 @@ def run_and_show(
         if run.summary_path.is_file() and run.summary().requests.finished:
             try:
                 show_run(run, samples, prints=prints, draws=draws, cells=cells)
-            except ArchiveError as unwritten:  # beside the reason why the run ended, which goes to the user
+            except ArchiveError as unwritten:  # the user gets the reason why the run ended
                 logger.error("%s", unwritten)
         raise
     show_run(run, samples, prints=prints, draws=draws, cells=cells)

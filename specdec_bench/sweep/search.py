@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def run_search(app: "Hydra", composed: DictConfig, folder: Path, job: Job, overrides: list[str]) -> None:
-    """Has another sweeper choose and run cells, and shows what came out of all of them.
+    """Has another sweeper choose and run cells, and shows the results of all of them.
 
     Raises:
         JobFailed: the first job that failed; its error has been printed.
@@ -48,7 +48,7 @@ def run_search(app: "Hydra", composed: DictConfig, folder: Path, job: Job, overr
         try:
             with patiently(note, check_landing):
                 app.multirun(CONFIG, job, overrides)
-        except ValueError:  # Optuna knows no best of trials that all failed
+        except ValueError:  # Optuna finds no best trial if all failed
             if any(failure_of(result) is None for result in results):
                 raise
         finally:
@@ -61,7 +61,7 @@ def run_search(app: "Hydra", composed: DictConfig, folder: Path, job: Job, overr
 
 
 def largest_concurrency(overrides: list[Override]) -> int:
-    """Returns the most requests in flight that overrides name, as load.concurrency does; 1 if none does."""
+    """Returns the most requests in flight that overrides such as load.concurrency set, or 1 if none does."""
     keys = {f"load.{load.AXIS}" for load in OPTIONS.values() if load.BOUNDS_IN_FLIGHT}
     values: list[Any] = []
     for override in overrides:

@@ -1,4 +1,4 @@
-"""Hydra's own settings: each is honoured, or refused by its name."""
+"""Checks Hydra's own settings: each is honoured, or refused by its name."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,16 +34,16 @@ FIXED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "job.env_set": (({},), "no archive would say so; set the variable in the shell"),
     "job.env_copy": (([],), "jobs get the environment of the shell"),
 }
-"""Settings that keep their values -> those, and what to do instead."""
+"""Settings with fixed values -> the values, and why or what to do instead."""
 
 OF_A_SWEEP = ("baseline", "control", "order", "objective")
-"""Fields that are of a sweep as a whole."""
+"""Fields that apply to a sweep as a whole."""
 
 _SWEEP_WIDE = ("hydra.launcher", "hydra.sweeper", "hydra.callbacks", *OF_A_SWEEP)
 
 
 def check_settings(composed: DictConfig, *, is_sweep: bool) -> None:
-    """Refuses settings of Hydra's that would be ignored.
+    """Refuses Hydra settings that would be ignored.
 
     Raises:
         ConfigError: naming the first.
@@ -59,7 +59,7 @@ def check_settings(composed: DictConfig, *, is_sweep: bool) -> None:
 
 
 def _check_kept(composed: DictConfig) -> None:
-    """Refuses what YAML of the user's own sets without effect, and other values of what keeps its own."""
+    """Refuses settings without effect in the user's YAML, and other values of settings that are fixed."""
     for path, content in own_files.loaded().values():
         for key in flatten({"hydra": _plain(content.get("hydra")) or {}}):
             _check_ignored(f"{path}: {key}", key)
@@ -81,7 +81,7 @@ def _check_override(override: str, *, is_sweep: bool) -> None:
 
 
 def _check_ignored(given: str, key: str) -> str:
-    """Returns the name of a setting below `hydra`, which is not one of the `IGNORED`."""
+    """Returns the name of a setting below `hydra`, and refuses one of the `IGNORED`."""
     name = key.removeprefix("hydra").lstrip("./").partition("@")[0]
     for ignored, instead in IGNORED.items():
         if name == ignored or name.startswith(f"{ignored}."):
@@ -128,7 +128,7 @@ _PARAMS = "'spec.draft_length: 1,3'"
 
 
 def check_cell_settings(sweep: DictConfig, cell: DictConfig, number: int) -> None:
-    """Refuses a cell whose own choices set what holds for the sweep as a whole, and would be ignored.
+    """Refuses a cell that sets what applies to the sweep as a whole, because it would be ignored.
 
     Raises:
         ConfigError: naming the setting and the file or override.
@@ -149,7 +149,7 @@ def check_cell_settings(sweep: DictConfig, cell: DictConfig, number: int) -> Non
 
 
 def _chosen(sweep: DictConfig, cell: DictConfig) -> str:
-    """Returns the user's own files that a cell has and its sweep as a whole does not, or else its overrides."""
+    """Returns the user's own files that a cell chooses and its sweep does not, or else the cell's overrides."""
     common = sweep.hydra.runtime.choices
     own = [f"{group}/{name}" for group, name in cell.hydra.runtime.choices.items() if common.get(group) != name]
     files = [str(own_files.loaded()[name][0]) for name in own if name in own_files.loaded()]

@@ -52,12 +52,12 @@ def show_sweep(sweep: SweepDirectory, archived: Sequence[RunDirectory]) -> None:
 
 
 def show_line(text: str) -> None:
-    """Prints a line on what became of a sweep's folder."""
+    """Prints a line about a sweep's folder."""
     console().print(text, markup=False, soft_wrap=True)
 
 
 def _print_unused(datasets: Iterable[dict[str, Any]]) -> None:
-    """Prints what several cells do not use of their datasets, each line once."""
+    """Prints which parts of their datasets the cells do not use, each line once."""
     found = (
         (dataset.get("name"), line) for dataset in datasets for line in dataset_warnings(dataset.get("unused", {}))
     )
@@ -66,7 +66,7 @@ def _print_unused(datasets: Iterable[dict[str, Any]]) -> None:
 
 
 def close_abandoned(run_dirs: Sequence[Path]) -> None:
-    """Marks the runs as interrupted whose processes ended without saying how."""
+    """Marks runs as interrupted if their processes ended without saying how."""
     for path in run_dirs:
         if RunDirectory.is_run(path) and (run := RunDirectory.open(path)).manifest().status == "started":
             mark_interrupted(run, "its process ended without saying how")

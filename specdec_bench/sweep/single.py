@@ -1,4 +1,4 @@
-"""One experiment without a sweep around it: where it lands, and its run."""
+"""Runs one experiment without a sweep around it, and decides where it lands."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def run_single(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_dry_run: bool) -> None:
-    """Runs one experiment, once all that can be checked beforehand is.
+    """Checks one experiment as far as possible, then runs it.
 
     Raises:
         SpecDecBenchError: it cannot run, or failed.

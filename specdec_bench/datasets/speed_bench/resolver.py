@@ -1,4 +1,4 @@
-"""What SPEED-Bench's placeholders stand for: prompts made of other sets' rows, by the rules of NVIDIA's own resolver.
+"""Resolves SPEED-Bench's placeholders to prompts made of other sets' rows, by the rules of NVIDIA's own resolver.
 
 `sources` says where each set is and loads it, `turns` makes one row's turns (one pure function a set), `wording` has
 the sentences that stand around what is taken from a set, `rules` ties them together.
@@ -17,13 +17,13 @@ from specdec_bench.errors import DatasetError, abbreviated
 
 
 def is_placeholder(row: dict[str, Any]) -> bool:
-    """Whether a turn of the row is not what the user says, but says that it is to be fetched."""
+    """Whether a turn of the row is not the user's text, but a note that it must be fetched."""
     turns = row.get("turns")
     return isinstance(turns, list) and any(isinstance(turn, str) and PLACEHOLDER in turn for turn in turns)
 
 
 class Resolver:
-    """Gives the turns of a split's placeholders, which have to be asked for in the file's order: HLE's are drawn."""
+    """Returns the turns of a split's placeholders. Ask for them in the file's order: HLE's are drawn."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Resolver:
         on_load: Callable[[str], None] = lambda _: None,
         load: Callable[[Need], Any] = lambda need: need.load(),
     ) -> None:
-        """Loads all that the placeholders among the rows need.
+        """Loads everything that the placeholders among the rows need.
 
         Args:
             rows: of the split.
@@ -74,11 +74,11 @@ class Resolver:
             )
 
     def versions(self) -> dict[str, str]:
-        """Returns what the prompts are made of: each source's name, and its revision or sha256."""
+        """Returns the prompts' sources: each one's name, and its revision or sha256."""
         return {need.name: need.version() for need in sorted(self._loaded, key=lambda need: need.name)}
 
     def turns(self, row: dict[str, Any]) -> list[str]:
-        """Returns what a placeholder stands for.
+        """Returns the turns that a placeholder stands for.
 
         Raises:
             ValueError: its set does not hold what the row names.

@@ -4,7 +4,7 @@ Reads the files of nvidia/SPEED-Bench and those that NVIDIA's prepare_data.py wr
 `sub_category`, `turns`, `source`, `src_id`, `difficulty`, `multiturn`. In the throughput splits the category is the
 entropy tier; "k" is thousands of o200k_base tokens, so that the input length depends on the tokenizer.
 
-On the hub many prompts are placeholders, to be made of the sets that they were taken from: `resolved` does that, for
+On the hub many prompts are placeholders, to be made from the sets that they were taken from. `resolve` does that, for
 `specdec-bench prepare`. No placeholder is ever sent to a model: a file that holds one is refused by the prompts' ids.
 
 Source: arXiv 2604.09557; the format is that of NVIDIA/Model-Optimizer, examples/specdec_bench (datasets/speed.py).
@@ -62,7 +62,7 @@ def load(config: DatasetConfig, unused: Unused) -> Iterator[tuple[int, Prompt]]:
 def resolve(
     config: SpeedBenchDataset, unused: Unused, on_load: Callable[[str], None] = lambda _: None
 ) -> tuple[Iterator[tuple[int, Prompt]], dict[str, str]]:
-    """Returns the split's prompts with the placeholders made good, and what they are made of, with its version.
+    """Returns the split's prompts with placeholders resolved, and the version of each source.
 
     Args:
         config: without a path the split is fetched from the hub, at a pinned revision.

@@ -1,4 +1,4 @@
-"""Where what a placeholder needs is, and how it is loaded. What was fetched stays in the caches below HF_HOME."""
+"""Finds and loads the sources that placeholders need. Fetched files stay in the caches below HF_HOME."""
 
 import hashlib
 import importlib.util
@@ -80,7 +80,7 @@ class HubFiles:
     revision: str
     files: tuple[str, ...]
     columns: tuple[str, ...] | None = None
-    """What is kept of the rows; None keeps all."""
+    """The columns to keep; None keeps all."""
 
     @property
     def name(self) -> str:

@@ -2,8 +2,8 @@
 
 Each takes the SPEED-Bench row, the length of the split's prompts in tokens (None: the qualitative split, which sets
 none), then what the set's rule in `rules` names. They raise LookupError, TypeError or ValueError where a set does not
-hold what the row says. Where NVIDIA's resolver does something that nobody would choose, so do these, and say so: the
-prompts are to be the same.
+hold what the row says. These functions reproduce even odd choices of NVIDIA's resolver, and say so: the prompts
+must be the same.
 """
 
 import math
@@ -27,7 +27,7 @@ class Wording(NamedTuple):
     stack_select_answers: str
     stack_select_end: str
     text_sort: str
-    """What the set's own prompts begin with."""
+    """The beginning of the set's own prompts."""
     text_sort_instead: str
     writing: str
     padding: str
@@ -62,7 +62,7 @@ class Table:
         return iter(self._rows)
 
     def __getitem__(self, number: int) -> Row:
-        """Returns a row; a number counts from 0, and a negative one is not of the table."""
+        """Returns a row; numbers count from 0, and negative ones are refused."""
         if number < 0:
             raise IndexError(f"no row {number}")
         return self._rows[number]

@@ -1,8 +1,8 @@
 """SGLang's Engine in this process, its scheduler in a process of SGLang's own.
 
-SGLang hands its reader what is there when the reader comes, so what `async_generate` yields may hold several engine
-steps, and its list of tokens goes on growing. The steps' tokens and times are noted where the scheduler's messages
-reach this process, one message an engine step (see `_note_steps`).
+SGLang gives its reader all pending tokens at once, so one output of `async_generate` may hold several engine steps,
+and its list of tokens keeps growing. The adapter therefore records each step's tokens and time where the scheduler's
+messages reach this process, one message per engine step (see `_note_steps`).
 """
 
 import asyncio
@@ -48,7 +48,7 @@ def create(config: ExperimentConfig) -> "SGLangAdapter":
 
 
 class SGLangAdapter:
-    """One sglang.Engine. Acceptance is counted by SGLang's scheduler for each request."""
+    """One sglang.Engine. SGLang's scheduler counts acceptance for each request."""
 
     def __init__(self, config: ExperimentConfig) -> None:
         assert isinstance(config.engine, SGLangEngine)
@@ -69,7 +69,7 @@ class SGLangAdapter:
 
         Raises:
             ConfigError: an argument is unknown or set twice.
-            EngineUnavailableError: SGLang is missing, or the installed release lacks what was asked for.
+            EngineUnavailableError: SGLang is missing, or the installed release lacks something the configuration needs.
             EngineError: it does not start.
         """
         sglang = _import()
@@ -79,13 +79,13 @@ class SGLangAdapter:
         arguments = sglang_arguments.engine_arguments(self._config, known, algorithms)
         arguments |= sglang_arguments.extra_arguments(self._engine_config.extra_args, known, release)
         self._arguments = arguments
-        # What SGLang does by itself when its scheduler fails is to kill this process.
+        # By default SGLang kills this process when its scheduler fails.
         handler = {"custom_sigquit_handler": ignore_signal} if "custom_sigquit_handler" in known else {}
         try:
             self._engine = sglang.Engine(**arguments, **handler)
         except SpecDecBenchError:
             raise
-        except Exception as error:  # SGLang raises what it likes, and what its scheduler raised stands in the log
+        except Exception as error:  # SGLang may raise anything; the log has its scheduler's errors
             raise EngineError(f"SGLang {release} did not start: {named(error)}") from error
         manager, loop = self._engine.tokenizer_manager, asyncio.get_running_loop()
         manager.auto_create_handle_loop()
@@ -95,7 +95,7 @@ class SGLangAdapter:
         _note_steps(manager, self._noted)
 
     async def reset(self) -> None:
-        """Forgets the prefix cache and, of n-grams, what earlier requests said.
+        """Clears the prefix cache and the n-grams of earlier requests.
 
         Raises:
             EngineError: SGLang refuses.
@@ -106,11 +106,11 @@ class SGLangAdapter:
             raise EngineError(f"SGLang did not flush its cache: {getattr(answer, 'message', '')}")
 
     def counters(self) -> AcceptanceCounters | None:
-        """Returns None: every request tells its own counts."""
+        """Returns None: every request reports its own counts."""
         return None
 
     def read_back(self, sampling: RequestSampling) -> Mapping[str, Any]:
-        """Returns what SGLang's SamplingParams make of it. It draws with a seed of its own, whatever the request's.
+        """Returns the sampling as SGLang's SamplingParams hold it. SGLang uses its own seed, whatever the request's.
 
         Raises:
             ConfigError: SGLang refuses a value.
@@ -120,7 +120,7 @@ class SGLangAdapter:
         try:
             made = parameters.SamplingParams(**_sampling(sampling))
             made.normalize(None)
-            made.verify(2**31)  # of the vocabulary, for a bias that is not asked for
+            made.verify(2**31)  # the vocabulary's size, for a bias that no request sets
         except ValueError as error:
             raise ConfigError(f"sampling: SGLang refuses it: {first_line(error)}") from None
         is_greedy = made.top_k == 1 and (sampling.temperature == 0 or sampling.top_k != 1)
@@ -143,7 +143,7 @@ class SGLangAdapter:
         return EngineDescription(
             arguments=self._arguments,
             resolved={"sglang": sglang.__version__, **resolved},
-            # Its scheduler keeps two of the context's places for itself and shortens a longer reply without a word.
+            # Its scheduler reserves two of the context's positions and shortens a longer reply silently.
             max_seq_len=self._engine.tokenizer_manager.context_len - 2,
             num_accelerators=0 if resolved.get("device") == "cpu" else num_workers,
             reproducible=False,
@@ -156,13 +156,13 @@ class SGLangAdapter:
         self._engine.shutdown()
 
     def _die(self) -> None:
-        """Takes SGLang's signal that one of its processes failed: every reader is told."""
+        """Handles SGLang's signal that one of its processes failed: tells every reader."""
         self._is_dead = True
         for reader in self._readers:
             reader.cancel()
 
     async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk | StepBatch]:
-        """Yields the engine steps in batches; where this release hides the steps, one chunk a delivery.
+        """Yields the engine steps in batches; one chunk per delivery if this release hides the steps.
 
         Raises:
             EngineDiedError: SGLang's scheduler is dead.
@@ -191,7 +191,7 @@ class SGLangAdapter:
                     is_over = reason is not None
                     made = _made(output["meta_info"]) if is_over else None
                     if not steps.is_attached:
-                        token_ids = output["output_ids"][num_read:]  # a copy: SGLang's list goes on growing
+                        token_ids = output["output_ids"][num_read:]  # a copy: SGLang's list keeps growing
                         num_read += len(token_ids)
                         counters = self._counters(output["meta_info"], None) if is_over else None
                         yield Chunk(token_ids, finish_reason=reason, counters=counters, made=made)
@@ -244,11 +244,11 @@ class SGLangAdapter:
         )
 
     def _counters(self, meta: Mapping[str, Any], num_decode_steps: int | None) -> AcceptanceCounters | None:
-        """Returns the scheduler's counts of one finished request; zeros where the prefill ended it."""
+        """Returns the scheduler's counts of one finished request; zeros if the prefill ended it."""
         if self._is_plain:
             return None
         num_verify_steps = meta.get("spec_verify_ct", 0)
-        # SGLang's list ends at the most that a step of the request accepted; without a verify step there is none.
+        # SGLang's list ends at the most drafts that one step accepted; without a verify step there is no list.
         histogram = meta.get("spec_correct_drafts_histogram", meta.get("spec_accept_histogram"))
         if histogram is not None or num_verify_steps == 0:
             histogram = list(histogram or ())
@@ -282,13 +282,13 @@ def _import() -> Any:
 
 
 def ignore_signal(*_: Any) -> None:
-    """Takes SGLang's signal while it starts: what fails then is raised by its constructor as well."""
+    """Ignores SGLang's signal while it starts: its constructor raises the same failure."""
 
 
 def _note_steps(manager: Any, noted: Mapping[str, StepBuffer]) -> None:
-    """Notes each of the scheduler's messages before the tokenizer manager puts it where readers may be late.
+    """Records each of the scheduler's messages before the tokenizer manager queues it for readers, who may be late.
 
-    A message holds, for every request that got tokens in one engine step, those tokens.
+    A message holds the tokens of one engine step, for every request that got any.
     """
     handle = getattr(manager, "_handle_batch_output", None)
     if handle is None:
@@ -302,7 +302,7 @@ def _note_steps(manager: Any, noted: Mapping[str, StepBuffer]) -> None:
                 steps = noted.get(rid)
                 if steps is not None:
                     steps.is_attached = True
-                    if len(new):  # not for the truth value of an array
+                    if len(new):  # len: an array has no truth value
                         steps.note(list(new), now_ns)
         await handle(message)
 
@@ -310,7 +310,7 @@ def _note_steps(manager: Any, noted: Mapping[str, StepBuffer]) -> None:
 
 
 def _sampling(sampling: RequestSampling) -> dict[str, Any]:
-    """Returns a request's own sampling parameters, as SGLang calls them."""
+    """Returns a request's own sampling parameters, by SGLang's names."""
     stops = list(sampling.stop_token_ids)
     return {
         "temperature": sampling.temperature,
@@ -324,7 +324,7 @@ def _sampling(sampling: RequestSampling) -> dict[str, Any]:
 
 
 def _made(meta: Mapping[str, Any]) -> RequestMade:
-    """Returns what SGLang tells of a finished request."""
+    """Returns what SGLang reports of a finished request."""
     return RequestMade(num_prompt_tokens=meta.get("prompt_tokens"), num_preemptions=meta.get("num_retractions"))
 
 

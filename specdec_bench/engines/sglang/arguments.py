@@ -1,4 +1,4 @@
-"""The project's vocabulary in SGLang's spelling. Imports no SGLang."""
+"""Translates the project's settings to SGLang's arguments. Does not import SGLang."""
 
 import dataclasses
 from collections.abc import Collection, Mapping
@@ -21,7 +21,7 @@ ALGORITHMS: Mapping[str, tuple[str, ...]] = {
     "mtp": ("NEXTN", "EAGLE"),
     "dflash": ("DFLASH",),
 }
-"""Method -> what releases call it, the newest name first."""
+"""Method -> its names in SGLang's releases, newest first."""
 
 SETTINGS: Mapping[str, str] = {
     "model_path": "model.path",
@@ -56,7 +56,7 @@ SETTINGS: Mapping[str, str] = {
 """Arguments of ServerArgs that a setting decides."""
 
 ALL_TOKENS = 1 << 30
-"""What SGLang calls no top_k."""
+"""SGLang's value for no top_k."""
 
 FIXED: Mapping[str, Any] = {
     "skip_tokenizer_init": True,  # token ids go in and come out
@@ -64,11 +64,11 @@ FIXED: Mapping[str, Any] = {
     "random_seed": 0,
     "log_level": "warning",
 }
-"""Arguments that the project needs as they are."""
+"""Arguments whose values the project needs."""
 
 
 def engine_arguments(config: ExperimentConfig, known: Collection[str], algorithms: Collection[str]) -> dict[str, Any]:
-    """Returns the keyword arguments of ServerArgs; what is left to SGLang is not among them.
+    """Returns the keyword arguments of ServerArgs, without those left to SGLang.
 
     Args:
         config: the cell.
@@ -115,8 +115,8 @@ def engine_arguments(config: ExperimentConfig, known: Collection[str], algorithm
 def _speculative(config: ExperimentConfig, known: Collection[str], algorithms: Collection[str]) -> dict[str, Any]:
     """Returns the arguments of the method; none for plain decoding.
 
-    SGLang counts the token that is verified beside the drafts among its draft tokens: K drafts in a chain are
-    K + 1 of them.
+    SGLang's draft tokens include the token that is verified beside the drafts: K drafts in a chain are K + 1 draft
+    tokens.
     """
     spec = config.spec
     if not isinstance(spec, DraftingSpec):
@@ -138,7 +138,7 @@ def _speculative(config: ExperimentConfig, known: Collection[str], algorithms: C
             arguments["speculative_ngram_min_match_window_size"] = spec.ngram_min
             arguments["speculative_ngram_max_match_window_size"] = spec.ngram_max
         else:
-            # Its trie holds what was matched and what follows together.
+            # Its trie holds the matched tokens together with those that follow.
             arguments["speculative_ngram_max_trie_depth"] = spec.ngram_max + spec.draft_length
         return arguments
     # All three or none, as SGLang wants it; DFlash drafts its block in one step.
@@ -162,7 +162,7 @@ def extra_arguments(extra: Mapping[str, Any], known: Collection[str], release: s
 
 
 def asked_and_resolved(arguments: Mapping[str, Any], resolved: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Returns the setting, the value that was asked for and the one that SGLang runs with, of every argument.
+    """Returns each argument's setting, the value asked for and the value that SGLang runs with.
 
     Args:
         arguments: as they were passed.
@@ -176,7 +176,7 @@ def asked_and_resolved(arguments: Mapping[str, Any], resolved: Mapping[str, Any]
 
 
 def proposed_per_step(config: ExperimentConfig) -> int | None:
-    """Returns the drafts of every verify step, or None where SGLang pads what it looked up."""
+    """Returns the number of drafts in every verify step, or None if SGLang pads looked-up drafts."""
     spec = config.spec
     if not isinstance(spec, DraftingSpec) or isinstance(spec, NgramSpec):
         return None
@@ -191,9 +191,9 @@ def field_names(record: Any) -> list[str]:
 
 
 def resolved(arguments: Any) -> dict[str, Any]:
-    """Returns what the arguments of a running engine were resolved to, as plain data.
+    """Returns the resolved arguments of a running engine, as plain data.
 
-    Newer releases keep beside the arguments, which stay as they were given, what they were resolved to.
+    Newer releases leave the arguments as given and keep the resolved ones beside them.
     """
     if hasattr(arguments, "resolved_dict"):
         values = dict(arguments.resolved_dict())

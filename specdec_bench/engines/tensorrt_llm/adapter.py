@@ -1,17 +1,17 @@
 """TensorRT-LLM's LLM API in this process, its executor in processes of TensorRT-LLM's own.
 
-Where the counts come from. TensorRT-LLM tells of a request `decoding_iter` and `avg_decoded_tokens_per_iter`, the
-tokens so far / decoding_iter (cpp/include/tensorrt_llm/batch_manager/llmRequest.h, getAvgDecodedTokensPerIter, at
-00e9b8a773a690c1182ba23717e6c660a2246b70). On the PyTorch backend TorchSampler.update_requests adds one to the count
-where the last piece of a prompt gives the first token, and one in every step after it, however many tokens the step
-gives (tensorrt_llm/_torch/pyexecutor/sampler.py at 00026bd121addd9ee5650a7da9fee6b57db79a6f); the samplers of its
-one-model methods do likewise, and PyExecutor._handle_responses hands the count on with each response. So
-`decoding_iter` counts the prefill once and every decode step: num_decode_steps = decoding_iter - 1. A request that is
-paused and computed anew would count a prefill more; the default policy of its scheduler (GUARANTEED_NO_EVICT) pauses
-none.
+Where the counts come from. For each request TensorRT-LLM reports `decoding_iter` and `avg_decoded_tokens_per_iter`,
+which is the tokens so far / decoding_iter (cpp/include/tensorrt_llm/batch_manager/llmRequest.h,
+getAvgDecodedTokensPerIter, at 00e9b8a773a690c1182ba23717e6c660a2246b70). On the PyTorch backend
+TorchSampler.update_requests adds one to the count where the last piece of a prompt gives the first token, and one in
+every step after it, however many tokens the step gives (tensorrt_llm/_torch/pyexecutor/sampler.py at
+00026bd121addd9ee5650a7da9fee6b57db79a6f); the samplers of its one-model methods do likewise, and
+PyExecutor._handle_responses hands the count on with each response. So `decoding_iter` counts the prefill once and
+every decode step: num_decode_steps = decoding_iter - 1. A paused and recomputed request would count one more prefill;
+the scheduler's default policy (GUARANTEED_NO_EVICT) pauses none.
 
-It does not tell how many steps had drafts, nor how many drafts it proposed and accepted: its counters for them are 0
-on the PyTorch backend. Those figures stay null.
+TensorRT-LLM does not report how many steps had drafts, nor how many drafts it proposed and accepted: its counters for
+them are 0 on the PyTorch backend. Those metrics stay null.
 """
 
 import importlib
@@ -47,7 +47,7 @@ def create(config: ExperimentConfig) -> "TensorRTLLMAdapter":
 
 
 class TensorRTLLMAdapter:
-    """One tensorrt_llm.LLM. Decode steps are counted by TensorRT-LLM's executor for each request."""
+    """One tensorrt_llm.LLM. TensorRT-LLM's executor counts each request's decode steps."""
 
     LLM = "tensorrt_llm.LLM"
     LLM_ARGS = "tensorrt_llm.llmapi.llm_args.TorchLlmArgs"
@@ -62,7 +62,7 @@ class TensorRTLLMAdapter:
         self._arguments: dict[str, Any] = {}
 
     def _import(self) -> tuple[Any, Any, Any]:
-        """Returns TensorRT-LLM, its class for this engine, and the class of that one's arguments.
+        """Returns TensorRT-LLM, its class for this engine, and the class of that class's arguments.
 
         Raises:
             EngineUnavailableError: it is missing, or too old.
@@ -80,7 +80,7 @@ class TensorRTLLMAdapter:
 
         Raises:
             ConfigError: an argument is unknown or set twice.
-            EngineUnavailableError: TensorRT-LLM is missing, or the installed release lacks what was asked for.
+            EngineUnavailableError: TensorRT-LLM is missing, or the installed release lacks something needed.
             EngineError: it does not start.
         """
         package, llm, llm_args = self._import()
@@ -106,11 +106,11 @@ class TensorRTLLMAdapter:
             self._engine = llm(**passed)
         except SpecDecBenchError:
             raise
-        except Exception as error:  # TensorRT-LLM raises what it likes, and what its workers raised stands in the log
+        except Exception as error:  # TensorRT-LLM may raise anything; the log has its workers' errors
             raise EngineError(f"TensorRT-LLM {self._release} did not start: {named(error)}") from error
 
     def _check_backend(self, decoding: Any) -> None:
-        """Refuses a method that the release has for another backend.
+        """Refuses a method that the release supports only on another backend.
 
         Raises:
             EngineUnavailableError: naming both.
@@ -123,17 +123,17 @@ class TensorRTLLMAdapter:
             )
 
     async def reset(self) -> None:
-        """Forgets the reused blocks, where reuse was asked for: TensorRT-LLM empties them only with the engine."""
+        """Clears reusable blocks by restarting, if reuse is on: TensorRT-LLM empties them only with the engine."""
         if self._engine_config.enable_prefix_caching:
             await self.stop()
             await self.start()
 
     def counters(self) -> AcceptanceCounters | None:
-        """Returns None: every request tells its own counts."""
+        """Returns None: every request reports its own counts."""
         return None
 
     def read_back(self, sampling: RequestSampling) -> Mapping[str, Any]:
-        """Returns what TensorRT-LLM's SamplingParams make of it.
+        """Returns the sampling as TensorRT-LLM's SamplingParams hold it.
 
         Raises:
             ConfigError: TensorRT-LLM refuses a value.
@@ -180,7 +180,7 @@ class TensorRTLLMAdapter:
         self._engine.shutdown()
 
     async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
-        """Yields one chunk a response; one that holds a single engine step says so.
+        """Yields one chunk per response; a chunk that holds a single engine step says so.
 
         Raises:
             EngineDiedError: TensorRT-LLM has shut down.
@@ -200,7 +200,7 @@ class TensorRTLLMAdapter:
             # Every round yields the same object, grown by one response.
             async for _ in result:
                 completion = result.outputs[0]
-                token_ids = completion.token_ids[num_read:]  # a copy: the list goes on growing
+                token_ids = completion.token_ids[num_read:]  # a copy: the list keeps growing
                 is_over = result.finished
                 if not token_ids and not is_over:
                     continue
@@ -223,7 +223,7 @@ class TensorRTLLMAdapter:
         except RequestError as error:
             is_over = True
             raise EngineError(f"TensorRT-LLM: {first_line(error)}") from error
-        except Exception as error:  # what is not one request's shuts TensorRT-LLM down (its _handle_background_error)
+        except Exception as error:  # an error of no single request shuts it down (_handle_background_error)
             is_over = True
             raise EngineDiedError(f"TensorRT-LLM died: {named(error)}") from error
         finally:
@@ -231,10 +231,10 @@ class TensorRTLLMAdapter:
                 result.abort()
 
     def _counters(self, result: Any, num_tokens: int) -> AcceptanceCounters | None:
-        """Returns the executor's count of one finished request; None in plain decoding, or where the release has none.
+        """Returns the executor's count of one finished request; None in plain decoding, or if the release has none.
 
         Raises:
-            EngineError: the count does not mean what this file says.
+            EngineError: the count does not mean what this module's docstring says.
         """
         num_steps = getattr(result, "decoding_iter", 0)
         if not num_steps or not num_tokens:
@@ -257,7 +257,7 @@ def _found(path: str) -> Any:
 
 
 def _classes() -> dict[str, Any]:
-    """Returns those of the LLM API's classes that are used and that the release has, by name."""
+    """Returns the LLM API's classes that this adapter uses and the release has, by name."""
     modules = [importlib.import_module(name) for name in ("tensorrt_llm.llmapi.llm_args", "tensorrt_llm.llmapi")]
     return {
         name: getattr(module, name)

@@ -1,6 +1,6 @@
-"""The project's vocabulary in the spelling of TensorRT-LLM's LLM API. Imports no TensorRT-LLM.
+"""Translates the project's settings to arguments of TensorRT-LLM's LLM API. Does not import TensorRT-LLM.
 
-An object among the arguments stands here as `{"CLASS": {its own arguments}}`, plain data for the archive;
+An object among the arguments is written as `{"CLASS": {its own arguments}}`, plain data for the archive.
 `build_objects` makes the objects.
 """
 
@@ -47,16 +47,16 @@ SPEC_SETTINGS: Mapping[str, str] = {
     "speculative_model": "draft.path",
     "speculative_model_dir": "draft.path",
 }
-"""Fields of a method's decoding config that a setting of `spec` decides, and which."""
+"""Fields of a method's decoding config that a setting of `spec` decides, and that setting."""
 
 FIXED: Mapping[str, Any] = {
     "skip_tokenizer_init": True,  # token ids go in and come out
     "stream_interval": 1,  # a response for every engine step
 }
-"""Arguments that the project needs as they are; left out where the release lacks them."""
+"""Arguments whose values the project needs; left out if the release lacks them."""
 
 BACKENDS: Mapping[str, str] = {"tensorrt_llm": "pytorch", "auto_deploy": "_autodeploy"}
-"""What TensorRT-LLM calls the two engines."""
+"""TensorRT-LLM's names for the two engines."""
 
 CLASSES = (
     "NGramDecodingConfig",
@@ -68,7 +68,7 @@ CLASSES = (
     "KvCacheConfig",
     "CudaGraphConfig",
 )
-"""The classes of the LLM API that are used, in whatever release has them."""
+"""The LLM API's classes that are used, across all releases."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class Release:
 
 
 def engine_arguments(config: ExperimentConfig, release: Release) -> dict[str, Any]:
-    """Returns the keyword arguments of LLM; what is left to TensorRT-LLM is not among them.
+    """Returns the keyword arguments of LLM, without those left to TensorRT-LLM.
 
     Raises:
         ConfigError: settings that do not go together.
@@ -112,20 +112,20 @@ def engine_arguments(config: ExperimentConfig, release: Release) -> dict[str, An
 
 
 def _pytorch(engine: LLMAPIEngine) -> dict[str, Any]:
-    """Returns the arguments of the PyTorch backend alone."""
+    """Returns the arguments that only the PyTorch backend has."""
     assert isinstance(engine, TensorRTLLMEngine)
     return {
         "tensor_parallel_size": engine.tensor_parallel_size,
         "pipeline_parallel_size": engine.pipeline_parallel_size,
         "moe_expert_parallel_size": engine.expert_parallel_size,
         "kv_cache_config": _kv_cache(engine, share=engine.gpu_memory_utilization),
-        # None, which is no CUDA graphs, differs from leaving it out.
+        # None means no CUDA graphs, which differs from leaving it out.
         "cuda_graph_config": None if engine.enforce_eager else _cuda_graphs(engine),
     }
 
 
 def _auto_deploy(engine: AutoDeployEngine, release: Release) -> dict[str, Any]:
-    """Returns the arguments of AutoDeploy alone, which up to 1.1 had names of its own."""
+    """Returns the arguments that only AutoDeploy has. Up to 1.1 it had its own names for them."""
     has_ratio = "free_mem_ratio" in release.known
     arguments: dict[str, Any] = {
         "world_size": engine.world_size,
@@ -176,7 +176,7 @@ def speculative_config(config: ExperimentConfig, release: Release) -> dict[str, 
     """Returns the method's decoding config and its arguments; None for plain decoding.
 
     Raises:
-        ConfigError: a setting of the draft that TensorRT-LLM cannot have.
+        ConfigError: a setting of the draft that TensorRT-LLM does not support.
         EngineUnavailableError: the release lacks the method or a parameter of it.
     """
     engine, spec = config.engine, config.spec
@@ -186,7 +186,7 @@ def speculative_config(config: ExperimentConfig, release: Release) -> dict[str, 
     fields = release.fields[name]
     arguments: dict[str, Any] = {"max_draft_len": spec.draft_length}
     if isinstance(spec, NgramSpec):
-        # The pool that TensorRT-LLM has by default looks up in what other requests said, too.
+        # By default TensorRT-LLM's pool also looks up n-grams of other requests.
         arguments |= {"max_matching_ngram_size": spec.ngram_max, "is_public_pool": False}
     elif isinstance(spec, MTPSpec) and "num_nextn_predict_layers" in fields:
         arguments = {"num_nextn_predict_layers": spec.draft_length}
@@ -250,7 +250,7 @@ def extra_arguments(extra: Mapping[str, Any], release: Release) -> dict[str, Any
 
 
 def asked_and_resolved(arguments: Mapping[str, Any], resolved: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Returns the setting, the value that was asked for and the one that TensorRT-LLM runs with, of every argument.
+    """Returns each argument's setting, the value asked for and the value that TensorRT-LLM runs with.
 
     Args:
         arguments: of `engine_arguments` and `extra_arguments`.
@@ -286,9 +286,9 @@ def sampling_arguments(
     stops = list(stop_token_ids)
     arguments: dict[str, Any] = {
         "max_tokens": max_new_tokens,
-        # Without a tokenizer TensorRT-LLM must be told an end token, even where it is to ignore it.
+        # Without a tokenizer TensorRT-LLM needs an end token, even if it ignores it.
         "end_id": stops[0] if stops else 0,
-        "ignore_eos": not stops,  # switches every stop off, not the end token alone
+        "ignore_eos": not stops,  # switches off every stop, not only the end token
         "detokenize": False,
     }
     if len(stops) > 1:
@@ -296,6 +296,6 @@ def sampling_arguments(
         arguments |= {"stop_token_ids": stops[1:], "include_stop_str_in_output": True}
     if temperature == 0:
         return arguments | {"top_k": 1}
-    # Always top_p: without it and top_k, releases take the most likely token, whatever the temperature.
+    # Always top_p: without top_p and top_k, releases take the most likely token, whatever the temperature.
     arguments |= {"temperature": temperature, "top_p": top_p, "seed": seed}
     return arguments | ({"top_k": top_k} if top_k else {})

@@ -1,4 +1,4 @@
-"""TensorRT-LLM's AutoDeploy: the LLM API on models that it takes as transformers has them."""
+"""TensorRT-LLM's AutoDeploy: the LLM API on models as transformers defines them."""
 
 from specdec_bench.config.schema.engine import AutoDeployEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig

@@ -1,7 +1,7 @@
 """transformers' `generate`, with acceptance counted step by step in its own assisted-generation loop.
 
-`generate` blocks, so it runs in one worker thread; tokens get their time there, at the moment the loop hands
-them over, and reach the event loop through a queue.
+`generate` blocks, so it runs in one worker thread. Tokens are timed there, when the loop emits them, and reach the
+event loop through a queue.
 """
 
 import asyncio
@@ -99,7 +99,7 @@ class TransformersAdapter:
         return self._config.spec.draft_length
 
     def _shared_arguments(self, transformers: Any) -> dict[str, Any]:
-        """Returns what target and draft are both loaded with."""
+        """Returns the arguments that both target and draft are loaded with."""
         model = self._config.model
         known = set(inspect.signature(transformers.PreTrainedModel.from_pretrained).parameters) - {"args", "kwargs"}
         known |= {"subfolder", "variant", "quantization_config", "max_memory", "offload_folder", "key_mapping"}
@@ -140,7 +140,7 @@ class TransformersAdapter:
             model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
                 resolve(path), revision=revision, output_loading_info=True, **arguments
             )
-        # transformers fills in what the files lack with random numbers, and only warns.
+        # transformers fills missing tensors with random numbers, and only warns.
         if lacking := sorted(map(str, [*loaded["missing_keys"], *loaded["mismatched_keys"]])):
             raise EngineError(
                 f"{path}: its weights lack {len(lacking)} tensors or have them in another shape ({lacking[0]}, ...); "
@@ -155,11 +155,11 @@ class TransformersAdapter:
         """Nothing to forget: `generate` builds its caches for each request."""
 
     def counters(self) -> AcceptanceCounters | None:
-        """Returns None: every step tells its own counts."""
+        """Returns None: every step reports its own counts."""
         return None
 
     def read_back(self, sampling: RequestSampling) -> Mapping[str, Any]:
-        """Returns what GenerationConfig makes of it; torch's generator, which is one a process, takes any seed.
+        """Returns the sampling as GenerationConfig holds it. torch's generator, one per process, takes any seed.
 
         Raises:
             ConfigError: transformers refuses a value.
@@ -221,7 +221,7 @@ class TransformersAdapter:
         self._thread.shutdown(wait=False)
 
     async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
-        """Yields one chunk a decode step, after the prefill's, as the generation loop emits them.
+        """Yields the prefill's chunk, then one chunk per decode step, as the generation loop emits them.
 
         Raises:
             EngineError: `generate` failed.
@@ -291,7 +291,7 @@ def _generation_options(sampling: RequestSampling) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _loading(path: str) -> Iterator[None]:
-    """Turns whatever a checkpoint's files make transformers raise into one line that names the checkpoint."""
+    """Turns any error of transformers on a checkpoint's files into one line that names the checkpoint."""
     try:
         yield
     except Exception as error:  # safetensors, json, torch and remote code raise what they like

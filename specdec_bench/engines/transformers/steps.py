@@ -18,14 +18,14 @@ class CancelledGenerationError(Exception):
 class StepStream:
     """The streamer that `generate` calls once a step; iterated by the event loop.
 
-    `put` runs in the generating thread and only notes numbers; the hand-over to the event loop is one
+    `put` runs in the generating thread and only records numbers. Passing them to the event loop costs one
     append and one wake-up.
     """
 
     def __init__(self, request: GenerationRequest, loop: asyncio.AbstractEventLoop) -> None:
         self.cancelled = False
         self.drafts: list[int] = []
-        """What the running step verifies; set by the candidate hook."""
+        """The drafts that the running step verifies; set by the candidate hook."""
         self.last_size = 0
         self._loop = loop
         self._queue: asyncio.Queue[Chunk | Future[None]] = asyncio.Queue()
@@ -54,7 +54,7 @@ class StepStream:
         self._send(Chunk(token_ids, num_proposed, num_accepted, received_ns, reason))
 
     def end(self, generation: Future[None] | None = None) -> None:
-        """Called by `generate` without arguments, which says nothing, and by the finished thread."""
+        """Called by the finished thread. `generate` calls it too, without arguments, to no effect."""
         if generation is not None:
             self._send(generation)
 
@@ -95,10 +95,10 @@ def count_step(drafts: list[int], token_ids: list[int], remaining: int, stops: f
 
 
 class CountedCandidates:
-    """Stands before transformers' candidate generator and tells the stream what each step verifies.
+    """Wraps transformers' candidate generator and tells the stream which drafts each step verifies.
 
-    The stock loop verifies drafts in the same forward pass as the prefill, so its first step is no plain
-    prefill; here the first pass gets no candidates and emits one token, as in every serving engine.
+    The stock loop verifies drafts in the prefill's forward pass, so its first step is not a plain prefill.
+    Here the first pass gets no candidates and emits one token, as in every serving engine.
     """
 
     def __init__(self, candidates: Any, steps: StepStream) -> None:
@@ -136,7 +136,7 @@ class CountedCandidates:
         """Passes the loop's count on to the drafter.
 
         Raises:
-            EngineError: the loop counts otherwise than the stream: this release's loop is not the one known.
+            EngineError: the loop and the stream count differently: this release's loop is not the known one.
         """
         if num_matches + 1 != self._steps.last_size:
             raise EngineError(
@@ -150,10 +150,10 @@ class CountedCandidates:
 
 
 def _look_up_the_context_alone(candidates: Any) -> None:
-    """Lets prompt lookup propose what it finds, whatever the sampling.
+    """Lets prompt lookup propose whatever it finds, regardless of the sampling.
 
-    It runs the target's logits processors over made-up equal logits to see which tokens are forbidden; top-p
-    then forbids an arbitrary share of the vocabulary, and drafts are lost that the target may accept.
+    It runs the target's logits processors over made-up equal logits to see which tokens are forbidden. top-p
+    then forbids an arbitrary share of the vocabulary, which loses drafts that the target may accept.
     """
     from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
     from transformers.generation.candidate_generator import PromptLookupCandidateGenerator

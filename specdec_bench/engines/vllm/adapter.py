@@ -1,8 +1,8 @@
 """vLLM's AsyncLLM in this process, its engine core in a process of vLLM's own.
 
-vLLM merges a request's pending outputs when its reader lags, so what `generate` yields may hold several engine
-steps. The steps' tokens, and the times at which they reached this process, are noted where the outputs are still
-apart: in the collector that vLLM fills for each request (see `_collector`).
+vLLM merges a request's pending outputs when its reader lags, so one output of `generate` may hold several engine
+steps. The adapter therefore records each step's tokens, and the time they reached this process, before outputs are
+merged: in the collector that vLLM fills for each request (see `_collector`).
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ def create(config: ExperimentConfig) -> "VLLMAdapter":
 
 
 class VLLMAdapter:
-    """One AsyncLLM. Acceptance is counted by vLLM's scheduler, per request where the release does that."""
+    """One AsyncLLM. vLLM's scheduler counts acceptance, per request if the release supports that."""
 
     def __init__(self, config: ExperimentConfig) -> None:
         assert isinstance(config.engine, VLLMEngine)
@@ -52,7 +52,7 @@ class VLLMAdapter:
         self._totals = _Totals()
         self._nominal_proposals = False
         self._counts_requests = False
-        """Whether this release tells what each request accepted."""
+        """Whether this release reports how many drafts each request accepted."""
         self._dead_error: type[Exception] = EngineError
 
     def _import(self) -> Any:
@@ -81,7 +81,7 @@ class VLLMAdapter:
 
         Raises:
             ConfigError: an argument is unknown or set twice.
-            EngineUnavailableError: vLLM is missing, or the installed release lacks what was asked for.
+            EngineUnavailableError: vLLM is missing, or the installed release lacks something the configuration needs.
             EngineError: it does not start.
         """
         vllm = self._import()
@@ -103,7 +103,7 @@ class VLLMAdapter:
             self._engine = async_llm.AsyncLLM.from_engine_args(
                 arg_utils.AsyncEngineArgs(**arguments), stat_loggers=[_stat_logger(self._totals)]
             )
-        except Exception as error:  # vLLM raises what it likes, and what its engine core raised stands in the log
+        except Exception as error:  # vLLM may raise anything; the log has its engine core's errors
             raise EngineError(f"vLLM {release} did not start: {named(error)}") from error
         resolved = self._engine.vllm_config
         if resolved.speculative_config is not None:
@@ -112,16 +112,16 @@ class VLLMAdapter:
             except EngineError:
                 await self.stop()
                 raise
-        # vLLM's second model runner fills up what its n-gram lookup did not find.
+        # vLLM's second model runner pads drafts that its n-gram lookup did not find.
         self._nominal_proposals = isinstance(self._config.spec, NgramSpec) and bool(
             getattr(resolved, "use_v2_model_runner", False)
         )
 
     async def reset(self) -> None:
-        """Forgets the prefix cache, earlier responses and the counts."""
+        """Clears the prefix cache, earlier responses and the counts."""
         spec = self._config.spec
         if isinstance(spec, SuffixSpec) and spec.max_cached_requests:
-            # vLLM cannot empty its suffix tree of earlier responses: only a new engine has forgotten them.
+            # vLLM cannot empty its suffix tree of earlier responses: only a new engine starts without them.
             await self.stop()
             await self.start()
         await self._engine.reset_prefix_cache()
@@ -132,7 +132,7 @@ class VLLMAdapter:
         return None if self._is_plain else self._totals.counters(self._nominal_proposals)
 
     def read_back(self, sampling: RequestSampling) -> dict[str, Any]:
-        """Returns what vLLM's SamplingParams make of it.
+        """Returns the sampling as vLLM's SamplingParams hold it.
 
         Raises:
             ConfigError: vLLM refuses a value.
@@ -158,7 +158,7 @@ class VLLMAdapter:
         import vllm
 
         config, engine = self._engine.vllm_config, self._engine_config
-        resolved = settings_of(config, without="target_")  # the same again
+        resolved = settings_of(config, without="target_")  # repeats other sections
         num_workers = engine.tensor_parallel_size * engine.pipeline_parallel_size * engine.data_parallel_size
         return EngineDescription(
             arguments=self._arguments,
@@ -175,7 +175,7 @@ class VLLMAdapter:
         self._engine.shutdown()
 
     async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk | StepBatch]:
-        """Yields the engine steps in batches; where this release hides the steps, one chunk a delivery.
+        """Yields the engine steps in batches; one chunk per delivery if this release hides the steps.
 
         Raises:
             EngineDiedError: the engine core is dead.
@@ -206,25 +206,25 @@ class VLLMAdapter:
         except (ValueError, RuntimeError) as error:
             failure = EngineError(f"vLLM: {named(error)}")
         finally:
-            await outputs.aclose()  # where the reader left early, vLLM drops the request
+            await outputs.aclose()  # if the reader left early, vLLM drops the request
         if failure is not None:
             yield self._batch(steps, None)
             raise failure
 
     def _batch(self, steps: StepBuffer, finished: Any) -> StepBatch:
-        """Returns the steps that were noted since the last call; `finished` is the last output, if it is over."""
+        """Returns the steps recorded since the last call; `finished` is the last output, if the request is over."""
         completion = None if finished is None else finished.outputs[0]
         return steps.take(
             is_plain=self._is_plain,
             counts_requests=self._counts_requests,
             finish_reason=None if completion is None else _reason(completion),
-            # Those that are noted but not taken belong to the request too.
+            # Steps that are recorded but not yet taken belong to the request too.
             counters=None if completion is None else self._counters(completion, steps.num_steps + len(steps.sizes) - 1),
             made=None if finished is None else _made(finished),
         )
 
     def _counters(self, completion: Any, num_decode_steps: int | None) -> AcceptanceCounters | None:
-        """Returns the scheduler's counts of one finished request, where this release keeps them."""
+        """Returns the scheduler's counts of one finished request, if this release keeps them."""
         metrics = getattr(completion, "spec_decode_metrics", None)
         if metrics is None:
             return None
@@ -250,7 +250,7 @@ class _Totals:
         self.at_least: list[int] = []
 
     def add(self, scheduler_stats: Any, iteration_stats: Any) -> None:
-        # One entry a request that decoded in this iteration.
+        # One entry per request that decoded in this iteration.
         self.decode_steps += len(getattr(iteration_stats, "inter_token_latencies_iter", ()))
         stats = getattr(scheduler_stats, "spec_decoding_stats", None)
         if stats is None:
@@ -295,15 +295,15 @@ def _stat_logger(totals: _Totals) -> Any:
 
 
 _NOTED: ContextVar[StepBuffer | None] = ContextVar("_NOTED", default=None)
-"""The steps of the request that the running task is about to send: how a collector, which vLLM makes, finds them."""
+"""The steps of the request that the running task is about to send. vLLM's new collector finds them here."""
 
 
 def _collector(base: Any) -> Any:
-    """Returns vLLM's collector of one request's outputs, noting of each step its tokens and when they came.
+    """Returns vLLM's class that collects one request's outputs, extended to record each step's tokens and time.
 
     vLLM calls `put` once for every engine step that has output for the request. Waking the reader every time costs
-    more than noting a step, and under load outputs wait for their reader and are merged. So the reader is woken only
-    now and then, and at the end.
+    more than recording a step, and under load outputs wait for their reader and are merged. So the reader is woken
+    only periodically, and at the end.
     """
     if getattr(base, "notes_steps", False):
         return base
@@ -332,7 +332,7 @@ def _collector(base: Any) -> Any:
 
 
 def _methods() -> list[str]:
-    """Returns the methods that the installed release names; nothing if it does not say."""
+    """Returns the methods that the installed release lists; nothing if it lists none."""
     from vllm.config import speculative
 
     def flat(literal: Any) -> list[str]:
@@ -360,7 +360,7 @@ def _sampling(sampling: RequestSampling) -> Any:
 
 
 def _made(output: Any) -> RequestMade:
-    """Returns what vLLM tells of a finished request; its count of preemptions came with later releases."""
+    """Returns what vLLM reports of a finished request. Only later releases count preemptions."""
     prompt = output.prompt_token_ids
     return RequestMade(
         num_prompt_tokens=None if prompt is None else len(prompt),

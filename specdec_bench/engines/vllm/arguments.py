@@ -1,4 +1,4 @@
-"""The project's vocabulary in vLLM's spelling. Imports no vLLM."""
+"""Translates the project's settings to vLLM's arguments. Does not import vLLM."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -43,10 +43,10 @@ SPEC_SETTINGS: Mapping[str, str] = {
     "prompt_lookup_min": "ngram_min",
     "prompt_lookup_max": "ngram_max",
 }
-"""What decides a field of `speculative_config`, where it is called otherwise."""
+"""The setting of `spec` that decides a field of `speculative_config`, if its name differs."""
 
 HEADS_BY_NAME: Mapping[str, str] = {"eagle-": "eagle", "eagle3": "eagle3"}
-"""What in a draft's path makes vLLM run it as an EAGLE head, whatever method it was told (config/speculative.py)."""
+"""Words in a draft's path that make vLLM run it as an EAGLE head, whatever the method (config/speculative.py)."""
 
 FIXED: Mapping[str, Any] = {
     "skip_tokenizer_init": True,  # token ids go in and come out
@@ -54,11 +54,11 @@ FIXED: Mapping[str, Any] = {
     "generation_config": "vllm",  # the request alone decides, not the checkpoint's sampling defaults
     "per_request_spec_decode_metrics": "detailed",
 }
-"""Arguments that the project needs as they are. The last is left out where the release lacks it (before 0.29)."""
+"""Arguments whose values the project needs. The last is left out if the release lacks it (before 0.29)."""
 
 
 def engine_arguments(config: ExperimentConfig) -> dict[str, Any]:
-    """Returns the keyword arguments of AsyncEngineArgs; what is left to vLLM is not among them."""
+    """Returns the keyword arguments of AsyncEngineArgs, without those left to vLLM."""
     engine, model = config.engine, config.model
     assert isinstance(engine, VLLMEngine)
     arguments = {
@@ -81,7 +81,7 @@ def speculative_config(config: ExperimentConfig) -> dict[str, Any] | None:
     """Returns vLLM's `speculative_config`; None for plain decoding.
 
     Raises:
-        ConfigError: a draft that vLLM would take for one of another method.
+        ConfigError: vLLM would run the draft by another method.
     """
     spec, engine = config.spec, config.engine
     assert isinstance(engine, VLLMEngine)
@@ -90,7 +90,7 @@ def speculative_config(config: ExperimentConfig) -> dict[str, Any] | None:
         return None
     arguments: dict[str, Any] = {"method": spec.name, "num_speculative_tokens": spec.draft_length}
     if isinstance(spec, NgramSpec):
-        # Both, for vLLM copies the one that is set into the other.
+        # Both: if only one is set, vLLM copies it into the other.
         arguments |= {"prompt_lookup_min": spec.ngram_min, "prompt_lookup_max": spec.ngram_max}
     elif isinstance(spec, SuffixSpec):
         arguments |= {
@@ -131,7 +131,7 @@ def _refuse_a_name_that_decides(method: str, path: str) -> None:
 
 
 def synthetic_stamp(engine: VLLMEngine) -> str | None:
-    """Returns what is stamped on figures whose acceptance was forced."""
+    """Returns the stamp for metrics whose acceptance was forced."""
     if engine.synthetic_acceptance_length is not None:
         return f"vLLM accepted drafts at random: synthetic_acceptance_length={engine.synthetic_acceptance_length}"
     if engine.synthetic_acceptance_rates is not None:
@@ -170,9 +170,9 @@ def extra_arguments(extra: Mapping[str, Any], known: Collection[str], release: s
 
 
 def asked_and_resolved(arguments: Mapping[str, Any], resolved: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Returns the setting, the value that was asked for and the one that vLLM runs with, of every argument it has kept.
+    """Returns each kept argument's setting, the value asked for and the value that vLLM runs with.
 
-    An argument is a field of a section of vLLM's configuration; where several have it, one has to agree.
+    An argument is a field of a section of vLLM's configuration. If several sections have it, one has to agree.
 
     Args:
         arguments: as they were passed.
@@ -183,7 +183,7 @@ def asked_and_resolved(arguments: Mapping[str, Any], resolved: Mapping[str, Any]
     asked: list[tuple[str, Any, list[Any]]] = []
     for name, value in arguments.items():
         if name == "speculative_config":
-            # Of the method each model may have a name of its own: see check_resolved_method.
+            # Each model may have its own name for the method: see check_resolved_method.
             settings = ((f"spec.{SPEC_SETTINGS.get(key, key)}", key) for key in value if key != "method")
             asked += [(setting, value[key], [drafting[key]]) for setting, key in settings if key in drafting]
         else:
@@ -219,8 +219,8 @@ def check_method(method: str, known: Collection[str], fields: Collection[str], a
 def check_resolved_method(method: str, resolved: str) -> None:
     """Refuses an engine that runs another method than the one on the run's label.
 
-    vLLM may choose by the draft's name or its kind; `engine_arguments` refuses the names that are known to decide, and
-    this what is not.
+    vLLM may choose the method by the draft's name or kind. `engine_arguments` refuses the names known to decide it;
+    this function catches the rest.
 
     Args:
         method: its name.

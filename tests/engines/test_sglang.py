@@ -144,7 +144,7 @@ def test_a_scheduler_that_is_killed_ends_the_run_in_one_line(tmp_path: Path) -> 
     [
         (["+engine.extra_args.schedule_polcy=fcfs"], 2, "engine.extra_args.schedule_polcy: SGLang 0.5.20 has no such"),
         (["+engine.extra_args.context_length=1"], 2, "use model.max_seq_len"),
-        (["model.max_seq_len=100000"], 1, "did not start"),
+        (["model.max_seq_len=100000"], 2, "the model has positions for 8192 tokens"),
     ],
 )
 def test_what_sglang_cannot_run_is_one_line(tmp_path: Path, overrides: list[str], status: int, words: str) -> None:

@@ -31,11 +31,11 @@ def test_an_engine_core_that_is_killed_ends_its_cell_alone(tmp_path: Path) -> No
             2,
             "sampling.temperature=0.001: engine=vllm makes it 0.01",
         ),
-        (["model.max_seq_len=100000"], 1, "did not start"),
+        (["model.max_seq_len=100000"], 2, "the model has positions for 8192 tokens"),
         (["model.path=nowhere/at/all"], 2, "model.path=nowhere/at/all: no such folder"),
         (["spec=draft_model", "spec.draft.path=wider"], 2, "its vocabulary has 4096 tokens, the target's 2048"),
         # The reason is in no exception of this process: vLLM's worker printed it.
-        (["engine.cpu_kv_cache_gib=100000"], 1, "the first failure in run.log: ValueError: Available memory"),
+        (["engine.cpu_kv_cache_gib=60000"], 1, "the first failure in run.log: ValueError: Available memory"),
     ],
 )
 def test_what_vllm_cannot_run_is_one_line(tmp_path: Path, overrides: list[str], status: int, words: str) -> None:

@@ -119,7 +119,7 @@ class Loop:
         sampling = RequestSampling(max_new_tokens=self._config.sampling.max_new_tokens)
         for index, token_ids in requests:
             request = GenerationRequest(request_id="", prompt_token_ids=tuple(token_ids), sampling=sampling)
-            params = _sampling(request)
+            params = _sampling(request.sampling)
             params.output_kind = self._kind
             prompt: Any = {"prompt_token_ids": token_ids}
             outputs = self._engine.generate(prompt, params, f"{self._is_cumulative}/{number}/{index}")

@@ -21,7 +21,7 @@ from scipy import stats
 
 from specdec_bench.archive.writer import RequestWriter
 from specdec_bench.checkpoints import chat
-from specdec_bench.config import checkpoints
+from specdec_bench.checkpoints.checks import check_checkpoints
 from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import TransformersEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
@@ -105,7 +105,7 @@ async def main() -> None:
     # Both sides hold one turn of each conversation: a bare loop has no chat to keep.
     selected = load_prompts(config).prompts
     prompts = [Prompt(prompt_id=p.prompt_id, category=p.category, turns=p.turns[:1]) for p in selected]
-    checkpoints.check_checkpoints(config)
+    check_checkpoints(config)
     prompter = chat.create(config)
     token_ids = [list(prompter.encode(prompt.system, prompt.turns, ())) for prompt in prompts]
     adapter = TransformersAdapter(config)

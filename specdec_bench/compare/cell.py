@@ -70,7 +70,7 @@ class SweepResult:
     comparisons: dict[str, Any]
     """By job number: the divergences of outputs, with text."""
     recommendations: list[Recommendation]
-    told_apart: list[str]
+    varying_fields: list[str]
     """Columns of the rows: the fields that differ between cells with the same values in `ALWAYS_SHOWN`."""
     loads: dict[str, LoadLabel]
     """The label of one load on each axis, by `load_axis` of the rows."""

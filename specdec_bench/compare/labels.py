@@ -3,23 +3,23 @@
 from collections.abc import Mapping, Sequence
 
 
-def of_method(told_apart: Sequence[str]) -> list[str]:
+def of_method(varying_fields: Sequence[str]) -> list[str]:
     """Returns the fields that belong to the method."""
-    return [name for name in told_apart if name.startswith("spec.")]
+    return [name for name in varying_fields if name.startswith("spec.")]
 
 
-def conditions(told_apart: Sequence[str]) -> list[str]:
+def conditions(varying_fields: Sequence[str]) -> list[str]:
     """Returns the fields that describe the conditions that methods run under."""
-    return [name for name in told_apart if not name.startswith("spec.")]
+    return [name for name in varying_fields if not name.startswith("spec.")]
 
 
-def label(row: Mapping[str, object], told_apart: Sequence[str]) -> str:
+def label(row: Mapping[str, object], varying_fields: Sequence[str]) -> str:
     """Returns the name of a row's method, with its draft length and the other fields that distinguish it."""
     length = [] if row["draft_length"] is None else [f"K={row['draft_length']}"]
-    fields = [name for name in of_method(told_apart) if row.get(name) is not None]
+    fields = [name for name in of_method(varying_fields) if row.get(name) is not None]
     return " ".join([str(row["spec"]), *length, *(f"{name.removeprefix('spec.')}={row[name]}" for name in fields)])
 
 
-def method_name(row: Mapping[str, object], told_apart: Sequence[str]) -> str:
+def method_name(row: Mapping[str, object], varying_fields: Sequence[str]) -> str:
     """Returns `label` without the draft length."""
-    return label({**row, "draft_length": None}, told_apart)
+    return label({**row, "draft_length": None}, varying_fields)

@@ -13,7 +13,7 @@ def recommend_method(
     plain: Mapping[int, Measured],
     measured: Mapping[int, Measured],
     rows: Mapping[int, dict[str, Any]],
-    told_apart: Sequence[str],
+    varying_fields: Sequence[str],
 ) -> Recommendation | None:
     """Returns which method and draft length is the fastest for one load, or why that is not judged; see `recommend`.
 
@@ -25,11 +25,13 @@ def recommend_method(
     methods = by_method(plain, measured)
     replicates = sorted(set.intersection(*map(set, methods.values()))) if methods else []
     candidates = {
-        label(rows[next(iter(runs.values()))[0]], told_apart): [runs[replicate][1].times for replicate in replicates]
+        label(rows[next(iter(runs.values()))[0]], varying_fields): [
+            runs[replicate][1].times for replicate in replicates
+        ]
         for runs in methods.values()
     }
     same_baseline = [row for row in rows.values() if row["baseline_id"] == rows[number]["baseline_id"]]
-    asked = {label(row, told_apart) for row in same_baseline if row["spec"] != "none"}
+    asked = {label(row, varying_fields) for row in same_baseline if row["spec"] != "none"}
     advice: Advice | NotJudged
     if not plain:
         advice = NotJudged(not_judged="there is no plain run; baseline=auto adds it")
@@ -38,5 +40,5 @@ def recommend_method(
         advice = NotJudged(not_judged=why)
     else:
         advice = recommend([plain[replicate].times for replicate in replicates], candidates)
-    load = ["engine", "model", "dataset", "concurrency", "load_axis", "load_value", *conditions(told_apart)]
+    load = ["engine", "model", "dataset", "concurrency", "load_axis", "load_value", *conditions(varying_fields)]
     return Recommendation(load={name: rows[number][name] for name in load}, advice=advice)

@@ -68,7 +68,7 @@ def collect(runs: Sequence[tuple[int, RunDirectory]], archived: Iterable[RunDire
         loads.setdefault(load.axis, load)
         if manifest.status == "finished":
             groups[manifest.baseline_id].append((number, run))
-    told_apart = _tell_apart(rows, configs)
+    varying_fields = _tell_apart(rows, configs)
     plain_runs = {run.manifest().cell_id: run for run in archived}
     comparisons: dict[str, Any] = {}
     replicates, recommendations = [], []
@@ -84,16 +84,16 @@ def collect(runs: Sequence[tuple[int, RunDirectory]], archived: Iterable[RunDire
             if other is not None and other is not cell:
                 row, comparisons[str(number)] = _against(other, cell, None if cell.is_plain else noise)
                 rows[number] |= row
-        _add_ideal([rows[number] for number in measured], plain.get(0), told_apart)
-        replicates += _replicates(plain, measured, rows, told_apart)
-        if advice := recommend_method(plain, measured, rows, told_apart):
+        _add_ideal([rows[number] for number in measured], plain.get(0), varying_fields)
+        replicates += _replicates(plain, measured, rows, varying_fields)
+        if advice := recommend_method(plain, measured, rows, varying_fields):
             recommendations.append(advice)
     return SweepResult(
         rows=[rows[number] for number in sorted(rows)],
         replicates=replicates,
         comparisons=comparisons,
         recommendations=recommendations,
-        told_apart=told_apart,
+        varying_fields=varying_fields,
         loads=loads,
     )
 
@@ -150,10 +150,10 @@ def _tell_apart(rows: Mapping[int, dict[str, Any]], configs: Mapping[int, dict[s
     names: set[str] = set()
     for cells in alike.values():
         names |= {name for name in set().union(*cells) if len({cell.get(name) for cell in cells}) > 1}
-    told_apart = sorted(name for name in names if name != "replicate" and not name.startswith("expected."))
+    varying_fields = sorted(name for name in names if name != "replicate" and not name.startswith("expected."))
     for number, row in rows.items():
-        row |= {name: fields[number].get(name) for name in told_apart}
-    return told_apart
+        row |= {name: fields[number].get(name) for name in varying_fields}
+    return varying_fields
 
 
 def _figures(cell: Measured) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def _around(baseline: str | None, other: str | None) -> tuple[str | None, str | 
     return baseline[around], other[around]
 
 
-def _add_ideal(rows: Sequence[dict[str, Any]], plain: Measured | None, told_apart: Sequence[str]) -> None:
+def _add_ideal(rows: Sequence[dict[str, Any]], plain: Measured | None, varying_fields: Sequence[str]) -> None:
     """Adds the speedup without overhead, if a method was run with several draft lengths.
 
     The cost of one draft step is the time that each additional drafted token adds to a decode step. c is this cost
@@ -242,7 +242,7 @@ def _add_ideal(rows: Sequence[dict[str, Any]], plain: Measured | None, told_apar
     methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["draft_length"] is not None and row["step_time_ms_p50"] is not None:
-            methods[method_name(row, told_apart)].append(row)
+            methods[method_name(row, varying_fields)].append(row)
     for same in methods.values():
         lengths = [row["draft_length"] for row in same]
         if not plain_ms or len(set(lengths)) < 2:
@@ -262,7 +262,7 @@ def _replicates(
     plain: Mapping[int, Measured],
     measured: Mapping[int, Measured],
     rows: Mapping[int, dict[str, Any]],
-    told_apart: Sequence[str],
+    varying_fields: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Returns one row for each cell that was run several times: its figures and speedups over all of its runs.
 
@@ -278,7 +278,7 @@ def _replicates(
             continue
         numbers, cells = zip(*(runs[replicate] for replicate in sorted(runs)), strict=True)
         first = rows[numbers[0]]
-        row = {name: first[name] for name in ("job", *ALWAYS_SHOWN, "temperature", "seed", *told_apart)}
+        row = {name: first[name] for name in ("job", *ALWAYS_SHOWN, "temperature", "seed", *varying_fields)}
         row |= {"jobs": " ".join(map(str, numbers)), "num_runs": len(numbers)}
         for name, interval in _over_runs(cells, [rows[number] for number in numbers]).items():
             row |= columns(name, interval)

@@ -44,19 +44,19 @@ def write_sweep_plots(result: SweepResult, folder: Path) -> list[Path]:
     for index, ((*parts, axis), rows) in enumerate(groups.items()):
         methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for row in sorted(rows, key=lambda row: (row["spec"], row["draft_length"] or 0, row["load_value"], row["job"])):
-            methods[_line(row, result.told_apart)].append(row)
+            methods[_line(row, result.varying_fields)].append(row)
         load = result.loads[axis].title
         figure = Figure(figsize=(15, 4.4 + 0.1 * len(methods)), layout="constrained")
         speedups, users, lengths = figure.subplots(1, 3)
         specs = sorted({row["spec"] for row in rows}, key=lambda spec: (spec == "none", spec))
         draft_lengths = sorted({row["draft_length"] or 0 for row in rows})
         colours = {spec: COLOURS[i % len(COLOURS)] for i, spec in enumerate(specs)}
-        lines = _line_styles(rows, result.told_apart)
+        lines = _line_styles(rows, result.varying_fields)
         styles = {
             name: {
                 "color": colours[same[0]["spec"]],
                 "marker": MARKERS[draft_lengths.index(same[0]["draft_length"] or 0) % len(MARKERS)],
-                "linestyle": lines[_variant(same[0], result.told_apart)],
+                "linestyle": lines[_variant(same[0], result.varying_fields)],
             }
             for name, same in methods.items()
         }
@@ -64,7 +64,7 @@ def write_sweep_plots(result: SweepResult, folder: Path) -> list[Path]:
         _lines(figure, speedups, drafted, styles, load, "speedup_tpot", "speedup over plain decoding (TPOT)")
         speedups.axhline(1, color=GREY, linewidth=1, linestyle="--")
         _lines(figure, users, methods, styles, load, "output_tps_per_user", "output tokens/s per user")
-        _by_draft_length(figure, lengths, rows, colours, result.told_apart)
+        _by_draft_length(figure, lengths, rows, colours, result.varying_fields)
         title = " · ".join(parts)
         if any(row.get("synthetic") for row in rows):
             title += " · SYNTHETIC"
@@ -82,9 +82,11 @@ def _line_styles(rows: Sequence[dict[str, Any]], fields: Sequence[str]) -> dict[
     return dict(zip(sorted({_variant(row, fields) for row in rows}), itertools.cycle(LINES), strict=False))
 
 
-def _line(row: dict[str, Any], told_apart: Sequence[str]) -> str:
+def _line(row: dict[str, Any], varying_fields: Sequence[str]) -> str:
     """Returns the name of a line: the method, and the conditions of the run that vary."""
-    return " ".join([label(row, told_apart), *(f"{name}={_value(row[name])}" for name in conditions(told_apart))])
+    return " ".join(
+        [label(row, varying_fields), *(f"{name}={_value(row[name])}" for name in conditions(varying_fields))]
+    )
 
 
 def _lines(
@@ -140,20 +142,20 @@ def _by_draft_length(
     axes: Any,
     rows: Sequence[dict[str, Any]],
     colours: dict[str, str],
-    told_apart: Sequence[str],
+    varying_fields: Sequence[str],
 ) -> None:
     """Draws each method's acceptance length at every draft length, one mark and interval for each load."""
     methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["draft_length"] is not None and row.get("acceptance_length") is not None:
-            methods[method_name(row, told_apart)].append(row)
+            methods[method_name(row, varying_fields)].append(row)
     if not methods:
         nothing(figure, axes, "acceptance length: nothing was drafted")
         return
-    lines = _line_styles([row for same in methods.values() for row in same], of_method(told_apart))
+    lines = _line_styles([row for same in methods.values() for row in same], of_method(varying_fields))
     for name, same in sorted(methods.items()):
         by_length: dict[int, list[float]] = defaultdict(list)
-        colour, line = colours[same[0]["spec"]], lines[_variant(same[0], of_method(told_apart))]
+        colour, line = colours[same[0]["spec"]], lines[_variant(same[0], of_method(varying_fields))]
         for row in same:
             by_length[row["draft_length"]].append(row["acceptance_length"])
             low, high = row.get("acceptance_length_low"), row.get("acceptance_length_high")

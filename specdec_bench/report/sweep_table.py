@@ -77,7 +77,7 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
         console.print(Text(literal(f"NOT COMPARED with the plain run: {reason}"), style="bold red"), soft_wrap=True)
     if stamps := {row["synthetic"] for row in rows if row.get("synthetic")}:
         console.print(Text(literal(f"SYNTHETIC: {', '.join(sorted(stamps))}"), style="bold red"), soft_wrap=True)
-    several = _several(rows, ("engine", "model", "dataset")) + conditions(result.told_apart)
+    several = _several(rows, ("engine", "model", "dataset")) + conditions(result.varying_fields)
     shown = several + _several(rows, ("replicate",))
     table = Table(box=box.SIMPLE_HEAD)
     for header in ("job", *shown, "method"):
@@ -88,7 +88,7 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
         table.add_row(
             str(row["job"]),
             *(Text(literal(_value(row[name]))) for name in shown),
-            Text(literal(label(row, result.told_apart))),
+            Text(literal(label(row, result.varying_fields))),
             _load(row, result),
             _with_interval(row, "acceptance_length"),
             number(row.get("output_tps"), 1),
@@ -134,7 +134,7 @@ def _value(value: Any) -> str:
 def _replicates_table(result: SweepResult) -> Table:
     """Returns a table with one line for all runs of a cell. Its intervals include the differences between runs."""
     rows = result.replicates
-    several = _several(rows, ("engine", "model", "dataset")) + conditions(result.told_apart)
+    several = _several(rows, ("engine", "model", "dataset")) + conditions(result.varying_fields)
     table = Table(box=box.SIMPLE_HEAD, title="several runs of a cell together", title_justify="left")
     for header in (*several, "method"):
         table.add_column(Text(literal(header)), overflow="fold")
@@ -143,7 +143,7 @@ def _replicates_table(result: SweepResult) -> Table:
     for row in rows:
         table.add_row(
             *(Text(literal(_value(row[name]))) for name in several),
-            Text(literal(label(row, result.told_apart))),
+            Text(literal(label(row, result.varying_fields))),
             _load(row, result),
             str(row["num_runs"]),
             _with_interval(row, "acceptance_length"),

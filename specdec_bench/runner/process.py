@@ -101,7 +101,7 @@ class MeasuringProcess:
             except EOFError:
                 self._process.wait()
                 # A child that is told to stop while it is still starting ends itself.
-                raise reason or EngineError(self._obituary()) from None
+                raise reason or EngineError(self._exit_reason()) from None
             match message:
                 case Started():
                     on_started(message)
@@ -161,7 +161,7 @@ class MeasuringProcess:
             return "; run.log may tell more"
         return "" if failure in text else f"; the first failure in run.log: {failure}"
 
-    def _obituary(self) -> str:
+    def _exit_reason(self) -> str:
         """Returns how the child ended, and the last line of its output."""
         code = self._process.returncode
         if code is not None and code < 0:

@@ -28,7 +28,7 @@ from specdec_bench.sweep.claims import claim
 from specdec_bench.sweep.compose_cell import compose_cell
 from specdec_bench.sweep.grid_size import check_plugin_numbers
 from specdec_bench.sweep.job import Job, failure_of, raise_first_failure
-from specdec_bench.sweep.launchers import patiently
+from specdec_bench.sweep.launchers import wait_for_all_jobs
 from specdec_bench.sweep.objective import check_objective
 from specdec_bench.sweep.plan import PlannedCell, Planner
 from specdec_bench.sweep.run_cell import run_job
@@ -132,7 +132,7 @@ def _run_grid(
             for planned in to_run:
                 if moved := sweep.set_aside(planned):
                     show_line(moved)
-            with patiently(lambda _: None):
+            with wait_for_all_jobs(lambda _: None):
                 progress = Cells(total=len(cells), done=len(done), is_verbose=composed.verbose)
 
                 def run_planned(planned: PlannedCell) -> None:

@@ -37,7 +37,7 @@ CANCEL_TIMEOUT_S = 60.0
 """How long cancelled jobs may take to write how they ended."""
 
 
-class PatientLauncher(Launcher):
+class FaultTolerantLauncher(Launcher):
     """A launcher that reports a lost job as failed."""
 
     def __init__(self, launcher: Launcher, on_returns: OnReturns, before_launch: BeforeLaunch | None = None) -> None:
@@ -74,15 +74,15 @@ class PatientLauncher(Launcher):
 
 
 @contextlib.contextmanager
-def patiently(on_returns: OnReturns, before_launch: BeforeLaunch | None = None) -> Iterator[None]:
-    """Wraps each launcher that Hydra makes within the block, also a sweeper's own, in a `PatientLauncher`."""
+def wait_for_all_jobs(on_returns: OnReturns, before_launch: BeforeLaunch | None = None) -> Iterator[None]:
+    """Wraps each launcher that Hydra makes within the block, also a sweeper's own, in a `FaultTolerantLauncher`."""
     from unittest import mock  # imports asyncio, which a refused configuration does not need
 
     plugins = Plugins.instance()
     instantiate = plugins.instantiate_launcher
 
     def instantiate_patient(**arguments: Any) -> Launcher:
-        return PatientLauncher(instantiate(**arguments), on_returns, before_launch)
+        return FaultTolerantLauncher(instantiate(**arguments), on_returns, before_launch)
 
     with mock.patch.object(plugins, "instantiate_launcher", instantiate_patient):
         yield

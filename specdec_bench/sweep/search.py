@@ -16,7 +16,7 @@ from specdec_bench.report.streams import print_error
 from specdec_bench.sweep import directory, landing
 from specdec_bench.sweep.claims import claim
 from specdec_bench.sweep.job import Job, failure_of, raise_first_failure
-from specdec_bench.sweep.launchers import patiently
+from specdec_bench.sweep.launchers import wait_for_all_jobs
 from specdec_bench.sweep.show import close_abandoned, show_best, show_sweep
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run_search(app: "Hydra", composed: DictConfig, folder: Path, job: Job, overr
             raise ConfigError(f"hydra.sweep.dir={sweep.path}: already holds a sweep; choose another folder")
         landing.settle_sweep(composed, claimed)
         try:
-            with patiently(note, check_landing):
+            with wait_for_all_jobs(note, check_landing):
                 app.multirun(CONFIG, job, overrides)
         except ValueError:  # Optuna finds no best trial if all failed
             if any(failure_of(result) is None for result in results):

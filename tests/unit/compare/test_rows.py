@@ -37,8 +37,8 @@ def test_the_cost_of_a_draft_step_is_of_one_variant_of_a_method() -> None:
 
 
 def test_a_method_is_named_by_what_tells_it_apart() -> None:
-    told_apart = ["load.repeats", "spec.ngram_max"]
-    assert label(row(2, 3, 1.0), told_apart) == "ngram K=3 ngram_max=2"
+    varying_fields = ["load.repeats", "spec.ngram_max"]
+    assert label(row(2, 3, 1.0), varying_fields) == "ngram K=3 ngram_max=2"
     assert label(row(2, 3, 1.0), []) == "ngram K=3"
-    assert method_name(row(2, 3, 1.0), told_apart) == "ngram ngram_max=2"
-    assert label({"spec": "none", "spec.ngram_max": None, "draft_length": None}, told_apart) == "none"
+    assert method_name(row(2, 3, 1.0), varying_fields) == "ngram ngram_max=2"
+    assert label({"spec": "none", "spec.ngram_max": None, "draft_length": None}, varying_fields) == "none"

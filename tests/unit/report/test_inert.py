@@ -149,9 +149,9 @@ def test_legends_of_a_sweep_lie_on_no_data(tmp_path: Path, figures: list[Figure]
         )
     ]
     loads = {"concurrency": ClosedLoad().label}
-    told_apart = ["spec.variant"]
+    varying_fields = ["spec.variant"]
     result = SweepResult(
-        rows=rows, replicates=[], comparisons={}, recommendations=[], told_apart=told_apart, loads=loads
+        rows=rows, replicates=[], comparisons={}, recommendations=[], varying_fields=varying_fields, loads=loads
     )
     write_sweep_plots(result, tmp_path)
     texts = check_legends(figures)

@@ -10,7 +10,9 @@ from specdec_bench.report.sweep_table import write_tables
 
 
 def written(folder: Path, rows: list[dict[str, Any]], replicates: list[dict[str, Any]]) -> pd.DataFrame:
-    result = SweepResult(rows=rows, replicates=replicates, comparisons={}, recommendations=[], told_apart=[], loads={})
+    result = SweepResult(
+        rows=rows, replicates=replicates, comparisons={}, recommendations=[], varying_fields=[], loads={}
+    )
     write_tables(result, folder)
     return pd.read_parquet(folder / "sweep.parquet")
 

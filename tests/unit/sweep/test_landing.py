@@ -1,30 +1,19 @@
 """Where runs and cells land: what holds, what is refused, and who gets a folder that several want."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from specdec_bench.archive.hydra_files import learn_composed
 from specdec_bench.archive.names import HYDRA
-from specdec_bench.config import compose
 from specdec_bench.errors import ConfigError
 from specdec_bench.sweep import landing
 from specdec_bench.sweep.claims import claim
 
-
-@pytest.fixture(autouse=True)
-def composing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    compose.register_schemas()
-    with initialize_config_dir(str(compose.CONF), version_base="1.3"):
-        yield
-    GlobalHydra.instance().clear()
+pytestmark = pytest.mark.usefixtures("composing")
 
 
 def composed(*overrides: str) -> DictConfig:

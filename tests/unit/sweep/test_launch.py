@@ -1,17 +1,15 @@
 """What goes with a sweep that is gone on with, and how its cells are handed to a launcher."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from specdec_bench.config import compose
 from specdec_bench.runner.cell import Cell
 from specdec_bench.sweep import landing, launch
 from specdec_bench.sweep.compose_cell import compose_cell
@@ -43,13 +41,7 @@ class NotingLauncher:
         return [None] * len(overrides)
 
 
-@pytest.fixture(autouse=True)
-def composing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    compose.register_schemas()
-    with initialize_config_dir(str(compose.CONF), version_base="1.3"):
-        yield
-    GlobalHydra.instance().clear()
+pytestmark = pytest.mark.usefixtures("composing")
 
 
 def test_a_launcher_is_handed_as_many_cells_at_a_time_as_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from hydra.plugins.launcher import Launcher
 from specdec_bench.errors import LauncherError
 from specdec_bench.sweep import launchers
 from specdec_bench.sweep.job import Job, JobFailed
-from specdec_bench.sweep.launchers import PatientLauncher
+from specdec_bench.sweep.launchers import FaultTolerantLauncher
 
 
 class RefusingLauncher(Launcher):
@@ -27,7 +27,7 @@ def test_a_launcher_that_cannot_run_its_jobs_says_so_in_one_line(monkeypatch: py
     monkeypatch.setattr(RefusingLauncher, "__module__", "hydra_plugins.some_launcher")
     words = "RefusingLauncher: RuntimeError: sbatch: error: invalid partition"
     with pytest.raises(LauncherError, match=f"^{words}$"):
-        PatientLauncher(RefusingLauncher(), lambda _: None).launch([["seed=1"]], 0)
+        FaultTolerantLauncher(RefusingLauncher(), lambda _: None).launch([["seed=1"]], 0)
 
 
 def test_what_crosses_processes_can_be_pickled() -> None:

@@ -1,6 +1,7 @@
 """Composes Hydra's tree from the command line's overrides and those that a resumed sweep began with."""
 
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from specdec_bench.archive.secrets import REDACTED
 from specdec_bench.cli.hydra_errors import ends_in, is_hydras_own
+from specdec_bench.config import launcher_plugins
 from specdec_bench.config.compose import CONFIG
 from specdec_bench.errors import ConfigError, SpecDecBenchError, first_line
 
@@ -32,7 +34,7 @@ def compose_all(app: "Hydra", overrides: list[str]) -> DictConfig:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".* is not available")  # of a search path
-            return _compose(app, overrides)
+            return _compose_with_plugins(app, overrides)
     except (SpecDecBenchError, HydraException, OmegaConfBaseException):
         raise
     except RecursionError as error:
@@ -49,6 +51,16 @@ def compose_all(app: "Hydra", overrides: list[str]) -> DictConfig:
             raise  # its message is clear enough
         reason = first_line(error) if str(error) else type(error).__name__
         raise ConfigError(f"{_first_failing(app, overrides)}: cannot be composed: {reason}; correct it") from None
+
+
+def _compose_with_plugins(app: "Hydra", overrides: list[str]) -> DictConfig:
+    """Composes a second time with the installed launchers and sweepers if the first time lacked one of them."""
+    try:
+        return _compose(app, overrides)
+    except HydraException as error:
+        if not re.search("hydra/(launcher|sweeper)", str(error)) or not launcher_plugins.import_put_off():
+            raise
+        return _compose(app, overrides)
 
 
 def _compose(app: "Hydra", overrides: list[str]) -> DictConfig:

@@ -18,7 +18,7 @@ from specdec_bench.archive.hydra_files import learn_composed
 from specdec_bench.cli import composing, flags
 from specdec_bench.cli.composing import MULTIRUN_MODE
 from specdec_bench.cli.help import help_text
-from specdec_bench.config import compose, own_files, plugins
+from specdec_bench.config import compose, launcher_plugins, own_files, plugins
 from specdec_bench.config.compose import CONF, CONFIG
 from specdec_bench.config.schema.experiment import NO_BASELINE, Order
 from specdec_bench.errors import ConfigError
@@ -34,7 +34,6 @@ def compose_and_run(arguments: list[str]) -> None:
     if "--version" in arguments:
         sys.stdout.write(f"specdec-bench {__version__}\n")
         return
-    own_files.register()
     sys.argv = [sys.argv[0], *arguments]
     # Hydra then raises its errors instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -43,6 +42,9 @@ def compose_and_run(arguments: list[str]) -> None:
         own = [Path(asked.config_dir)] if asked.config_dir else []
         sys.stdout.write(help_text([*plugins.FOLDERS.values(), *own]))
         return
+    if not asked.runs_nothing:
+        launcher_plugins.put_off()
+    own_files.register()
     compose.register_schemas()
     if asked.runs_nothing:
         shown = io.StringIO()
@@ -70,6 +72,7 @@ def compose_and_run(arguments: list[str]) -> None:
 
         check_objective(composed.objective)
         if composed.hydra.mode == RunMode.MULTIRUN:
+            launcher_plugins.import_put_off()
             from specdec_bench.sweep.grid import run_sweep
 
             run_sweep(app, composed, overrides, is_resumed=asked.resume is not None, is_dry_run=asked.is_dry_run)

@@ -19,9 +19,9 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 demo: $(VENV)/.demo
 	$(BIN)/python run.py
 
-test: $(VENV)/.test $(SGLANG)/.test
-	$(MAKE) lint
-	$(MAKE) --jobs=2 pytest pytest-sglang
+test:
+	$(MAKE) --jobs=2 $(VENV)/.test $(SGLANG)/.test
+	$(MAKE) --jobs=3 pytest pytest-sglang lint docs
 
 # What a contributor runs between edits.
 test-fast: $(VENV)/.test
@@ -51,7 +51,6 @@ lint: $(VENV)/.test
 
 # `make test` builds the pages too. A warning is an error: a broken link, a page that no table of contents names.
 .PHONY: docs
-test: docs
 docs: $(VENV)/.test
 	$(BIN)/python -m sphinx -q -W --keep-going -n docs docs/_build
 

@@ -3,6 +3,7 @@
 SpecDecBenchError
 ├── ConfigError               a setting that cannot be run                       exit status 2
 ├── DatasetError              a dataset file that cannot be read as it should    exit status 2
+├── FetchError                a model's package that cannot be downloaded        exit status 1
 ├── PluginError               a plugin is broken, or its metric failed           exit status 2
 ├── EngineUnavailableError    the engine's package is missing or lacks a method  exit status 2
 ├── EngineError               the engine failed while it was started or measured exit status 1
@@ -35,6 +36,10 @@ class DatasetError(SpecDecBenchError):
     """A dataset file is missing or a line of it is not what its format says."""
 
     exit_status = 2
+
+
+class FetchError(SpecDecBenchError):
+    """A file of somebody else's could not be downloaded."""
 
 
 class PluginError(SpecDecBenchError):

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import os
 import secrets
 import shutil
 import threading
@@ -12,6 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from specdec_bench.errors import DatasetError, first_line
+
+
+def cache_folder() -> Path:
+    """Returns the folder for what the project itself fetches: below HF_HOME, as huggingface_hub reads it."""
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    return Path(os.path.expandvars(home)).expanduser() / "specdec_bench"
+
 
 REACH_TIMEOUT_S = 1.25
 """Time for the hub to answer. Looking up a host name has no timeout of its own, hence the thread."""
@@ -90,11 +98,9 @@ def fetch_url(url: str) -> Path:
         DatasetError: the file is not in the cache and cannot be fetched.
     """
     import_hub(url)
-    from huggingface_hub import constants
-
     if not url.startswith(("https://", "http://")):
         raise DatasetError(f"{url}: not an address of http or https")
-    path = Path(constants.HF_HOME) / "specdec_bench" / hashlib.sha256(url.encode()).hexdigest()[:16] / Path(url).name
+    path = cache_folder() / hashlib.sha256(url.encode()).hexdigest()[:16] / Path(url).name
     if path.is_file():
         return path
     if not is_reachable():

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from specdec_bench import hub
-from specdec_bench.config.checkpoints import resolve
+from specdec_bench.config.checkpoints import FETCHED, resolve
 from specdec_bench.errors import ConfigError, first_line
 
 _STATEMENTS = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py")
@@ -21,6 +21,9 @@ def folder_of(path: str, revision: str | None, key: str = "model.path") -> Path:
     folder = Path(resolve(path))
     if folder.is_dir():
         return folder
+    if path.startswith(FETCHED):
+        name = path.removeprefix(FETCHED)
+        raise ConfigError(f"{key}={path}: is not on this machine; run specdec-bench fetch model {name}")
     from huggingface_hub import snapshot_download
 
     is_cut_off = not hub.is_reachable()

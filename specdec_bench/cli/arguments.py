@@ -6,8 +6,6 @@ from typing import NoReturn
 from specdec_bench.archive import RunDirectory
 from specdec_bench.errors import ConfigError
 
-pass
-
 
 class Parser(argparse.ArgumentParser):
     """A parser that reports errors in one line, without the usage."""

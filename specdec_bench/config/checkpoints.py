@@ -3,18 +3,24 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from specdec_bench import hub
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.spec import CheckpointSpec, MTPSpec
 from specdec_bench.config.support import ENGINES
 from specdec_bench.errors import ConfigError
 
 BUNDLED = "bundled:"
+FETCHED = "fetched:"
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
 def resolve(path: str) -> str:
-    """Returns the path to pass to a loader: the folder of a bundled checkpoint, anything else unchanged."""
-    return str(ASSETS / path.removeprefix(BUNDLED)) if path.startswith(BUNDLED) else str(Path(path).expanduser())
+    """Returns the path to pass to a loader: the folder of a bundled or fetched checkpoint, anything else unchanged."""
+    if path.startswith(BUNDLED):
+        return str(ASSETS / path.removeprefix(BUNDLED))
+    if path.startswith(FETCHED):
+        return str(hub.cache_folder() / "models" / path.removeprefix(FETCHED))
+    return str(Path(path).expanduser())
 
 
 class Draft(NamedTuple):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from specdec_bench.checkpoints import fetch
 from specdec_bench.datasets.prepare import dataset_config
 from tests.helpers.documents import COMMANDS, COMPOSED_ONLY, DOCS, ROOT, Command, name
 from tests.helpers.in_process import run
@@ -56,7 +57,10 @@ def test_what_cannot_run_here_composes(command: Command, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [command for command in PROJECT if command.kind in COMPOSED_ONLY], ids=name)
-def test_what_cannot_be_prepared_here_is_a_dataset(command: Command) -> None:
+def test_what_is_not_fetched_here_is_a_dataset_or_a_model(command: Command) -> None:
+    if command.words[1:3] == ("fetch", "model"):  # tests/integration/test_fetch.py does
+        assert command.words[3] in fetch.MODELS
+        return
     assert command.words[1] == "prepare"
     overrides = [word for word in command.words[3:] if not word.startswith("--")]
     assert dataset_config(command.words[2], overrides).name == command.words[2]

@@ -30,7 +30,8 @@ class ModelConfig(Bounded):
 
     name: str = MISSING
     path: str = MISSING
-    """A local folder, a hub id, or bundled:NAME for a checkpoint that ships with the project."""
+    """A local folder, a hub id, bundled:NAME for a checkpoint that ships with the project, or fetched:NAME for one that
+    `specdec-bench fetch` made."""
     revision: str | None = None
     """Commit of a hub checkpoint; pin it for runs that are to be archived."""
     tokenizer: str | None = None

@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         plugins.load()
         match arguments:
-            case ["replay" | "summarize" | "check" | "prepare" as command, *rest]:
+            case ["replay" | "summarize" | "check" | "report" | "prepare" as command, *rest]:
                 gc.enable()
                 # Each imports what composing an experiment does not need.
                 sys.exit(getattr(importlib.import_module(f"specdec_bench.cli.{command}"), command)(rest))

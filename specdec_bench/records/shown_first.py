@@ -11,7 +11,8 @@ NUM_SHOWN = 24
 def shown_first(prompts: Iterable[Prompt]) -> list[str]:
     """Returns the ids of the prompts to show: the first of each category, then the others, in the prompts' order."""
     seen: set[str] = set()
-    first, others = [], []
+    first: list[str] = []
+    others: list[str] = []
     for prompt in prompts:
         (others if prompt.category in seen else first).append(prompt.prompt_id)
         seen.add(prompt.category)

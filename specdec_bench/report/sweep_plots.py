@@ -64,9 +64,7 @@ def dodged(number: int, count: int) -> float:
     return 0.0 if count < 2 else DODGE * (number / (count - 1) - 0.5)
 
 
-def _against_load(
-    figure: Figure, axes: Any, curves: Sequence[Curve], panel: Panel, metric: str, title: str
-) -> None:
+def _against_load(figure: Figure, axes: Any, curves: Sequence[Curve], panel: Panel, metric: str, title: str) -> None:
     loads = sorted({point.load for curve in panel.curves for point in curve.points if point.load is not None})
     shown = [(curve, _points(curve, metric)) for curve in curves]
     shown = [(curve, points) for curve, points in shown if points]
@@ -123,7 +121,7 @@ def _against_draft_length(figure: Figure, axes: Any, curves: Sequence[Curve]) ->
                     axes.vlines(at, low, high, color=style["color"], linewidth=1, alpha=0.5)
         line = {key: value for key, value in _style(same[0][0]).items() if not key.startswith("marker")}
         axes.plot([length + aside for length in sorted(means)], [np.mean(means[k]) for k in sorted(means)], **line)
-    axes.set_xticks(sorted({curve.draft_length for curve in curves}))
+    axes.set_xticks(sorted({curve.draft_length for curve in curves if curve.draft_length is not None}))
     axes.set(xlabel="draft length K", ylabel="acceptance length (tokens per decode step)")
     tidy(axes)
 

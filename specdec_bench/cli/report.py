@@ -1,0 +1,66 @@
+"""`report`: makes report.html of any archives."""
+
+import os
+from pathlib import Path
+
+from specdec_bench.archive import RunDirectory
+from specdec_bench.archive.names import REPORT
+from specdec_bench.archive.sweep_plan import find_runs
+from specdec_bench.cli.arguments import Parser, open_run
+from specdec_bench.compare.rows import collect
+from specdec_bench.config.schema.experiment import NO_BASELINE
+from specdec_bench.errors import ArchiveInputError
+from specdec_bench.report.console import console
+from specdec_bench.report.html.page import write_report
+from specdec_bench.sweep.baselines import baseline_runs
+from specdec_bench.sweep.directory import SweepDirectory
+
+
+def report(arguments: list[str]) -> int:
+    """Writes one page of runs, sweeps or folders of them: verdict, plots, tables, outputs, replies step by step."""
+    parser = Parser(prog="specdec-bench report", description=report.__doc__)
+    parser.add_argument("dirs", nargs="+", metavar="DIR", help="a run directory, a sweep's, or a folder of them")
+    parser.add_argument(
+        "--output", metavar="FILE", help=f"the page (default: DIR/{REPORT}, or {REPORT} here for several DIR)"
+    )
+    options = parser.parse_args(arguments)
+    dirs = [Path(name) for name in options.dirs]
+    found: dict[Path, RunDirectory] = {}
+    archived: list[RunDirectory] = []
+    for folder in dirs:
+        runs, baselines = _runs_of(folder)
+        found |= {run.path.resolve(): run for run in runs}
+        archived += baselines
+    runs_by_job = dict(enumerate(found.values()))
+    is_sweep = len(dirs) == 1 and SweepDirectory(dirs[0]).is_sweep()
+    if is_sweep:
+        runs_by_job = dict(SweepDirectory(dirs[0]).runs())  # under the sweep's own job numbers
+    is_run = len(dirs) == 1 and RunDirectory.is_run(dirs[0])
+    path = write_report(
+        collect(list(runs_by_job.items()), archived),
+        runs_by_job,
+        Path(options.output) if options.output else (dirs[0] / REPORT if len(dirs) == 1 else Path(REPORT)),
+        kind="run" if is_run else "sweep" if is_sweep else "archives",
+        root=dirs[0] if len(dirs) == 1 else Path(os.path.commonpath([folder.resolve() for folder in dirs])),
+    )
+    console().print(f"report  {path}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _runs_of(folder: Path) -> tuple[list[RunDirectory], list[RunDirectory]]:
+    """Returns the runs in a folder, and the archived plain runs that its sweep is compared with.
+
+    Raises:
+        ArchiveInputError: there is none, or one does not say what was asked for.
+    """
+    if RunDirectory.is_run(folder):
+        return [open_run(str(folder))], []
+    sweep = SweepDirectory(folder)
+    plan = sweep.plan() if sweep.is_sweep() else None
+    archived = baseline_runs(NO_BASELINE if plan is None else plan.baseline)
+    runs = [run for _, run in sweep.runs()] if sweep.is_sweep() else list(find_runs(folder).runs.values())
+    if not runs:
+        raise ArchiveInputError(
+            f"{folder}: no run directory in it or below it; give a folder that a run or a sweep wrote"
+        )
+    return [open_run(str(run.path)) for run in runs], archived

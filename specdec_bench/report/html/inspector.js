@@ -124,12 +124,14 @@ function drawInspector() {
   const show = (index) => view.replaceChildren(...replyView(cell, cell.inspected[index]));
   // The same prompt stays chosen, so that methods can be compared on it.
   const open = (job) => {
-    const before = cell.inspected[Number(replies.choice.value)];
+    const before = replies.choice.value === "" ? null : cell.inspected[Number(replies.choice.value)];
     cell = cells.find((one) => one.job === job);
     replies.offer(cell.inspected.map((reply, i) => [String(i), titleOf(reply)]));
-    const same = cell.inspected.findIndex((reply) => before && reply.prompt_id === before.prompt_id && reply.turn === before.turn);
-    replies.choice.value = String(Math.max(same, 0));
-    show(Math.max(same, 0));
+    let index = cell.inspected.findIndex((reply) => before && reply.prompt_id === before.prompt_id && reply.turn === before.turn);
+    if (index < 0) index = cell.inspected.reduce((best, reply, i, all) =>
+      (reply.num_tokens.length > all[best].num_tokens.length ? i : best), 0);
+    replies.choice.value = String(index);
+    show(index);
     choice.choice.value = String(job);
   };
   fill("inspector-body", el("div", { class: "controls" }, choice.node, replies.node), view);

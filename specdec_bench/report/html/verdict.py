@@ -1,5 +1,6 @@
 """The verdict at the top of the page, in sentences. Every claim in it is made by `specdec_bench.compare`."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,7 +34,8 @@ def make_verdict(result: SweepResult, cells: Sequence[Cell], summaries: Mapping[
 
 
 def _speed(result: SweepResult, cells: Sequence[Cell]) -> list[Statement]:
-    if not result.recommendations:
+    is_compared = any(row.get("speedup_tpot") is not None for row in result.rows)
+    if not result.recommendations or (not is_compared and len(cells) <= MAX_JOBS):
         return [_of_cell(cell, several=len(cells) > 1) for cell in cells[:MAX_JOBS]]
     return [_fastest(recommendation, result) for recommendation in result.recommendations]
 
@@ -194,7 +196,7 @@ def _distrust(result: SweepResult, cells: Sequence[Cell], summaries: Mapping[int
     for jobs in same.values():
         if len(jobs) > 1:
             reasons["several runs of the same cell and replicate; comparisons take the last one"] += jobs
-    found = [Statement(tone="bad", text=f"{_jobs(jobs)}: {reason}.") for reason, jobs in reasons.items()]
+    found = _grouped(reasons)
     several_loads = [recommendation.advice for recommendation in result.recommendations]
     if any(isinstance(advice, NotJudged) for advice in several_loads) and not result.replicates:
         found.append(
@@ -206,6 +208,19 @@ def _distrust(result: SweepResult, cells: Sequence[Cell], summaries: Mapping[int
         )
     if any(isinstance(advice, Advice) and advice.num_runs < 5 for advice in several_loads):
         found.append(Statement(tone="open", text="Fewer than five runs of each cell make wide intervals."))
+    return found
+
+
+def _grouped(reasons: Mapping[str, Sequence[int]]) -> list[Statement]:
+    """Returns a statement for each reason. Reasons that differ in numbers alone are one, with one job's numbers."""
+    alike: dict[str, dict[str, Sequence[int]]] = defaultdict(dict)
+    for reason, jobs in reasons.items():
+        alike[re.sub(r"\d[\d.,]*", "#", reason)][reason] = jobs
+    found = []
+    for same in alike.values():
+        (reason, first), jobs = next(iter(same.items())), sorted(set().union(*same.values()))
+        numbers = f" (numbers of job {first[0]})" if len(same) > 1 else ""
+        found.append(Statement(tone="bad", text=f"{_jobs(jobs)}: {reason}{numbers}."))
     return found
 
 

@@ -9,7 +9,7 @@ from specdec_bench.archive.sweep_plan import find_runs
 from specdec_bench.cli.arguments import Parser, open_run
 from specdec_bench.compare.rows import collect
 from specdec_bench.config.schema.experiment import NO_BASELINE
-from specdec_bench.errors import ArchiveInputError
+from specdec_bench.errors import ConfigError
 from specdec_bench.report.console import console
 from specdec_bench.report.html.page import write_report
 from specdec_bench.sweep.baselines import baseline_runs
@@ -25,6 +25,8 @@ def report(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     dirs = [Path(name) for name in options.dirs]
+    if options.output is not None:
+        _check_output(Path(options.output))
     found: dict[Path, RunDirectory] = {}
     archived: list[RunDirectory] = []
     for folder in dirs:
@@ -47,20 +49,34 @@ def report(arguments: list[str]) -> int:
     return 0
 
 
+def _check_output(path: Path) -> None:
+    """Refuses a page that cannot be written, before any archive is read.
+
+    Raises:
+        ConfigError: it is a folder, or its folder is not there.
+    """
+    try:
+        is_file = path.name != "" and path.parent.is_dir() and not path.is_dir()
+    except (OSError, ValueError):  # a name that no file can have
+        is_file = False
+    if not is_file:
+        raise ConfigError(f"--output={path}: no file in a folder that is there; give the page's name")
+
+
 def _runs_of(folder: Path) -> tuple[list[RunDirectory], list[RunDirectory]]:
     """Returns the runs in a folder, and the archived plain runs that its sweep is compared with.
 
     Raises:
-        ArchiveInputError: there is none, or one does not say what was asked for.
+        ArchiveError: there is none, or one does not say what was asked for.
     """
     if RunDirectory.is_run(folder):
         return [open_run(str(folder))], []
     sweep = SweepDirectory(folder)
     plan = sweep.plan() if sweep.is_sweep() else None
     archived = baseline_runs(NO_BASELINE if plan is None else plan.baseline)
-    runs = [run for _, run in sweep.runs()] if sweep.is_sweep() else list(find_runs(folder).runs.values())
+    runs = [run for _, run in sweep.runs()] if sweep.is_sweep() else []
+    if not sweep.is_sweep() and folder.is_dir():
+        runs = list(find_runs(folder).runs.values())
     if not runs:
-        raise ArchiveInputError(
-            f"{folder}: no run directory in it or below it; give a folder that a run or a sweep wrote"
-        )
+        return [open_run(str(folder))], []  # which says what it is not
     return [open_run(str(run.path)) for run in runs], archived

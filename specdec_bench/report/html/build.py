@@ -22,7 +22,7 @@ from specdec_bench.records.flatten import flatten
 from specdec_bench.records.manifest import Manifest, label_of_load
 from specdec_bench.report.curves import curve_name, panels
 from specdec_bench.report.html.data import Cell, Column, Command, Excerpt, Inspected, Report
-from specdec_bench.report.html.details import Details, acceptance, rounded
+from specdec_bench.report.html.details import PERCENTILES, Details, acceptance, rounded
 from specdec_bench.report.html.verdict import make_verdict
 
 COMPARED = ("speedup_tpot", "speedup_e2e", "speedup_throughput", "ideal_speedup")
@@ -41,8 +41,7 @@ MAX_CATEGORIES = 2400
 """Of all cells together."""
 MAX_VALUE = 300
 """Characters of a setting."""
-FINE = [0.0, 1.0, *map(float, range(2, 100, 2)), 99.0, 99.9, 100.0]
-COARSE = [0.0, 1.0, *map(float, range(5, 100, 5)), 99.0, 100.0]
+FEW_PERCENTILES = [0.0, 1.0, *map(float, range(5, 100, 5)), 99.0, 100.0]
 MANY_CELLS = 60
 """More cells than this are shown with fewer percentiles."""
 Kind = Literal["run", "sweep", "archives"]
@@ -67,7 +66,7 @@ def build_report(
     """
     manifests = {job: run.manifest() for job, run in runs.items()}
     num_categories = max(min(MAX_CELL_CATEGORIES, MAX_CATEGORIES // max(len(runs), 1)), 5)
-    percentiles = FINE if len(runs) <= MANY_CELLS else COARSE
+    percentiles = PERCENTILES if len(runs) <= MANY_CELLS else FEW_PERCENTILES
     settings = {job: _settings(manifest.config) for job, manifest in manifests.items()}
     origins = {job: _origin(manifest) for job, manifest in manifests.items()}
     shared = _shared(settings.values())
@@ -95,10 +94,7 @@ def build_report(
                 metrics=_metrics(row, known),
                 same_output=_same_output(row),
                 acceptance=acceptance(known, max_categories=num_categories),
-                quantiles={
-                    name: [value for value in map(rounded, values) if value is not None]
-                    for name, values in known.breakdown.quantiles(percentiles).items()
-                },
+                quantiles={name: _chosen(values, percentiles) for name, values in known.quantiles.items()},
                 settings={name: value for name, value in own.items() if name not in shared},
                 inspected=known.inspected,
             )
@@ -106,8 +102,9 @@ def build_report(
     excerpts, thinned = _excerpts(result.comparisons)
     if any(len(cell.acceptance.by_category) < cell.acceptance.num_categories for cell in cells if cell.acceptance):
         thinned.append(f"Of each cell, the {num_categories} categories with the most requests are shown.")
-    if percentiles is COARSE:
-        thinned.append(f"Latency has {len(COARSE)} percentiles instead of {len(FINE)}: more than {MANY_CELLS} cells.")
+    if percentiles is FEW_PERCENTILES:
+        fewer = f"{len(FEW_PERCENTILES)} percentiles instead of {len(PERCENTILES)}"
+        thinned.append(f"Latency has {fewer}, because there are more than {MANY_CELLS} cells.")
     summaries = {job: known.summary for job, known in details.items() if known.summary is not None}
     same, differing = _compared(origins)
     return Report(
@@ -156,6 +153,12 @@ def thin_replies(report: Report, budget: int) -> Report:
             "computed from all replies."
         )
     return msgspec.structs.replace(report, cells=cells, thinned=thinned)
+
+
+def _chosen(values: Sequence[float], percentiles: Sequence[float]) -> list[float]:
+    """Returns those of the values at `PERCENTILES` that the page shows."""
+    wanted = set(percentiles)
+    return [float(f"{value:.6g}") for value, at in zip(values, PERCENTILES, strict=True) if at in wanted]
 
 
 def _metrics(row: Mapping[str, Any], details: Details) -> dict[str, Interval]:

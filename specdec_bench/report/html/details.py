@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.errors import ArchiveError
-from specdec_bench.metrics.breakdown import Breakdown
+from specdec_bench.metrics.breakdown import Breakdown, Group
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.summary import summarize
 from specdec_bench.records.request import Prompt, RequestRecord
@@ -19,6 +19,7 @@ MAX_CHARACTERS = 6000
 MAX_PROMPT_CHARACTERS = 1500
 MAX_NAME = 120
 """Characters of a category."""
+PERCENTILES = [0.0, 1.0, *(2.5 * step for step in range(1, 40)), 99.0, 99.9, 100.0]
 
 
 @dataclass(kw_only=True)
@@ -26,7 +27,10 @@ class Details:
     """One run, read in one pass over its requests."""
 
     summary: Summary | None
-    breakdown: Breakdown
+    by_turn: list[Group]
+    by_context: list[Group]
+    quantiles: dict[str, list[float]]
+    """The percentiles in `PERCENTILES` of each time, in ms."""
     inspected: list[Inspected]
     """In the order in which they are shown, the first of each category first."""
 
@@ -63,7 +67,13 @@ def read_details(run: RunDirectory) -> Details:
     summary = run.summary() if run.summary_path.is_file() else None
     if summary is not None and summary.definitions != DEFINITIONS:  # of another release
         summary = summarize(run.requests(), run.manifest())
-    return Details(summary=summary, breakdown=breakdown, inspected=inspected)
+    return Details(
+        summary=summary,
+        by_turn=breakdown.by_turn(),
+        by_context=breakdown.by_context(),
+        quantiles=breakdown.quantiles(PERCENTILES),
+        inspected=inspected,
+    )
 
 
 def _inspected(record: RequestRecord, prompt: Prompt, text: str, lengths: Sequence[int] | None) -> Inspected:
@@ -109,8 +119,8 @@ def acceptance(details: Details, *, max_categories: int) -> Acceptance | None:
             for name, block in sorted(largest)
         ],
         num_categories=len(found.by_category),
-        by_turn=details.breakdown.by_turn(),
-        by_context=details.breakdown.by_context(),
+        by_turn=details.by_turn,
+        by_context=details.by_context,
     )
 
 

@@ -55,12 +55,16 @@ def _check_output(path: Path) -> None:
     Raises:
         ConfigError: it is a folder, or its folder is not there.
     """
-    try:
-        is_file = path.name != "" and path.parent.is_dir() and not path.is_dir()
-    except (OSError, ValueError):  # a name that no file can have
-        is_file = False
-    if not is_file:
+    if not path.name or not _is_folder(path.parent) or _is_folder(path):
         raise ConfigError(f"--output={path}: no file in a folder that is there; give the page's name")
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether the path is a folder; False also for a name that no folder can have."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _runs_of(folder: Path) -> tuple[list[RunDirectory], list[RunDirectory]]:
@@ -75,7 +79,7 @@ def _runs_of(folder: Path) -> tuple[list[RunDirectory], list[RunDirectory]]:
     plan = sweep.plan() if sweep.is_sweep() else None
     archived = baseline_runs(NO_BASELINE if plan is None else plan.baseline)
     runs = [run for _, run in sweep.runs()] if sweep.is_sweep() else []
-    if not sweep.is_sweep() and folder.is_dir():
+    if not sweep.is_sweep() and _is_folder(folder):
         runs = list(find_runs(folder).runs.values())
     if not runs:
         return [open_run(str(folder))], []  # which says what it is not

@@ -24,7 +24,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
-class Response(Record, frozen=True, kw_only=True):
+class Response(Record, frozen=True, kw_only=True, omit_defaults=True):
     """The text of one finished request: a line of responses.jsonl."""
 
     request_id: str
@@ -32,6 +32,8 @@ class Response(Record, frozen=True, kw_only=True):
     turn: int
     repeat: int
     text: str
+    token_lengths: tuple[int, ...] | None = None
+    """Characters of `text` that each output token adds. Told for a few replies only; None in older archives."""
 
 
 class _SchemaVersion(Record, frozen=True, kw_only=True):
@@ -213,13 +215,13 @@ class RunDirectory:
         except (OSError, ValueError) as error:
             raise self._read_error(f"{self.summary_path}: cannot be read: {error}; compute it again") from error
 
-    def write_responses(self, responses: Iterable[tuple[RequestRecord, str]]) -> None:
-        """Replaces responses.jsonl by the text of each request given.
+    def write_responses(self, responses: Iterable[Response]) -> None:
+        """Replaces responses.jsonl.
 
         Raises:
             ArchiveError: it cannot be written.
         """
-        files.write_atomically(self.responses_path, (_encode_response(record, text) for record, text in responses))
+        files.write_atomically(self.responses_path, map(codec.encode_line, responses))
 
     def config(self) -> str:
         """Returns config.yaml: the resolved experiment as text.
@@ -304,14 +306,3 @@ class RunDirectory:
                 raise self._read_error(f"{path}: missing, though the run finished; restore the file") from error
         except OSError as error:
             raise self._read_error(f"{path}: cannot be read: {error}") from error
-
-
-def _encode_response(record: RequestRecord, text: str) -> bytes:
-    response = Response(
-        request_id=record.request_id,
-        prompt_id=record.prompt_id,
-        turn=record.turn,
-        repeat=record.repeat,
-        text=text,
-    )
-    return codec.encode_line(response)

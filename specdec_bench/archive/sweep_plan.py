@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from specdec_bench.archive import codec
+from specdec_bench.archive import codec, files
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.names import ATTEMPTS
 from specdec_bench.errors import ArchiveInputError
@@ -140,13 +140,13 @@ def _runs_and_sweeps(root: Path) -> Iterator[Path]:
 
 
 def _is_run_or_sweep(folder: Path) -> bool:
-    return RunDirectory.is_run(folder) or (folder / PLAN).is_file()
+    return RunDirectory.is_run(folder) or files.is_file(folder / PLAN)
 
 
 def _walk(root: Path, *, stops_at_plans: bool = False) -> Iterator[Path]:
     for name, subfolders, _ in os.walk(root):
         folder = Path(name)
         yield folder
-        if RunDirectory.is_run(folder) or (stops_at_plans and (folder / PLAN).is_file()):
+        if RunDirectory.is_run(folder) or (stops_at_plans and files.is_file(folder / PLAN)):
             subfolders.clear()
         subfolders[:] = sorted(name for name in subfolders if name != ATTEMPTS and not name.startswith("."))

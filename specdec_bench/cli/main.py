@@ -25,6 +25,9 @@ from specdec_bench.errors import (
 )
 from specdec_bench.report.streams import exit_with_error, guard_streams
 
+COMMANDS = ("check", "fetch", "prepare", "replay", "report", "summarize")
+"""Those with a module of their own, which has a function of that name. Anything else is an experiment."""
+
 
 @guard_streams()
 def main(arguments: list[str] | None = None) -> None:
@@ -43,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         plugins.load()
         match arguments:
-            case ["replay" | "summarize" | "check" | "prepare" | "fetch" as command, *rest]:
+            case [command, *rest] if command in COMMANDS:
                 gc.enable()
                 # Each imports what composing an experiment does not need.
                 sys.exit(getattr(importlib.import_module(f"specdec_bench.cli.{command}"), command)(rest))

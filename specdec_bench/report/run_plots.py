@@ -1,27 +1,51 @@
 """The three plots of a run."""
 
+import contextlib
 import io
 import textwrap
 import warnings
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import font_manager, rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from specdec_bench.archive import files
 from specdec_bench.metrics.summary import Samples
 from specdec_bench.records.summary import Acceptance, PooledAcceptance, Summary
+from specdec_bench.report.palette import COLORS, PLAIN
 from specdec_bench.report.text import literal
 
-BLUE, ORANGE, GREY = "#2f6db3", "#d9822b", "#8a8a8a"
+BLUE, ORANGE, GREY = COLORS[0], COLORS[1], PLAIN
+CJK_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "IPAGothic",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+)
+"""Fonts with Chinese, Japanese and Korean characters, which matplotlib's own font lacks."""
 
 
 def write_plots(summary: Summary, samples: Samples, folder: Path, *, label: str) -> list[Path]:
     """Draws acceptance by position, acceptance length by category, and step time and TTFT; returns the PNGs' paths."""
     steps_ms, ttft_ms = samples.timings.samples_ms()
+    with fonts():
+        return _write_plots(summary, samples, folder, label, steps_ms, ttft_ms)
+
+
+def _write_plots(
+    summary: Summary, samples: Samples, folder: Path, label: str, steps_ms: np.ndarray, ttft_ms: np.ndarray
+) -> list[Path]:
     figures = {
         "acceptance_by_position.png": _by_position(summary.acceptance.pooled),
         "acceptance_by_category.png": _by_category(summary.acceptance, _lengths(samples)),
@@ -37,6 +61,15 @@ def write_plots(summary: Summary, samples: Samples, folder: Path, *, label: str)
             figure.text(0.5, 0.5, stamp, fontsize=30, color="red", alpha=0.18, ha="center", va="center", rotation=20)
         paths.append(save(figure, folder / name))
     return paths
+
+
+@contextlib.contextmanager
+def fonts() -> Iterator[None]:
+    """Lets text fall back on fonts for Chinese, Japanese and Korean within the block, as far as they are installed."""
+    installed = set(font_manager.get_font_names())
+    names = ["DejaVu Sans", *(name for name in CJK_FONTS if name in installed)]
+    with rc_context({"font.family": names}):
+        yield
 
 
 def _lengths(samples: Samples) -> dict[str, list[float]]:

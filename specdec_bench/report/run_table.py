@@ -23,7 +23,7 @@ NAME_WIDTH = 16
 
 def print_summary(summary: Summary, console: Console, *, title: str, path: str) -> None:
     """Prints the run's warnings, acceptance by category, latency, throughput and directory."""
-    for warning in _warnings(summary):
+    for warning in run_warnings(summary):
         console.print(Text(literal(warning), style="bold red"), soft_wrap=True)
     console.print(Text(literal(title), style="bold"), soft_wrap=True)
     print_whole(console, _acceptance(summary.acceptance, summary.requests.finished))
@@ -44,7 +44,7 @@ def print_summary(summary: Summary, console: Console, *, title: str, path: str) 
 
 def print_line(summary: Summary, console: Console, *, title: str, path: str, told: set[str]) -> None:
     """Prints a sweep cell's results in one line, after its warnings that are not in `told` yet."""
-    for warning in _warnings(summary):
+    for warning in run_warnings(summary):
         if warning not in told:
             told.add(warning)
             console.print(Text(literal(warning), style="bold red"), soft_wrap=True)
@@ -73,7 +73,8 @@ def print_whole(console: Console, table: Table) -> None:
     console.print(table, crop=False)
 
 
-def _warnings(summary: Summary) -> list[str]:
+def run_warnings(summary: Summary) -> list[str]:
+    """Returns a line for everything that distorts the metrics of a run, or is missing from them."""
     requests = summary.requests
     total = requests.finished + requests.failed + requests.skipped + requests.interrupted
     warnings = [

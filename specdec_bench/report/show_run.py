@@ -25,7 +25,7 @@ def show_run(
     draws: bool = True,
     cells: Cells | None = None,
 ) -> None:
-    """Prints a run's table, or its line in a sweep, and writes its plots, unless told not to."""
+    """Prints a run's table, or its line in a sweep, and writes its plots and its page, unless told not to."""
     summary, label = run.summary(), run_label(run.manifest())
     if prints and (cells is None or cells.is_verbose):
         print_summary(summary, console(), title=label, path=str(run.path))
@@ -34,11 +34,12 @@ def show_run(
         in_flight = "" if load.max_in_flight is None else f" · {load.text}"
         print_line(summary, console(), title=f"{cells} · {label}{in_flight}", path=str(run.path), told=cells.told)
     if draws:
-        from specdec_bench.report.run_plots import (
-            write_plots,  # a second of matplotlib: not before anything was measured
-        )
+        # They take a second to import: not before anything was measured.
+        from specdec_bench.report.html.page import write_run_report
+        from specdec_bench.report.run_plots import write_plots
 
         write_plots(summary, samples or samples_of(run), run.path, label=label)
+        write_run_report(run)
 
 
 def show_verdict(run: RunDirectory) -> None:

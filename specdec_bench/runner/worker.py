@@ -20,7 +20,7 @@ import msgspec
 
 from specdec_bench.archive import provenance
 from specdec_bench.archive.layout import RunDirectory
-from specdec_bench.archive.redact import adopt, redact_text
+from specdec_bench.archive.redact import adopt
 from specdec_bench.archive.writer import RequestWriter
 from specdec_bench.config import plugins
 from specdec_bench.engines import readback
@@ -29,10 +29,10 @@ from specdec_bench.errors import ConfigError, SpecDecBenchError, named
 from specdec_bench.records.builtin import to_builtin
 from specdec_bench.records.checkpoint import Checkpoint
 from specdec_bench.records.manifest import Difference, EngineDescription
-from specdec_bench.records.request import RequestRecord
 from specdec_bench.runner import preflight, signals
 from specdec_bench.runner.measure import Measurement, request_sampling
 from specdec_bench.runner.messages import Done, Failed, Interrupt, Progress, RunCell, Started
+from specdec_bench.runner.replies import responses
 
 logger = logging.getLogger(__name__)
 
@@ -139,9 +139,7 @@ class Worker:
                     interrupted = True
         totals = engine.counters()
         with self._progress(measurement):  # the parent takes silence for a stall
-            run.write_responses(
-                (record, redact_text(prompter.decode(record.output_token_ids))) for record in _replies(run)
-            )
+            run.write_responses(responses(run, cell.prompts, prompter))
         self._send(
             Done(
                 interrupted=interrupted,
@@ -201,10 +199,6 @@ def _describe(engine: Engine, untaken: tuple[Difference, ...]) -> EngineDescript
         resolved=to_builtin(description.resolved),
         differences=tuple(msgspec.structs.replace(one, got=to_builtin(one.got)) for one in differences),
     )
-
-
-def _replies(run: RunDirectory) -> Iterator[RequestRecord]:
-    return (record for record in run.requests() if record.phase == "measure" and record.output_token_ids)
 
 
 def _check_fingerprints(expected: dict[str, Checkpoint] | None, found: dict[str, Checkpoint]) -> None:

@@ -14,7 +14,7 @@ from specdec_bench.cli.main import main
 from specdec_bench.errors import ArchiveError, ArchiveInputError
 from specdec_bench.records.request import SCHEMA_VERSION
 
-ON_RUNS = ("replay", "summarize", "check")
+ON_RUNS = ("replay", "summarize", "check", "report")
 
 
 @dataclass

@@ -85,6 +85,7 @@ def test_an_installed_wheel_runs_anywhere(command_line: CommandLine, tmp_path: P
     succeed(outcome)
     run = command_line.folder / "run"
     assert read_json(run / "summary.json")["requests"]["finished"] == 3
+    assert "uPlot" in (run / "report.html").read_text()
     sources = yaml.safe_load((run / ".hydra" / "hydra.yaml").read_text())["hydra"]["runtime"]["config_sources"]
     assert [s["path"] for s in sources if s["provider"] == "main"] == [str(site / "specdec_bench" / "conf")]
     # The checkout's commit says nothing about what was installed.

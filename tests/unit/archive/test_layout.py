@@ -346,11 +346,11 @@ def test_torn_or_missing_prompts_are_refused(new_run: NewRun) -> None:
 
 def test_responses_of_any_text_come_back(new_run: NewRun) -> None:
     run = new_run()
-    records = [make_request(i, turn=1, repeat=2) for i in range(len(HOSTILE))]
-    run.write_responses(zip(records, HOSTILE, strict=True))
-    assert list(run.responses()) == [
+    responses = [
         Response(request_id=f"r{i}", prompt_id=f"p{i}", turn=1, repeat=2, text=text) for i, text in enumerate(HOSTILE)
     ]
+    run.write_responses(responses)
+    assert list(run.responses()) == responses
     lines = run.responses_path.read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["text"] for line in lines] == list(HOSTILE)
     assert list(json.loads(lines[0])) == ["request_id", "prompt_id", "turn", "repeat", "text"]

@@ -154,7 +154,36 @@ def test_legends_of_a_sweep_lie_on_no_data(tmp_path: Path, figures: list[Figure]
         rows=rows, replicates=[], comparisons={}, recommendations=[], varying_fields=varying_fields, loads=loads
     )
     write_sweep_plots(result, tmp_path)
-    texts = check_legends(figures)
-    assert len(texts) == 8 * 3
+    (figure,) = figures
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert box.y1 <= min(axes.get_tightbbox().y0 for axes in figure.axes) + 3
+    assert box.y0 >= figure.bbox.y0 - 1
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert len(texts) == 8
     assert any("_b" in text for text in texts)
     matplotlib.pyplot.close("all")
+
+
+def test_marks_of_methods_that_coincide_stand_side_by_side(tmp_path: Path, figures: list[Figure]) -> None:
+    rows = [
+        {
+            **{"job": job, "status": "finished", "replicate": 0, "engine": "e", "model": "m", "dataset": "d"},
+            **{"spec": spec, "draft_length": 3, "load_axis": "concurrency", "load_value": 1},
+            **{"output_tps_per_user": 10.0, "speedup_tpot": 2.0, "acceptance_length": 2.0},
+        }
+        for job, spec in enumerate(["ngram", "eagle3", "mtp"])
+    ]
+    loads = {"concurrency": ClosedLoad().label}
+    result = SweepResult(rows=rows, replicates=[], comparisons={}, recommendations=[], varying_fields=[], loads=loads)
+    write_sweep_plots(result, tmp_path)
+    for axes in figures[0].axes:
+        marks = {tuple(line.get_xdata()) for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata())}
+        assert len(marks) == 3
+    matplotlib.pyplot.close("all")
+
+
+def test_categories_in_chinese_cause_no_warning(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    records = [request(i, 3, category=["写作", "翻訳", "번역"][i % 3]) for i in range(6)]
+    write_plots(summarize(records, manifest()), Samples(records), tmp_path, label="写作")
+    assert not list(recwarn)

@@ -1,0 +1,86 @@
+"""`report`: makes report.html of any archives."""
+
+import os
+from pathlib import Path
+
+from specdec_bench.archive import RunDirectory
+from specdec_bench.archive.names import REPORT
+from specdec_bench.archive.sweep_plan import find_runs
+from specdec_bench.cli.arguments import Parser, open_run
+from specdec_bench.compare.rows import collect
+from specdec_bench.config.schema.experiment import NO_BASELINE
+from specdec_bench.errors import ConfigError
+from specdec_bench.report.console import console
+from specdec_bench.report.html.page import write_report
+from specdec_bench.sweep.baselines import baseline_runs
+from specdec_bench.sweep.directory import SweepDirectory
+
+
+def report(arguments: list[str]) -> int:
+    """Writes one page of runs, sweeps or folders of them: verdict, plots, tables, outputs, replies step by step."""
+    parser = Parser(prog="specdec-bench report", description=report.__doc__)
+    parser.add_argument("dirs", nargs="+", metavar="DIR", help="a run directory, a sweep's, or a folder of them")
+    parser.add_argument(
+        "--output", metavar="FILE", help=f"the page (default: DIR/{REPORT}, or {REPORT} here for several DIR)"
+    )
+    options = parser.parse_args(arguments)
+    dirs = [Path(name) for name in options.dirs]
+    if options.output is not None:
+        _check_output(Path(options.output))
+    found: dict[Path, RunDirectory] = {}
+    archived: list[RunDirectory] = []
+    for folder in dirs:
+        runs, baselines = _runs_of(folder)
+        found |= {run.path.resolve(): run for run in runs}
+        archived += baselines
+    runs_by_job = dict(enumerate(found.values()))
+    is_sweep = len(dirs) == 1 and SweepDirectory(dirs[0]).is_sweep()
+    if is_sweep:
+        runs_by_job = dict(SweepDirectory(dirs[0]).runs())  # under the sweep's own job numbers
+    is_run = len(dirs) == 1 and RunDirectory.is_run(dirs[0])
+    path = write_report(
+        collect(list(runs_by_job.items()), archived),
+        runs_by_job,
+        Path(options.output) if options.output else (dirs[0] / REPORT if len(dirs) == 1 else Path(REPORT)),
+        kind="run" if is_run else "sweep" if is_sweep else "archives",
+        root=dirs[0] if len(dirs) == 1 else Path(os.path.commonpath([folder.resolve() for folder in dirs])),
+    )
+    console().print(f"report  {path}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _check_output(path: Path) -> None:
+    """Refuses a page that cannot be written, before any archive is read.
+
+    Raises:
+        ConfigError: it is a folder, or its folder is not there.
+    """
+    if not path.name or not _is_folder(path.parent) or _is_folder(path):
+        raise ConfigError(f"--output={path}: no file in a folder that is there; give the page's name")
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether the path is a folder; False also for a name that no folder can have."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _runs_of(folder: Path) -> tuple[list[RunDirectory], list[RunDirectory]]:
+    """Returns the runs in a folder, and the archived plain runs that its sweep is compared with.
+
+    Raises:
+        ArchiveError: there is none, or one does not say what was asked for.
+    """
+    if RunDirectory.is_run(folder):
+        return [open_run(str(folder))], []
+    sweep = SweepDirectory(folder)
+    plan = sweep.plan() if sweep.is_sweep() else None
+    archived = baseline_runs(NO_BASELINE if plan is None else plan.baseline)
+    runs = [run for _, run in sweep.runs()] if sweep.is_sweep() else []
+    if not sweep.is_sweep() and _is_folder(folder):
+        runs = list(find_runs(folder).runs.values())
+    if not runs:
+        return [open_run(str(folder))], []  # which says what it is not
+    return [open_run(str(run.path)) for run in runs], archived

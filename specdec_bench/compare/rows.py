@@ -150,7 +150,8 @@ def _tell_apart(rows: Mapping[int, dict[str, Any]], configs: Mapping[int, dict[s
     names: set[str] = set()
     for cells in alike.values():
         names |= {name for name in set().union(*cells) if len({cell.get(name) for cell in cells}) > 1}
-    varying_fields = sorted(name for name in names if name != "replicate" and not name.startswith("expected."))
+    hidden = ("replicate", "load.arrivals")  # the latter has as many numbers as a trace has arrivals
+    varying_fields = sorted(name for name in names if name not in hidden and not name.startswith(("expected.", "slo.")))
     for number, row in rows.items():
         row |= {name: fields[number].get(name) for name in varying_fields}
     return varying_fields

@@ -9,6 +9,7 @@ from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from specdec_bench.config import trace_file
 from specdec_bench.config.checkpoints import draft_checkpoint
 from specdec_bench.config.schema.experiment import (
     OPTIONS,
@@ -18,8 +19,9 @@ from specdec_bench.config.schema.experiment import (
     draft_length,
     field_names,
 )
-from specdec_bench.config.schema.load import LoadConfig
+from specdec_bench.config.schema.load import LoadConfig, TraceLoad
 from specdec_bench.config.schema.model import DraftCheckpoint
+from specdec_bench.config.schema.ranges import require
 from specdec_bench.config.schema.spec import CheckpointSpec
 from specdec_bench.config.support import ENGINES
 from specdec_bench.errors import ConfigError, first_line
@@ -168,9 +170,11 @@ def _complete(config: ExperimentConfig, largest_concurrency: int) -> ExperimentC
         if config.load.max_in_flight is None:
             raise ConfigError(
                 f"engine.max_num_seqs=null: load={config.load.name} has any number of requests in flight, so that it "
-                "sizes no batch; pass engine.max_num_seqs=N, the most that are to run at once"
+                "sizes no batch; pass engine.max_num_seqs=N or load.max_in_flight=N, the most that are to run at once"
             )
         engine.max_num_seqs = max(config.load.max_in_flight, largest_concurrency)  # type: ignore[attr-defined]
+    if isinstance(config.load, TraceLoad):
+        config.load.arrivals = _arrivals(config.load)
     config.model.path = _absolute(config.model.path)
     if config.model.tokenizer is not None:
         config.model.tokenizer = _absolute(config.model.tokenizer)
@@ -195,16 +199,31 @@ def max_in_flight(composed: DictConfig) -> int:
 def limit_batch(config: ExperimentConfig, composed: DictConfig, num_prompts: int) -> None:
     """Caps the engine's batch at the number of conversations, if the load decides its size.
 
-    A cell, its baseline and its sweep's other cells on the same dataset have as many, so their engines stay alike.
+    A cell, its baseline and its sweep's other cells on the same dataset have as many, so their engines stay alike. A
+    load that says itself how many conversations there are repeats the dataset, and sets no such cap.
 
     Args:
         config: of `experiment`; changed in place.
         composed: the tree that `config` was made from.
         num_prompts: of the dataset, without repeats.
     """
-    if "max_num_seqs" in composed.engine and composed.engine.max_num_seqs is None:
+    if "max_num_seqs" in composed.engine and composed.engine.max_num_seqs is None and not config.load.decides_number:
         most = max(num_prompts * config.load.repeats, 1)
         config.engine.max_num_seqs = min(config.engine.max_num_seqs, most)  # type: ignore[attr-defined]
+
+
+def _arrivals(load: TraceLoad) -> str:
+    """Returns the trace's arrival times, so that the archive holds everything a replay needs.
+
+    Raises:
+        ConfigError: the file is no trace, or has fewer arrivals than asked for.
+    """
+    require(load.arrivals is None, "load.arrivals", load.arrivals, "is filled in from load.path; leave it null")
+    arrivals = trace_file.read(load.path)
+    num_arrivals, fix = len(arrivals.split()), "is more than the trace has arrivals"
+    is_enough = load.num_conversations is None or load.num_conversations <= num_arrivals
+    require(is_enough, "load.num_conversations", load.num_conversations, f"{fix}; ask for at most {num_arrivals:,}")
+    return arrivals
 
 
 def _template_text(path: str) -> str:

@@ -37,6 +37,10 @@ def cell_id(tree: Mapping[str, Any], prompts_sha256: str, checkpoints: Mapping[s
     for name in ("name", "path", "revision", "tokenizer", "drafts"):
         asked["model"].pop(name, None)
     asked["spec"].pop("draft", None)
+    # Options that are left null did not exist in earlier releases, whose cells keep their ids.
+    asked["load"] = {name: value for name, value in asked["load"].items() if value is not None}
+    if "arrivals" in asked["load"]:
+        asked["load"].pop("path", None)
     for name in _WATCHING:
         asked["engine"].pop(name, None)
     scalars = {"seed": tree["seed"], "replicate": tree.get("replicate", 0)}

@@ -21,6 +21,9 @@ class Load(Protocol):
     which load it is.
     """
 
+    num_conversations: int
+    """Conversations of the measured window: as many as `create` was given, unless the load itself says how many."""
+
     async def run(self, conversations: Iterable[T], start: Start[T]) -> None:
         """Starts every conversation in its turn, and returns when the last has ended.
 
@@ -45,7 +48,8 @@ def create(config: LoadConfig, seed: int, num_conversations: int) -> Load:
     Args:
         config: the load's options.
         seed: of the run; the same seed gives the same arrivals.
-        num_conversations: of the run; no more than this are ever in flight, warm-up included.
+        num_conversations: of the dataset, its repeats included. A load that does not itself say how many conversations
+            there are runs this many.
     """
     module = import_option("load", config.name)
     load: Load = module.create(config, seed, num_conversations)

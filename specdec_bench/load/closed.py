@@ -9,14 +9,15 @@ from specdec_bench.load.base import Start, T
 
 def create(config: ClosedLoad, seed: int, num_conversations: int) -> "Closed":
     """Returns the load. It draws no random numbers."""
-    return Closed(min(config.concurrency, num_conversations))
+    return Closed(config.concurrency, num_conversations)
 
 
 class Closed:
     """Runs `concurrency` conversations at a time, in order."""
 
-    def __init__(self, concurrency: int) -> None:
-        self._concurrency = concurrency
+    def __init__(self, concurrency: int, num_conversations: int) -> None:
+        self.num_conversations = num_conversations
+        self._concurrency = min(concurrency, num_conversations)  # of the warm-up too
 
     async def run(self, conversations: Iterable[T], start: Start[T]) -> None:
         """Runs every conversation; each is due as soon as a slot is free."""

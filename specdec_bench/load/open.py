@@ -33,42 +33,62 @@ def arrival_times(gaps: Iterable[float], rate: float, ramp_s: float) -> Iterator
 
 
 class Open:
-    """Starts each conversation when it is due."""
+    """Starts each conversation when it is due, or as soon after as `max_in_flight` allows."""
 
     def __init__(
         self,
         config: OpenLoad,
-        gaps: Callable[[], Iterable[float]],
+        arrivals: Callable[[], Iterable[float]],
+        num_conversations: int,
         clock: Callable[[], int] = time.perf_counter_ns,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Takes a load.
 
         Args:
-            config: its rate, ramp and think time.
-            gaps: returns the gaps between arrivals, 1 on average, from the first on; every call returns the same ones.
+            config: its think time and limits.
+            arrivals: returns the arrival times in seconds from the beginning, in order; every call returns the same.
+            num_conversations: as many, unless `config` says how many.
             clock: tells the time, in ns.
             sleep: waits for a number of seconds, and lets other tasks run even if it is 0.
         """
+        self.num_conversations = _num_conversations(config, arrivals, num_conversations)
         self._config = config
-        self._gaps = gaps
+        self._arrivals = arrivals
         self._clock = clock
         self._sleep = sleep
+        self._slots: asyncio.Semaphore | None = None
 
     async def run(self, conversations: Iterable[T], start: Start[T]) -> None:
         """Runs every conversation in its own task, which is created when the conversation is due."""
+        limit = self._config.max_in_flight
+        self._slots = None if limit is None else asyncio.Semaphore(limit)
         began_ns = self._clock()
-        arrivals = arrival_times(self._gaps(), self._config.rate, self._config.ramp_s)
         async with asyncio.TaskGroup() as group:
-            for conversation, arrival_s in zip(conversations, arrivals, strict=False):
+            for conversation, arrival_s in zip(conversations, self._arrivals(), strict=False):
                 scheduled_ns = began_ns + round(arrival_s * NS_PER_S)
                 await self._wait_until(scheduled_ns)
-                group.create_task(_run(start, conversation, scheduled_ns))
+                group.create_task(self._run_conversation(start, conversation, scheduled_ns))
+
+    async def _run_conversation(self, start: Start[T], conversation: T, scheduled_ns: int) -> None:
+        """Runs a conversation in a slot, if these are limited. Those that wait for a slot get one in their order."""
+        if self._slots is not None:
+            await self._slots.acquire()
+        try:
+            await start(conversation, scheduled_ns)
+        finally:
+            if self._slots is not None:
+                self._slots.release()
 
     async def wait_for_turn(self, ended_ns: int) -> int:
-        """Waits for the think time after the reply."""
+        """Waits for the think time after the reply, in which the conversation holds no slot, and for a slot."""
         scheduled_ns = ended_ns + round(self._config.think_time_s * NS_PER_S)
+        if self._slots is not None:
+            # If this is cancelled, `_run_conversation` releases the slot once more, but then nobody is started.
+            self._slots.release()
         await self._wait_until(scheduled_ns)
+        if self._slots is not None:
+            await self._slots.acquire()
         return scheduled_ns
 
     async def _wait_until(self, scheduled_ns: int) -> None:
@@ -78,5 +98,10 @@ class Open:
             await self._sleep(left_ns / NS_PER_S)
 
 
-async def _run(start: Start[T], conversation: T, scheduled_ns: int) -> None:
-    await start(conversation, scheduled_ns)
+def _num_conversations(config: OpenLoad, arrivals: Callable[[], Iterable[float]], num_conversations: int) -> int:
+    """Returns how many conversations arrive: those of the configuration, within its duration, or else as many."""
+    if config.num_conversations is not None:
+        return config.num_conversations
+    if (duration_s := config.duration_s) is not None:
+        return sum(1 for _ in itertools.takewhile(lambda arrival_s: arrival_s <= duration_s, arrivals()))
+    return num_conversations

@@ -62,6 +62,8 @@ class Samples:
         self.acceptance: list[RequestAcceptance] = []
         self.categories: list[str] = []
         self.conversations: list[Hashable] = []
+        self.num_repeats = 0
+        """How often the dataset was run, at least in part."""
         self.prompt_tokens = array("q")
         self.preemptions: list[int | None] = []
         """How often each request was preempted; None where the engine does not tell."""
@@ -92,6 +94,7 @@ class Samples:
         self.reach.add(record)
         self.acceptance.append(request_acceptance(record))
         self.categories.append(record.category)
+        self.num_repeats = max(self.num_repeats, record.repeat + 1)
         self.prompt_tokens.append(len(record.prompt_token_ids))
         self.preemptions.append(record.num_preemptions)
         self.conversations.append((record.prompt_id, record.repeat))
@@ -120,7 +123,7 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
         partial=manifest.status != "finished",
         synthetic=manifest.synthetic,
         warnings=(
-            *_warnings(manifest.config),
+            *_warnings(manifest.config, samples.num_repeats),
             *checkpoint_warnings(manifest, samples.reach, list(samples.refused_prompts)),
             *_engine_warnings(manifest, preemptions, len(samples.preemptions)),
         ),
@@ -153,8 +156,13 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
     )
 
 
-def _warnings(config: dict[str, Any]) -> list[str]:
-    """Returns a warning for each setting that distorts acceptance."""
+def _warnings(config: dict[str, Any], num_repeats: int) -> list[str]:
+    """Returns a warning for each setting that distorts acceptance.
+
+    Args:
+        config: the archived experiment.
+        num_repeats: how often the dataset was run, at least in part.
+    """
     sampling, warnings = config.get("sampling", {}), []
     if sampling.get("ignore_eos"):
         warnings.append(
@@ -167,10 +175,11 @@ def _warnings(config: dict[str, Any]) -> list[str]:
         )
     if config.get("dataset", {}).get("name") == "random":
         warnings.append("dataset=random: acceptance on random text says little of real use")
-    num_repeats = config.get("load", {}).get("repeats", 1)
-    if num_repeats > 1 and _drafts_from_other_requests(config):
+    asked = config.get("load", {}).get("repeats", 1)
+    cause = f"load.repeats={asked}" if asked > 1 else f"the dataset is run {num_repeats} times"
+    if max(asked, num_repeats) > 1 and _drafts_from_other_requests(config):
         warnings.append(
-            f"load.repeats={num_repeats}: this method drafts from what earlier requests said, so that a repeat finds "
+            f"{cause}: this method drafts from what earlier requests said, so that a repeat finds "
             "the replies of the one before: acceptance and speed are those of text that was seen already"
         )
     return warnings

@@ -17,7 +17,7 @@ class RunLabels(Record, frozen=True, kw_only=True):
     draft_length: int | None
     """None where nothing is drafted."""
     concurrency: int | None
-    """Requests in flight at most; None under an open load."""
+    """Requests in flight all the time; None under an open load."""
     load_axis: str
     """The field that says how much load there is, and its value."""
     load_value: float | None

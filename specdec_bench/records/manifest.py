@@ -59,7 +59,7 @@ class LoadLabel(Record, frozen=True, kw_only=True):
     unit: str
     """The same in few words: in flight."""
     max_in_flight: int | None
-    """Requests in flight at most; `None`: nothing bounds them."""
+    """Requests in flight all the time, under a closed load; `None` under an open one, whatever limit it has."""
 
     @property
     def text(self) -> str:

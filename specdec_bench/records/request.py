@@ -174,7 +174,7 @@ class RequestRecord(Record, frozen=True, kw_only=True):
     turn: int
     """0 for the conversation's first."""
     repeat: int
-    """0 .. load.repeats - 1."""
+    """How often the dataset had been run before: 0 .. load.repeats - 1, or more if the load repeats it as needed."""
     phase: Phase
     scheduled_ns: int
     sent_ns: int | None

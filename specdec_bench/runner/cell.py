@@ -21,7 +21,8 @@ from specdec_bench.config.compose import to_tree
 from specdec_bench.config.identity import engine_key
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.support import check_support
-from specdec_bench.errors import ArchiveError, EngineError, PluginError, RunInterrupted, SpecDecBenchError
+from specdec_bench.errors import ArchiveError, ConfigError, EngineError, PluginError, RunInterrupted, SpecDecBenchError
+from specdec_bench.load import base as loads
 from specdec_bench.records.checkpoint import Checkpoint
 from specdec_bench.records.manifest import Manifest
 from specdec_bench.records.request import SCHEMA_VERSION, Prompt, RunStatus
@@ -70,6 +71,11 @@ def check(config: ExperimentConfig) -> None:
         ConfigError: engine and method do not go together, or a checkpoint is missing or does not fit.
     """
     check_support(config)
+    load = config.load
+    if load.decides_number and loads.create(load, config.seed, 1).num_conversations == 0:
+        raise ConfigError(
+            f"load.duration_s={getattr(load, 'duration_s', None)}: no conversation arrives in it; raise it"
+        )
     check_checkpoints(config)
 
 

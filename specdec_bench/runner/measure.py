@@ -109,7 +109,9 @@ class Measurement:
     @property
     def num_requests(self) -> int:
         """Requests of the measured window, if every conversation reaches its last turn."""
-        return self._config.load.repeats * sum(len(prompt.turns) for prompt in self._prompts)
+        num_rounds, num_left = divmod(self._load.num_conversations, len(self._prompts))
+        num_turns = [len(prompt.turns) for prompt in self._prompts]
+        return num_rounds * sum(num_turns) + sum(num_turns[:num_left])
 
     @functools.cached_property
     def dropped(self) -> dict[str, int]:
@@ -136,9 +138,10 @@ class Measurement:
             await self._load.run(warmup, self._warm_up)
             await self._engine.reset()
             self.phase, self.phase_began_s, self.live = "measure", time.perf_counter(), Counts()
-            repeats = (self._conversations(repeat) for repeat in range(load.repeats))
+            repeats = itertools.chain.from_iterable(map(self._conversations, itertools.count()))
+            conversations = itertools.islice(repeats, self._load.num_conversations)
             with no_garbage_collection(), self.lateness:
-                await self._load.run(itertools.chain.from_iterable(repeats), self._run_conversation)
+                await self._load.run(conversations, self._run_conversation)
         finally:
             self._encoding.shutdown(wait=False, cancel_futures=True)
 

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from specdec_bench.archive import RunDirectory
 from specdec_bench.archive.redact import redact_text
 from specdec_bench.errors import ArchiveError, JobFailed, RunInterrupted, SpecDecBenchError
+from specdec_bench.load import base as loads
 from specdec_bench.report.console import console
 from specdec_bench.report.progress import Cells, RunProgress
 from specdec_bench.report.show_run import show_run, show_verdict
@@ -114,9 +115,11 @@ def run_and_show(
 def show_cell(cell: Cell) -> None:
     """Prints what would be run."""
     _print_unused([{"name": cell.config.dataset.name, **cell.origin}])
+    of_dataset = len(cell.prompts) * cell.config.load.repeats
+    num_conversations = loads.create(cell.config.load, cell.config.seed, of_dataset).num_conversations
     console().print(
         f"1 cell {cell.identity.cell_id[:12]}: {sum(len(p.turns) for p in cell.prompts)} turns of {len(cell.prompts)} "
-        f"conversations x {cell.config.load.repeats} on engine={cell.config.engine.name}, spec={cell.config.spec.name}",
+        f"prompts, {num_conversations} conversations on engine={cell.config.engine.name}, spec={cell.config.spec.name}",
         markup=False,
         soft_wrap=True,
     )

@@ -7,11 +7,17 @@ from omegaconf import MISSING
 
 from specdec_bench.config.schema.ranges import (
     CONCURRENCY,
+    CONVERSATIONS,
     DURATION_S,
     RATE,
+    SEED,
+    SPEED,
     TIMES,
     TIMES_OR_NONE,
+    WINDOW_S,
     Bounded,
+    FreeText,
+    require,
 )
 
 if TYPE_CHECKING:
@@ -30,7 +36,7 @@ class LoadConfig(Bounded):
     UNIT: ClassVar[str]
     """The same in few words, as a table's header or after a number."""
     BOUNDS_IN_FLIGHT: ClassVar[bool] = False
-    """Whether at most so many requests are in flight as the axis says."""
+    """Whether so many requests are in flight as the axis says, all the time."""
 
     name: str = MISSING
     num_warmup: Annotated[int, TIMES_OR_NONE] = 1
@@ -44,6 +50,11 @@ class LoadConfig(Bounded):
         return int(getattr(self, self.AXIS)) if self.BOUNDS_IN_FLIGHT else None
 
     @property
+    def decides_number(self) -> bool:
+        """Whether the load says how many conversations there are, instead of the dataset and `repeats`."""
+        return False
+
+    @property
     def label(self) -> "LoadLabel":
         """What tables and plots call it."""
         from specdec_bench.records.manifest import LoadLabel  # archives' records: not for a refusal
@@ -53,7 +64,7 @@ class LoadConfig(Bounded):
             value=getattr(self, self.AXIS),
             title=self.TITLE,
             unit=self.UNIT,
-            max_in_flight=self.max_in_flight,
+            max_in_flight=self.max_in_flight if self.BOUNDS_IN_FLIGHT else None,
         )
 
 
@@ -72,7 +83,35 @@ class ClosedLoad(LoadConfig):
 
 @dataclass(kw_only=True)
 class OpenLoad(LoadConfig):
-    """Conversations that arrive at a rate, whether or not those before them have ended."""
+    """Conversations that arrive at scheduled times, whether or not those before them have ended."""
+
+    think_time_s: Annotated[float, DURATION_S] = 0.0
+    """Seconds from the end of a reply to when the conversation's next turn is due."""
+    duration_s: Annotated[float | None, WINDOW_S] = None
+    """Seconds within which conversations arrive. The dataset begins again as often as it is used up."""
+    num_conversations: Annotated[int | None, CONVERSATIONS] = None
+    """How many conversations arrive. The dataset begins again as often as it is used up."""
+    max_in_flight: Annotated[int | None, CONCURRENCY] = None
+    """Requests in flight at most; null: no limit. A request beyond it waits, in the order in which it was due, and is
+    timed from when it was due."""
+
+    def __post_init__(self) -> None:
+        Bounded.__post_init__(self)
+        fix = "leave it or load.duration_s null: either of them says how many conversations there are"
+        both = self.duration_s is not None and self.num_conversations is not None
+        require(not both, "load.num_conversations", self.num_conversations, fix)
+        fix = "the load says how many conversations there are, and repeats the dataset as needed; leave it at 1"
+        require(not self.decides_number or self.repeats == 1, "load.repeats", self.repeats, fix)
+
+    @property
+    def decides_number(self) -> bool:
+        """Whether the load says how many conversations there are."""
+        return self.duration_s is not None or self.num_conversations is not None
+
+
+@dataclass(kw_only=True)
+class RateLoad(OpenLoad):
+    """Conversations that arrive at a rate."""
 
     AXIS: ClassVar[str] = "rate"
     TITLE: ClassVar[str] = "conversations per second"
@@ -82,27 +121,56 @@ class OpenLoad(LoadConfig):
     """Conversations per second, on average."""
     ramp_s: Annotated[float, DURATION_S] = 0.0
     """Seconds over which the rate grows evenly from 0, at the beginning."""
-    think_time_s: Annotated[float, DURATION_S] = 0.0
-    """Seconds from the end of a reply to when the conversation's next turn is due."""
+
+    def __post_init__(self) -> None:
+        OpenLoad.__post_init__(self)
+        num_expected = self.rate * (self.duration_s or 0)
+        fix = f"at {self.rate:g} conversations/s, more than {CONVERSATIONS.most:,} conversations; lower one of them"
+        require(num_expected <= CONVERSATIONS.most, "load.duration_s", self.duration_s, fix)
 
 
 @dataclass(kw_only=True)
-class PoissonLoad(OpenLoad):
-    """Arrivals that know nothing of one another, as those of many users: exponential gaps, drawn with `seed`."""
+class PoissonLoad(RateLoad):
+    """Arrivals that know nothing of one another, as those of many users: exponential gaps, drawn at random."""
 
     name: str = "poisson"
+    arrival_seed: Annotated[int | None, SEED] = None
+    """Draws the gaps; null takes the experiment's `seed`. Other arrivals then get the same prompts and sampling."""
 
 
 @dataclass(kw_only=True)
-class ConstantLoad(OpenLoad):
+class ConstantLoad(RateLoad):
     """Arrivals at equal gaps."""
 
     name: str = "constant"
+
+
+@dataclass(kw_only=True)
+class TraceLoad(OpenLoad):
+    """Arrivals at the times that a file lists."""
+
+    AXIS: ClassVar[str] = "speed"
+    TITLE: ClassVar[str] = "times the trace's speed"
+    UNIT: ClassVar[str] = "x the trace's speed"
+
+    name: str = "trace"
+    path: str = MISSING
+    """A text file with one arrival per line, in seconds from the beginning; see `specdec_bench.config.trace_file`."""
+    arrivals: Annotated[str | None, FreeText()] = None
+    """The arrival times of `path`, which the project fills in, so that the archive holds them."""
+    speed: Annotated[float, SPEED] = 1.0
+    """How many times as fast conversations arrive as in the file: its times are divided by this."""
+
+    @property
+    def decides_number(self) -> bool:
+        """The trace says how many conversations there are."""
+        return True
 
 
 OPTIONS: dict[str, type[LoadConfig]] = {
     "closed": ClosedLoad,
     "poisson": PoissonLoad,
     "constant": ConstantLoad,
+    "trace": TraceLoad,
 }
 """The dataclass behind each option of the group."""

@@ -64,6 +64,8 @@ TIMEOUT_S = Range(0, 604_800, "a week; null waits for ever", excludes_least=True
 RATE = Range(1e-4, 100_000, "no client sends more in a second")
 """Conversations per second."""
 DURATION_S = Range(0, 86_400, "a day")
+WINDOW_S = Range(0, 86_400, "a day", excludes_least=True)
+SPEED = Range(1e-4, 10_000, "the trace was recorded at 1")
 PROBABILITY = Range(0, 1)
 SHARE = Range(0, 1, excludes_least=True)
 PROPER_SHARE = Range(0, 1, excludes_least=True, excludes_most=True)

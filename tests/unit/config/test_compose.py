@@ -13,7 +13,7 @@ from specdec_bench.checkpoints.checks import check_checkpoints
 from specdec_bench.cli.hydra_errors import explain
 from specdec_bench.config import compose
 from specdec_bench.config.compose import CONF
-from specdec_bench.config.identity import engine_key, request_seed
+from specdec_bench.config.identity import cell_id, engine_key, request_seed
 from specdec_bench.config.schema.dataset import RandomDataset
 from specdec_bench.config.schema.engine import SyntheticEngine
 from specdec_bench.config.schema.experiment import OPTIONS, Expected, ExperimentConfig
@@ -28,10 +28,13 @@ YAML_OPTIONS = [(group, path.stem) for group in OPTIONS for path in sorted((CONF
 
 
 @pytest.mark.parametrize(("group", "option"), YAML_OPTIONS)
-def test_every_yaml_composes(group: str, option: str) -> None:
+def test_every_yaml_composes(group: str, option: str, tmp_path: Path) -> None:
     path = ["model.path=org/name"] if (group, option) == ("model", "custom") else []
     if option in ("eagle", "medusa", "dflash"):  # the tiny model has no such draft
         path = ["spec.draft.path=org/draft"]
+    if option == "trace":
+        (tmp_path / "trace.txt").write_text("0\n1.5\n", encoding="utf-8")
+        path = [f"load.path={tmp_path / 'trace.txt'}"]
     config = experiment(f"{group}={option}", "spec=none" if group != "spec" else "seed=0", *path)
     assert isinstance(config, ExperimentConfig)
 
@@ -236,10 +239,12 @@ def test_a_load_that_bounds_nothing_sizes_no_engine() -> None:
             experiment(f"engine={engine}", "spec=ngram", "load=poisson")
         assert str(refusal.value) == (
             "engine.max_num_seqs=null: load=poisson has any number of requests in flight, so that it sizes no batch; "
-            "pass engine.max_num_seqs=N, the most that are to run at once"
+            "pass engine.max_num_seqs=N or load.max_in_flight=N, the most that are to run at once"
         )
     sized = experiment("engine=vllm", "spec=ngram", "load=poisson", "engine.max_num_seqs=64")
     assert sized.engine.max_num_seqs == 64  # type: ignore[attr-defined]
+    limited = experiment("engine=vllm", "spec=ngram", "load=poisson", "load.max_in_flight=32")
+    assert limited.engine.max_num_seqs == 32  # type: ignore[attr-defined]
 
 
 def test_an_archive_whose_load_has_no_name_is_closed() -> None:
@@ -264,3 +269,24 @@ def test_published_figures_of_another_draft_length_are_refused() -> None:
     with pytest.raises(ConfigError, match=words):
         experiment(joint, "spec.draft_length=5")
     experiment("experiment=vllm_qwen3_8b", "spec.draft_length=5", "expected.acceptance_joint=[]")
+
+
+def test_a_trace_is_part_of_the_experiment_whatever_its_file_is_called(tmp_path: Path) -> None:
+    ids = []
+    for name, content in (("a", "0\n1.5\n"), ("b", "# copied\n0\n1.50\n"), ("c", "0\n1.25\n")):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        config = experiment("engine=synthetic", "load=trace", f"load.path={tmp_path / name}")
+        ids.append(cell_id(compose.to_tree(config), "p", {}))
+    assert ids[0] == ids[1] != ids[2]
+    with pytest.raises(ConfigError, match=r"load.num_conversations=3: .* ask for at most 2"):
+        experiment("engine=synthetic", "load=trace", f"load.path={tmp_path / 'a'}", "load.num_conversations=3")
+    with pytest.raises(ConfigError, match=r"load.arrivals=1: is filled in from load.path"):
+        experiment("engine=synthetic", "load=trace", f"load.path={tmp_path / 'a'}", "load.arrivals='1'")
+
+
+def test_options_that_are_left_null_change_no_id() -> None:
+    """A cell of an earlier release, which did not have them, stays the same cell."""
+    tree = compose.to_tree(experiment("engine=synthetic", "load=poisson"))
+    earlier = tree | {"load": {name: value for name, value in tree["load"].items() if value is not None}}
+    assert len(earlier["load"]) < len(tree["load"])
+    assert cell_id(tree, "p", {}) == cell_id(earlier, "p", {})

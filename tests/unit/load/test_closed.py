@@ -40,7 +40,7 @@ class Holder:
 
 def offered(items: list[tuple[int, int]], concurrency: int) -> Holder:
     holder = Holder()
-    asyncio.run(Closed(concurrency).run(items, holder.hold))
+    asyncio.run(Closed(concurrency, 1000).run(items, holder.hold))
     return holder
 
 
@@ -81,7 +81,7 @@ def test_an_item_is_taken_only_when_there_is_a_slot_for_it() -> None:
             ahead.append(taken - len(holder.ended))
             yield number, 2
 
-    asyncio.run(Closed(3).run(items(), holder.hold))
+    asyncio.run(Closed(3, 1000).run(items(), holder.hold))
     assert max(ahead) == 3
 
 
@@ -92,7 +92,7 @@ def test_no_items_is_no_work() -> None:
 def test_an_exception_cancels_the_others_and_starts_no_more() -> None:
     holder = Holder()
     with pytest.raises(ExceptionGroup) as caught:
-        asyncio.run(Closed(3).run([(0, 1000), (1, 1000), (2, -1), (3, 1)], holder.hold))
+        asyncio.run(Closed(3, 1000).run([(0, 1000), (1, 1000), (2, -1), (3, 1)], holder.hold))
     assert [str(error) for error in caught.value.exceptions] == ["item 2"]
     assert isinstance(caught.value.exceptions[0], ArithmeticError)
     assert holder.started == [0, 1, 2]
@@ -104,7 +104,7 @@ def test_a_cancelled_run_waits_for_every_conversation_to_leave() -> None:
     holder = Holder()
 
     async def stop_soon() -> None:
-        offering = asyncio.create_task(Closed(3).run([(i, 1000) for i in range(5)], holder.hold))
+        offering = asyncio.create_task(Closed(3, 1000).run([(i, 1000) for i in range(5)], holder.hold))
         for _ in range(10):
             await asyncio.sleep(0)
         offering.cancel()
@@ -130,7 +130,7 @@ class Tasks(Holder):
 def test_there_are_never_more_tasks_than_items(concurrency: int) -> None:
     """One a conversation, and the one that offers them."""
     holder = Tasks()
-    asyncio.run(Closed(concurrency).run([(0, 3), (1, 3)], holder.hold))
+    asyncio.run(Closed(concurrency, 1000).run([(0, 3), (1, 3)], holder.hold))
     assert (holder.started, holder.most_tasks) == ([0, 1], 3)
 
 
@@ -139,5 +139,5 @@ def test_items_without_end_are_taken_one_by_one() -> None:
     holder = Holder()
     endless = ((number, -1 if number == 100 else 1) for number in range(10**12))
     with pytest.raises(ExceptionGroup):
-        asyncio.run(Closed(4).run(endless, holder.hold))
+        asyncio.run(Closed(4, 1000).run(endless, holder.hold))
     assert len(holder.started) <= 104

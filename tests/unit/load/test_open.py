@@ -7,7 +7,15 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from specdec_bench.config.schema.load import OPTIONS, ClosedLoad, ConstantLoad, LoadConfig, OpenLoad, PoissonLoad
+from specdec_bench.config.schema.load import (
+    OPTIONS,
+    ClosedLoad,
+    ConstantLoad,
+    LoadConfig,
+    OpenLoad,
+    PoissonLoad,
+    TraceLoad,
+)
 from specdec_bench.load import poisson
 from specdec_bench.load.base import create
 from specdec_bench.load.open import Open, arrival_times
@@ -61,7 +69,8 @@ class Starter:
 
 
 def open_load(clock: Clock, config: OpenLoad, gaps: Iterable[float] = ()) -> Open:
-    return Open(config, lambda: gaps or itertools.repeat(1.0), clock.read, clock.sleep)
+    rate, ramp_s = getattr(config, "rate", 1.0), getattr(config, "ramp_s", 0.0)
+    return Open(config, lambda: arrival_times(gaps or itertools.repeat(1.0), rate, ramp_s), 5, clock.read, clock.sleep)
 
 
 def run(
@@ -127,7 +136,7 @@ def test_the_same_seed_gives_the_same_arrivals() -> None:
 def test_a_load_that_runs_again_begins_again() -> None:
     """The warm-up draws the same arrivals and takes none from the measured window."""
     clock = Clock()
-    load = Open(PoissonLoad(), lambda: poisson.gaps(5), clock.read, clock.sleep)
+    load = Open(PoissonLoad(), lambda: arrival_times(poisson.gaps(5), 1, 0), 3, clock.read, clock.sleep)
     due_s = []
     for _ in range(2):
         clock.now_ns, starter = BEGAN_NS, Starter(clock)
@@ -227,8 +236,8 @@ def test_no_conversations_are_no_work() -> None:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_load_has_its_module_and_its_label(name: str) -> None:
-    config = OPTIONS[name]()
-    assert create(config, 0, 1).run is not None
+    config = OPTIONS[name](**({"arrivals": "0.5"} if name == "trace" else {}))
+    assert create(config, 0, 1).num_conversations == 1
     assert (config.label.axis, config.label.value) == (config.AXIS, getattr(config, config.AXIS))
     assert config.label.title
     assert config.label.unit
@@ -240,7 +249,81 @@ def test_every_load_has_its_module_and_its_label(name: str) -> None:
         (ClosedLoad(concurrency=16), "16 in flight", 16),
         (PoissonLoad(rate=20), "20 conversations/s", None),
         (ConstantLoad(rate=2.5), "2.5 conversations/s", None),
+        (ConstantLoad(rate=2.5, max_in_flight=8), "2.5 conversations/s", 8),
+        (TraceLoad(speed=2), "2 x the trace's speed", None),
     ],
 )
 def test_labels_by_hand(config: LoadConfig, text: str, max_in_flight: int | None) -> None:
     assert (config.label.text, config.max_in_flight) == (text, max_in_flight)
+
+
+# ---------------------------------------------------------------- how many, and how many at a time
+
+
+@pytest.mark.parametrize(
+    ("load", "number"),
+    [
+        (ConstantLoad(rate=4), 7),  # as many as it is given
+        (ConstantLoad(rate=4, num_conversations=3), 3),
+        (ConstantLoad(rate=4, duration_s=1), 4),  # at 0.25, 0.5, 0.75 and 1 s
+        (ConstantLoad(rate=4, duration_s=0.9), 3),
+        (ConstantLoad(rate=4, duration_s=0.2), 0),
+        (ConstantLoad(rate=4, ramp_s=2, duration_s=2), 4),  # half of 8
+        (TraceLoad(arrivals="0.0 0.5 0.5 2.0"), 4),
+        (TraceLoad(arrivals="0.0 0.5 0.5 2.0", duration_s=1), 3),
+        (TraceLoad(arrivals="0.0 0.5 0.5 2.0", duration_s=1, speed=2), 4),
+        (TraceLoad(arrivals="0.0 0.5 0.5 2.0", num_conversations=2), 2),
+    ],
+)
+def test_numbers_of_conversations_by_hand(load: OpenLoad, number: int) -> None:
+    assert create(load, 0, 7).num_conversations == number
+
+
+def test_a_trace_is_run_as_fast_as_asked() -> None:
+    load = create(TraceLoad(arrivals="0.0 0.5 0.5 2.0", speed=2), 0, 1)
+    assert isinstance(load, Open)
+    assert list(load._arrivals()) == [0, 0.25, 0.25, 1.0]
+
+
+def test_another_arrival_seed_changes_the_arrivals_alone() -> None:
+    assert drawn(0, arrival_seed=1) == drawn(1) == drawn(7, arrival_seed=1)
+
+
+class Server:
+    """Replies a second after it is sent, and remembers how many were in flight."""
+
+    def __init__(self, clock: Clock, load: Open, num_turns: int = 1) -> None:
+        self._clock, self._load, self._num_turns = clock, load, num_turns
+        self.in_flight = self.most = 0
+        self.sent: list[tuple[object, int]] = []
+
+    async def start(self, conversation: object, scheduled_ns: int | None) -> None:
+        for turn in range(self._num_turns):
+            self.sent.append((conversation, turn))
+            self.in_flight += 1
+            self.most = max(self.most, self.in_flight)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            self.in_flight -= 1
+            if turn + 1 < self._num_turns:
+                await self._load.wait_for_turn(self._clock.now_ns)
+
+
+@pytest.mark.parametrize("num_turns", [1, 3])
+def test_no_more_are_in_flight_than_allowed(num_turns: int) -> None:
+    """All eight are due at once. With several turns, those that wait go first: they were due before."""
+    clock = Clock()
+    load = open_load(clock, ConstantLoad(max_in_flight=3), gaps=[0.0] * 8)
+    server = Server(clock, load, num_turns)
+    asyncio.run(load.run(range(8), server.start))
+    assert server.most == 3
+    assert server.sent == [(number, turn) for turn in range(num_turns) for number in range(8)]
+
+
+def test_a_conversation_that_thinks_holds_no_slot() -> None:
+    clock = Clock()
+    load = open_load(clock, ConstantLoad(max_in_flight=1, think_time_s=3600), gaps=[0.0] * 2)
+    server = Server(clock, load, 2)
+    asyncio.run(load.run("ab", server.start))
+    assert server.sent == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    assert server.most == 1

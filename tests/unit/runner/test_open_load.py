@@ -127,3 +127,27 @@ def test_the_warm_up_is_offered_as_the_load_is(measure: Measure) -> None:
     records = measure(ConstantLoad(rate=200, num_warmup=3))
     warmup = [record.scheduled_ns for record in records if record.phase == "warmup"]
     assert [later - earlier for earlier, later in itertools.pairwise(warmup)] == [5_000_000, 5_000_000]
+
+
+def test_the_dataset_begins_again_until_enough_conversations_have_arrived(measure: Measure) -> None:
+    records = measure(ConstantLoad(rate=1000, num_warmup=0, num_conversations=7), 3)
+    firsts = [(record.prompt_id, record.repeat) for record in first_turns(records)]
+    assert firsts == [("p0", 0), ("p1", 0), ("p2", 0), ("p0", 1), ("p1", 1), ("p2", 1), ("p0", 2)]
+    assert len({record.request_id for record in records}) == len(records) == 14
+
+
+def test_conversations_arrive_for_as_long_as_asked(measure: Measure) -> None:
+    """At 0.005, 0.01, 0.015 and 0.02 s."""
+    assert len(first_turns(measure(ConstantLoad(rate=200, num_warmup=0, duration_s=0.02), 3))) == 4
+
+
+def test_what_waits_for_a_slot_is_timed_from_when_it_was_due(measure: Measure) -> None:
+    """All are due within a millisecond, and each takes 20 ms."""
+    load = ConstantLoad(rate=4000, num_warmup=0, max_in_flight=1)
+    records = sorted(measure(load, 4, ttft_ms=20.0), key=lambda record: record.sent_ns or 0)
+    for before, after in itertools.pairwise(records):
+        assert after.sent_ns is not None
+        assert after.sent_ns >= before.steps[-1].received_ns, "one at a time"
+    firsts = first_turns(records)
+    assert firsts[-1].scheduled_ns - firsts[0].scheduled_ns == 750_000
+    assert (firsts[-1].sent_ns or 0) - firsts[-1].scheduled_ns >= 3 * 20_000_000 - 750_000

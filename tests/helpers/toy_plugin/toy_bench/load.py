@@ -4,11 +4,12 @@ import asyncio
 
 
 def create(config, seed, num_conversations):
-    return OneByOne(config.rest_s)
+    return OneByOne(config.rest_s, num_conversations)
 
 
 class OneByOne:
-    def __init__(self, rest_s):
+    def __init__(self, rest_s, num_conversations):
+        self.num_conversations = num_conversations
         self._rest_s = rest_s
 
     async def run(self, conversations, start):

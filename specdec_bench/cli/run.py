@@ -11,6 +11,7 @@ import hydra
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from specdec_bench import __version__
 from specdec_bench.archive import redact
@@ -21,6 +22,7 @@ from specdec_bench.cli.help import help_text
 from specdec_bench.config import compose, launcher_plugins, own_files, plugins
 from specdec_bench.config.compose import CONF, CONFIG
 from specdec_bench.config.schema.experiment import NO_BASELINE, Order
+from specdec_bench.config.schema.slo import Capacity
 from specdec_bench.errors import ConfigError
 from specdec_bench.sweep.settings import check_settings
 
@@ -71,6 +73,8 @@ def compose_and_run(arguments: list[str]) -> None:
         from specdec_bench.sweep.objective import check_objective
 
         check_objective(composed.objective)
+        if OmegaConf.to_object(composed.capacity) != Capacity():
+            raise ConfigError("capacity: is of a search; pass the same overrides to specdec-bench capacity")
         if composed.hydra.mode == RunMode.MULTIRUN:
             launcher_plugins.import_put_off()
             from specdec_bench.sweep.grid import run_sweep

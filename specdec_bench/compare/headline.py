@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from specdec_bench.compare.intervals import Interval, median, ratios_of_means
+from specdec_bench.compare.intervals import median, ratios_of_means
 from specdec_bench.metrics.acceptance import request_acceptance
 from specdec_bench.metrics.arrays import Floats
 from specdec_bench.metrics.declarations import METRICS, column_name
 from specdec_bench.metrics.timing import request_times
+from specdec_bench.records.interval import Interval
 from specdec_bench.records.request import RequestRecord
 
 RATIOS = {column_name(metric): metric.terms for metric in METRICS if metric.terms is not None}

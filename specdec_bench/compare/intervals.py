@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from specdec_bench.metrics.arrays import Floats, Integers
-from specdec_bench.records.request import Record
+from specdec_bench.records.interval import Interval
 
 NUM_RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -14,14 +14,6 @@ MAX_DRAWN = 10_000_000
 """The most numbers that a bootstrap holds at once."""
 MIN_REPEATS = 5
 """Fewer repeats do not show how throughput varies."""
-
-
-class Interval(Record, frozen=True, kw_only=True):
-    """A value with the ends of its 95% interval, which are None if the interval is unknown."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
 
 
 def no_interval(value: float | None) -> Interval:

@@ -13,7 +13,7 @@ from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.compare import headline, losslessness
 from specdec_bench.compare.cell import ALWAYS_SHOWN, Measured, SweepResult, by_method, incomparable
 from specdec_bench.compare.columns import METRICS, metric_value
-from specdec_bench.compare.intervals import Interval, around, columns, log_margin_of_runs, no_interval, rate, widened
+from specdec_bench.compare.intervals import around, columns, log_margin_of_runs, no_interval, rate, widened
 from specdec_bench.compare.labels import method_name
 from specdec_bench.compare.recommend import recommend_method
 from specdec_bench.compare.speedup import RunTimes, ideal_speedup, speedup
@@ -22,6 +22,7 @@ from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.summary import summarize
 from specdec_bench.records.first_difference import first_difference
 from specdec_bench.records.flatten import flatten
+from specdec_bench.records.interval import Interval
 from specdec_bench.records.labels import run_labels
 from specdec_bench.records.manifest import LoadLabel, Manifest, label_of_load
 

@@ -15,7 +15,6 @@ import numpy as np
 from specdec_bench.compare.intervals import (
     CONFIDENCE,
     MIN_REPEATS,
-    Interval,
     around,
     holm,
     log_margin,
@@ -28,6 +27,7 @@ from specdec_bench.compare.intervals import (
 )
 from specdec_bench.metrics.arrays import Floats
 from specdec_bench.metrics.timing import NS_PER_S, RequestTimes, request_times
+from specdec_bench.records.interval import Interval
 from specdec_bench.records.request import Record, RequestRecord
 
 Key = tuple[str, int, int]

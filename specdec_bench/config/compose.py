@@ -22,6 +22,7 @@ from specdec_bench.config.schema.experiment import (
 from specdec_bench.config.schema.load import LoadConfig, TraceLoad
 from specdec_bench.config.schema.model import DraftCheckpoint
 from specdec_bench.config.schema.ranges import require
+from specdec_bench.config.schema.slo import SLO, Capacity
 from specdec_bench.config.schema.spec import CheckpointSpec
 from specdec_bench.config.support import ENGINES
 from specdec_bench.errors import ConfigError, first_line
@@ -131,6 +132,7 @@ def archived_experiment(tree: dict[str, Any]) -> ExperimentConfig:
             "seed": tree["seed"],
             "replicate": tree.get("replicate", 0),
             "expected": tree.get("expected", {}),
+            "slo": tree.get("slo", {}),
         }
         for group, options in OPTIONS.items():
             content = tree[group]
@@ -259,7 +261,8 @@ def groups() -> list[str]:
 def known_fields(key: str) -> list[str] | None:
     """Returns the fields of a dotted key's group, over all its options; None if there is no such group."""
     group = key.split(".")[0]
-    schemas = {"expected": Expected} if group == "expected" else OPTIONS.get(group)
+    single: dict[str, type] = {"expected": Expected, "slo": SLO, "capacity": Capacity}
+    schemas = {group: single[group]} if group in single else OPTIONS.get(group)
     if schemas is None:
         return None
     return sorted({name for schema in schemas.values() for name in field_names(schema)} - {"name"})

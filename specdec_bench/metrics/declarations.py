@@ -289,6 +289,27 @@ METRICS: tuple[Metric, ...] = (
         header="requests/s",
     ),
     Metric(
+        name="goodput",
+        family="throughput",
+        unit="requests per second",
+        formula="requests that met every stated objective (slo.ttft_ms, slo.tpot_ms, slo.e2e_ms; TTFT and e2e since "
+        "the request was due) / (last token received - first request sent)",
+        better="maximize",
+        path=("slo", "goodput"),
+        header="goodput",
+        column="",
+    ),
+    Metric(
+        name="share_within_slo",
+        family="throughput",
+        formula="requests that met every stated objective / requests that finished or failed; a failed one met "
+        "none, one without a TPOT met that objective",
+        better="maximize",
+        path=("slo", "share_within_slo"),
+        header="within SLO",
+        column="",
+    ),
+    Metric(
         name="lateness_ms",
         family="client",
         unit="ms",

@@ -28,7 +28,8 @@ from specdec_bench.metrics.arrays import Integers
 from specdec_bench.metrics.checkpoint_warnings import DraftReach, checkpoint_warnings
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.distribution import describe
-from specdec_bench.metrics.timing import Timings
+from specdec_bench.metrics.goodput import ObjectiveCounts, stated_objectives
+from specdec_bench.metrics.timing import Timings, request_times
 from specdec_bench.records.manifest import Lateness, Manifest, label_of_load
 from specdec_bench.records.request import SCHEMA_VERSION, AcceptanceSource, RequestRecord
 from specdec_bench.records.summary import (
@@ -58,6 +59,9 @@ class Samples:
 
     def __init__(self, records: Iterable[RequestRecord], manifest: Manifest | None = None) -> None:
         self.reach = DraftReach(manifest)
+        objectives = {} if manifest is None else stated_objectives(manifest.config)
+        self._has_objectives = bool(objectives)
+        self.objectives = ObjectiveCounts(objectives)
         self.outcomes = dict.fromkeys(("finished", "failed", "skipped", "interrupted", "warmup"), 0)
         self.acceptance: list[RequestAcceptance] = []
         self.categories: list[str] = []
@@ -87,8 +91,12 @@ class Samples:
             self.skipped_prompts[record.prompt_id] = None
         if record.error is not None and record.error.kind == "encoding_error":
             self.refused_prompts[record.prompt_id] = None
+        if outcome == "failed":
+            self.objectives.add_failed()
         if outcome != "finished":
             return
+        if self._has_objectives:
+            self.objectives.add_finished(request_times(record))
         if plugins.METRICS:
             self.kept.append(record)
         self.reach.add(record)
@@ -116,6 +124,7 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
     if len(samples.sources) > 1:
         raise ValueError(f"acceptance comes from several sources within one run: {sorted(map(str, samples.sources))}")
     preemptions = _preemptions(samples.preemptions)
+    throughput = timings.throughput(label_of_load(manifest).max_in_flight, manifest.engine.get("num_accelerators") or 0)
     return Summary(
         schema_version=SCHEMA_VERSION,
         run_id=manifest.run_id,
@@ -145,9 +154,8 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
         latency_by_category={
             name: timings.latency(rows) for name, rows in _rows_by_category(samples.timed_categories).items()
         },
-        throughput=timings.throughput(
-            label_of_load(manifest).max_in_flight, manifest.engine.get("num_accelerators") or 0
-        ),
+        throughput=throughput,
+        slo=samples.objectives.result(throughput.duration_s),
         merged_chunks=timings.num_merged,
         merged_share=timings.merged_share,
         client=_client(manifest.client_lateness),

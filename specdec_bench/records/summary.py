@@ -156,6 +156,23 @@ class Throughput(Record, frozen=True, kw_only=True):
     num_accelerators: int
 
 
+class Goodput(Record, frozen=True, kw_only=True):
+    """How many requests met the stated objectives; None where none was stated."""
+
+    objectives: dict[str, float] = msgspec.field(default_factory=dict)
+    """The largest time in ms, by ttft_ms, tpot_ms and e2e_ms."""
+    goodput: float | None = None
+    share_within_slo: float | None = None
+    num_judged: int | None = None
+    """Requests that finished or failed."""
+    num_within: int | None = None
+    """Requests that met every objective."""
+    num_missed: dict[str, int] | None = None
+    """Finished requests that missed each objective. One may miss several."""
+    most_missed: str | None = None
+    """The objective that most requests missed; None if none was missed."""
+
+
 class ClientLateness(Record, frozen=True, kw_only=True):
     """How late the measuring loop was, in ms."""
 
@@ -198,6 +215,7 @@ class Summary(Record, frozen=True, kw_only=True):
     latency: Latency
     latency_by_category: dict[str, Latency] = msgspec.field(default_factory=dict)
     throughput: Throughput
+    slo: Goodput = Goodput()
     merged_chunks: int = 0
     """Chunks that may hold several engine steps."""
     merged_share: float | None = None

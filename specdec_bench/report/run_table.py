@@ -8,7 +8,7 @@ from rich.text import Text
 
 from specdec_bench.errors import abbreviated
 from specdec_bench.metrics.declarations import BY_NAME
-from specdec_bench.records.summary import Acceptance, CategoryAcceptance, Distribution, Latency, Summary
+from specdec_bench.records.summary import Acceptance, CategoryAcceptance, Distribution, Goodput, Latency, Summary
 from specdec_bench.records.unused import UnusedTree, describe
 from specdec_bench.report.text import literal
 
@@ -39,7 +39,17 @@ def print_summary(summary: Summary, console: Console, *, title: str, path: str) 
         ),
         soft_wrap=True,
     )
+    if summary.slo.objectives:
+        console.print(Text(goodput_line(summary.slo)), soft_wrap=True)
     console.print(Text(f"run directory  {literal(path)}"), soft_wrap=True)
+
+
+def goodput_line(slo: Goodput) -> str:
+    """Returns one line that says how many requests met the objectives, and which was missed most."""
+    stated = ", ".join(f"{BY_NAME[name].header} {limit:g} ms" for name, limit in slo.objectives.items())
+    share = "–" if slo.share_within_slo is None else f"{slo.share_within_slo:.1%}"
+    most = "" if slo.most_missed is None else f"; missed most: {BY_NAME[slo.most_missed].header}"
+    return f"goodput  {number(slo.goodput, 2)} requests/s, {share} within {stated}{most}"
 
 
 def print_line(summary: Summary, console: Console, *, title: str, path: str, told: set[str]) -> None:

@@ -32,6 +32,8 @@ SHOWN = (
     "share_identical",
 )
 """The metrics of the table on the terminal."""
+SHOWN_WITH_OBJECTIVES = ("goodput", "share_within_slo")
+"""Shown too if any cell has objectives."""
 SHOWN_OF_REPLICATES = ("acceptance_length", "output_tps", "speedup_tpot", "speedup_throughput")
 
 OF_SINGLE_RUNS = (
@@ -82,7 +84,9 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     for header in ("job", *shown, "method"):
         table.add_column(Text(literal(header)), overflow="fold")
-    for header in (_load_header(result), *map(_header, SHOWN)):
+    has_objectives = any(row.get("share_within_slo") is not None for row in rows)
+    metrics = (*SHOWN, *(SHOWN_WITH_OBJECTIVES if has_objectives else ()))
+    for header in (_load_header(result), *map(_header, metrics)):
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
@@ -96,6 +100,7 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
             number(row.get("ttft_ms_p50"), 1),
             _with_interval(row, "speedup_tpot"),
             _same_output(row),
+            *((number(row.get("goodput"), 2), _percent(row.get("share_within_slo"))) if has_objectives else ()),
         )
     print_whole(console, table)
     if result.replicates:
@@ -125,6 +130,10 @@ def _load_header(result: SweepResult) -> str:
 def _load(row: dict[str, Any], result: SweepResult) -> str:
     value = amount(row["load_value"])
     return value if len(result.loads) == 1 else f"{value} {result.loads[row['load_axis']].unit}"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
 
 
 def _value(value: Any) -> str:

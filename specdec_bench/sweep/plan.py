@@ -18,7 +18,7 @@ from specdec_bench.config.compose import max_in_flight
 from specdec_bench.config.identity import engine_key
 from specdec_bench.config.schema.experiment import AUTO, Order
 from specdec_bench.config.schema.spec import NoSpec
-from specdec_bench.errors import SpecDecBenchError
+from specdec_bench.errors import ConfigError, SpecDecBenchError
 from specdec_bench.sweep.grid_size import check_size
 from specdec_bench.sweep.settings import check_cell_settings
 
@@ -156,7 +156,13 @@ class Planner:
         except SpecDecBenchError as error:
             own = " ".join(override for override in overrides if _key(override) in self._swept)
             raise type(error)(f"job {number} ({own}): {error}") from error
-        if identity.cell_id not in self._cells:
+        same = self._cells.get(identity.cell_id)
+        if same is not None and same.cell.config.slo != cell.config.slo:
+            raise ConfigError(
+                f"job {number} ({' '.join(overrides)}): differs from job {same.number} in its objectives (slo) alone, "
+                "which change nothing in how it runs; choose one of them"
+            )
+        if same is None:
             self._cells[identity.cell_id] = PlannedCell(
                 number=number,
                 role=role,

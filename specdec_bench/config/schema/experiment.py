@@ -25,6 +25,7 @@ from specdec_bench.config.schema.ranges import (
     check_bounds,
 )
 from specdec_bench.config.schema.sampling import SamplingConfig
+from specdec_bench.config.schema.slo import SLO, Capacity
 from specdec_bench.config.schema.spec import (
     DraftingSpec,
     SpecConfig,
@@ -64,6 +65,8 @@ class ExperimentConfig:
     with as many plain ones together: their speedups' intervals hold how much whole runs differ."""
     expected: Expected = field(default_factory=Expected)
     """What the run is known to give elsewhere; changes nothing in how it runs."""
+    slo: SLO = field(default_factory=SLO)
+    """What every request is to meet; changes nothing in how it runs."""
 
     def __post_init__(self) -> None:
         check_bounds(self, "")
@@ -98,6 +101,8 @@ class SweepConfig(ExperimentConfig):
     """Prints the whole table of each of its cells, instead of a line; changes nothing in how it runs."""
     order: Order = Order.engines
     """In what order its cells run, where they run one after another."""
+    capacity: Capacity = field(default_factory=Capacity)
+    """How `specdec-bench capacity` searches."""
     objective: str = "tpot_ms_mean"
     """The figure of the sweep's table that a cell gives to a sweeper that optimizes; changes nothing in how it runs."""
 

@@ -52,6 +52,8 @@ def test_every_figure_lies_where_the_summary_has_it() -> None:
         110.0,
         50.0,
         60.0,
+        None,
+        None,
     ]
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from specdec_bench.compare.columns import METRICS, metric_value
 from specdec_bench.compare.headline import Conversations, figures
-from specdec_bench.compare.intervals import Interval
 from specdec_bench.metrics.summary import summarize
+from specdec_bench.records.interval import Interval
 from tests.helpers.made_runs import failure, manifest, request
 
 REQUESTS = [

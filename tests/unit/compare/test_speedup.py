@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from specdec_bench.compare.intervals import Interval
 from specdec_bench.compare.speedup import NotJudged, RunTimes, ideal_speedup, recommend, speedup
+from specdec_bench.records.interval import Interval
 from specdec_bench.records.request import RequestError, Step
 from tests.helpers import build
 

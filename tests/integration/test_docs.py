@@ -28,6 +28,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     (folder / "question.jsonl").write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS))
     (folder / "mine.jsonl").write_text(json.dumps({"turns": ["Write a function that adds two numbers."]}) + "\n")
+    trace = re.search(r"^```text\n(.*?)^```", (DOCS / "loads.md").read_text(), re.M | re.S)
+    assert trace
+    (folder / "arrivals.txt").write_text(trace[1])
     experiment = re.search(r"^```yaml\n(.*?)^```", (DOCS / "configuration.md").read_text(), re.M | re.S)
     assert experiment
     (folder / "mine" / "experiment").mkdir(parents=True)

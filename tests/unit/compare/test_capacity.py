@@ -85,7 +85,7 @@ def simulated(rng: np.random.Generator, limit: float, prompts: np.ndarray, seeds
 
 
 def coverage(number: int) -> float:
-    """Returns how often the interval of the ratio has the true 1.5. Seeds shift both sides alike, and each by itself."""
+    """Returns how often the interval of the ratio has the true 1.5. Seeds shift both sides alike and each by itself."""
     rng, hits = np.random.default_rng(1), 0
     for _ in range(number):
         prompts, common = rng.normal(0, 0.5, 40), rng.normal(0, 0.03, 3)

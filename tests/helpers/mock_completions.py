@@ -1,0 +1,103 @@
+"""A server that streams completions as vLLM does, with counts that are known: `python -m tests.helpers.mock_completions`.
+
+It prints its port, and answers until it is killed. Load generators of other projects are run against it, to get files
+that they really write.
+"""
+
+import asyncio
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+ACCEPTED = (2, 0, 1, 3)
+"""Drafts that the steps of a request accept, again and again."""
+DRAFT_LENGTH = 3
+STEP_S = 0.004
+TTFT_S = 0.01
+
+
+def steps(num_tokens: int) -> list[int]:
+    """Returns the number of drafts that each decode step accepts, until so many tokens were emitted."""
+    found, emitted = [], 1
+    for accepted in itertools.cycle(ACCEPTED):
+        if emitted >= num_tokens:
+            return found
+        found.append(accepted)
+        emitted += accepted + 1
+    raise AssertionError
+
+
+def events(request: dict[str, Any], num_prompt_tokens: int) -> Iterator[dict[str, Any]]:
+    """Yields the events of a request: one for the prefill, one for each step, one with usage and counts."""
+    limit = int(request.get("max_tokens") or 16)
+    per_step = steps(limit)
+    head = {"id": "cmpl-mock", "object": "text_completion", "created": 1, "model": request["model"]}
+    sizes = [1, *(accepted + 1 for accepted in per_step)]
+    sizes[-1] -= sum(sizes) - limit
+    for number, size in enumerate(sizes):
+        is_last = number == len(sizes) - 1
+        choice = {"index": 0, "text": " word" * size, "logprobs": None, "finish_reason": "length" if is_last else None}
+        yield {**head, "choices": [choice | {"stop_reason": None, "token_ids": [7] * size}]}
+    histogram = [per_step.count(number) for number in range(DRAFT_LENGTH + 1)]
+    speculative = {
+        "mean_acceptance_length": 1 + sum(per_step) / max(len(per_step), 1),
+        "draft_acceptance_rate": sum(per_step) / max(DRAFT_LENGTH * len(per_step), 1),
+        "acceptance_histogram": histogram,
+        "num_spec_steps": len(per_step),
+        "num_accepted_draft_tokens": sum(per_step),
+        "num_draft_tokens": DRAFT_LENGTH * len(per_step),
+        "num_spec_tokens": DRAFT_LENGTH,
+        "per_step_accepted": per_step,
+        "per_step_drafted": [DRAFT_LENGTH] * len(per_step),
+    }
+    usage = {"prompt_tokens": num_prompt_tokens, "completion_tokens": limit, "total_tokens": num_prompt_tokens + limit}
+    yield {**head, "choices": [], "usage": usage, "metrics": {"speculative_decoding": speculative}}
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers the requests of one connection."""
+    try:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            lines = head.decode().split("\r\n")
+            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+            body = await reader.readexactly(int(headers.get("content-length", 0)))
+            if lines[0].startswith("POST"):
+                await _stream(writer, json.loads(body))
+            else:
+                path = lines[0].split()[1]
+                content = b'{"object":"list","data":[{"id":"mock","object":"model","max_model_len":2048}]}'
+                status = b"200 OK" if path in ("/v1/models", "/health") else b"404 Not Found"
+                content = content if status.startswith(b"200") else b"{}"
+                writer.write(b"HTTP/1.1 %s\r\ncontent-type: application/json\r\n" % status)
+                writer.write(b"content-length: %d\r\n\r\n%s" % (len(content), content))
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        writer.close()
+
+
+async def _stream(writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+    prompt = request.get("prompt", "")
+    num_prompt_tokens = len(prompt) if isinstance(prompt, list) else len(str(prompt).split())
+    await asyncio.sleep(TTFT_S)
+    for event in events(request, num_prompt_tokens):
+        _write_chunk(writer, b"data: " + json.dumps(event).encode() + b"\n\n")
+        await writer.drain()
+        await asyncio.sleep(STEP_S)
+    _write_chunk(writer, b"data: [DONE]\n\n")
+    writer.write(b"0\r\n\r\n")
+
+
+def _write_chunk(writer: asyncio.StreamWriter, data: bytes) -> None:
+    writer.write(b"%x\r\n%s\r\n" % (len(data), data))
+
+
+async def main() -> None:
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

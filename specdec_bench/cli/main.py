@@ -50,6 +50,9 @@ def main(arguments: list[str] | None = None) -> None:
                 gc.enable()
                 # Each imports what composing an experiment does not need.
                 sys.exit(getattr(importlib.import_module(f"specdec_bench.cli.{command}"), command)(rest))
+            case ["import", *rest]:
+                gc.enable()
+                sys.exit(importlib.import_module("specdec_bench.cli.import_runs").import_runs(rest))
             case ["run", *rest]:
                 compose_and_run(rest)
             case _:

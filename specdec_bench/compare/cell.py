@@ -78,6 +78,8 @@ class SweepResult:
 
 def incomparable(plain: Manifest, cell: Manifest) -> str | None:
     """Returns why two runs must not be compared although they share a baseline; None if they may be."""
+    if plain.imported is not None or cell.imported is not None:
+        return "imported from another tool, which does not tell whether the runs match"
     if plain.environment_id != cell.environment_id:
         then, now = comparable(plain.environment), comparable(cell.environment)
         names = [name for name in {**then, **now} if then.get(name) != now.get(name)]

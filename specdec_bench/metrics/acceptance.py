@@ -35,7 +35,7 @@ def request_acceptance(record: RequestRecord) -> RequestAcceptance:
     each chunk is one engine step and the counts are exact. Otherwise the engine's counters are used. With neither,
     each chunk counts as a step (`acceptance_source` "stream"), which overstates the tokens of one step.
     """
-    output_tokens, decode, source = len(record.output_token_ids), record.steps[1:], record.acceptance_source
+    output_tokens, decode, source = record.num_output_tokens, record.steps[1:], record.acceptance_source
     if source in ("stream", "engine_total"):
         is_counted = source == "stream" or record.steps_are_exact
         return RequestAcceptance(output_tokens=output_tokens, decode_steps=len(decode) if is_counted else None)

@@ -103,7 +103,7 @@ class Samples:
         self.acceptance.append(request_acceptance(record))
         self.categories.append(record.category)
         self.num_repeats = max(self.num_repeats, record.repeat + 1)
-        self.prompt_tokens.append(len(record.prompt_token_ids))
+        self.prompt_tokens.append(record.num_prompt_tokens)
         self.preemptions.append(record.num_preemptions)
         self.conversations.append((record.prompt_id, record.repeat))
         if record.steps:  # a request that ended before its first token does not show the source of counts
@@ -203,8 +203,10 @@ def _preemptions(counts: Sequence[int | None]) -> dict[str, int | None]:
 
 def _engine_warnings(manifest: Manifest, preemptions: dict[str, int | None], num_finished: int) -> list[str]:
     """Returns warnings on settings that the engine changed, on preemptions, and on a concurrency too high to reach."""
-    load = label_of_load(manifest)
-    warnings = [
+    load, imported = label_of_load(manifest), manifest.imported
+    warnings = [] if imported is None else [f"IMPORTED from {imported['tool']}: not measured by this project"]
+    warnings += [] if imported is None else imported["notes"]
+    warnings += [
         f"{difference['name']}: {difference['asked']} was asked for, the engine has {difference['got']}"
         for difference in manifest.engine.get("differences", ())
     ]

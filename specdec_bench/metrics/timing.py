@@ -37,7 +37,7 @@ def request_times(record: RequestRecord) -> RequestTimes | None:
     if record.sent_ns is None or not steps:
         return None
     first, last = steps[0], steps[-1]
-    later_tokens = len(record.output_token_ids) - first.num_tokens
+    later_tokens = record.num_output_tokens - first.num_tokens
     decode_ms = (last.received_ns - first.received_ns) / NS_PER_MS  # not e2e - ttft, which would round twice
     return RequestTimes(
         ttft_ms=(first.received_ns - record.sent_ns) / NS_PER_MS,
@@ -69,7 +69,7 @@ class Timings:
             return
         self._scheduled.append(record.scheduled_ns)
         self._sent.append(record.sent_ns)
-        self._output_tokens.append(len(record.output_token_ids))
+        self._output_tokens.append(record.num_output_tokens)
         self._num_chunks.append(len(steps))
         self._at.extend([step.received_ns for step in steps])
         self._tokens.extend([step.num_tokens for step in steps])

@@ -115,6 +115,8 @@ class Manifest(Record, frozen=True, kw_only=True):
     synthetic: str | None = None
     """Why the figures are not those of a real model; stamped on every table and plot."""
     replay_of: str | None = None
+    imported: dict[str, Any] | None = None
+    """The tool that measured the run, its file, the file's sha256, and notes; None for the project's own runs."""
     error: str | None = None
 
 

@@ -7,6 +7,7 @@ measuring process's monotonic clock (`time.perf_counter_ns`); the manifest ties 
 from typing import Literal, NamedTuple
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 SCHEMA_VERSION = 1
 
@@ -192,3 +193,17 @@ class RequestRecord(Record, frozen=True, kw_only=True):
     """How often the engine put the request off for lack of KV cache; step times hold the wait. `None`: not told."""
     seed: int = 0
     error: RequestError | None = None
+    prompt_length: int | UnsetType = UNSET
+    """Tokens of the prompt, where its ids are unknown: in a run of another tool that was imported."""
+    output_length: int | UnsetType = UNSET
+    """The same of the output."""
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.prompt_token_ids) if self.prompt_length is UNSET else self.prompt_length
+
+    @property
+    def num_output_tokens(self) -> int:
+        """Tokens of the output."""
+        return len(self.output_token_ids) if self.output_length is UNSET else self.output_length

@@ -33,6 +33,8 @@ def archived_cell(run: RunDirectory, command: list[str]) -> Cell:
         ConfigError: the experiment cannot be run here.
     """
     manifest = run.manifest()
+    if manifest.imported is not None:
+        raise ArchiveInputError(f"{run.path}: was imported from {manifest.imported['tool']}; only it can run it again")
     text = run.config()
     if REDACTED in text:
         names = [key for key, value in flatten(_tree(run, text)).items() if REDACTED in str(value)]

@@ -1,4 +1,4 @@
-"""A server that streams completions as vLLM does, with counts that are known: `python -m tests.helpers.mock_completions`.
+"""A server that streams completions as vLLM does, with known counts: `python -m tests.helpers.mock_completions`.
 
 It prints its port, and answers until it is killed. Load generators of other projects are run against it, to get files
 that they really write.
@@ -55,6 +55,28 @@ def events(request: dict[str, Any], num_prompt_tokens: int) -> Iterator[dict[str
     yield {**head, "choices": [], "usage": usage, "metrics": {"speculative_decoding": speculative}}
 
 
+TOTALS = dict.fromkeys(("drafts", "draft_tokens", "accepted_tokens"), 0)
+PER_POSITION = [0] * DRAFT_LENGTH
+
+
+def count(per_step: list[int]) -> None:
+    """Adds a request to what /metrics tells."""
+    TOTALS["drafts"] += len(per_step)
+    TOTALS["draft_tokens"] += DRAFT_LENGTH * len(per_step)
+    TOTALS["accepted_tokens"] += sum(per_step)
+    for position in range(DRAFT_LENGTH):
+        PER_POSITION[position] += sum(accepted > position for accepted in per_step)
+
+
+def metrics() -> bytes:
+    """Returns the counters of vLLM's /metrics that are about speculation."""
+    prefix = "vllm:spec_decode_num"
+    lines = [f'{prefix}_{name}_total{{model_name="mock"}} {value}.0' for name, value in TOTALS.items()]
+    name = f"{prefix}_accepted_tokens_per_pos_total"
+    lines += [f'{name}{{model_name="mock",position="{n}"}} {value}.0' for n, value in enumerate(PER_POSITION)]
+    return ("\n".join(lines) + "\n").encode()
+
+
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answers the requests of one connection."""
     try:
@@ -67,8 +89,8 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             else:
                 path = lines[0].split()[1]
                 content = b'{"object":"list","data":[{"id":"mock","object":"model","max_model_len":2048}]}'
-                status = b"200 OK" if path in ("/v1/models", "/health") else b"404 Not Found"
-                content = content if status.startswith(b"200") else b"{}"
+                status = b"200 OK" if path in ("/v1/models", "/health", "/metrics") else b"404 Not Found"
+                content = metrics() if path == "/metrics" else content if status.startswith(b"200") else b"{}"
                 writer.write(b"HTTP/1.1 %s\r\ncontent-type: application/json\r\n" % status)
                 writer.write(b"content-length: %d\r\n\r\n%s" % (len(content), content))
             await writer.drain()
@@ -80,6 +102,7 @@ async def _stream(writer: asyncio.StreamWriter, request: dict[str, Any]) -> None
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
     prompt = request.get("prompt", "")
     num_prompt_tokens = len(prompt) if isinstance(prompt, list) else len(str(prompt).split())
+    count(steps(int(request.get("max_tokens") or 16)))
     await asyncio.sleep(TTFT_S)
     for event in events(request, num_prompt_tokens):
         _write_chunk(writer, b"data: " + json.dumps(event).encode() + b"\n\n")

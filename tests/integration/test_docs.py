@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trace = re.search(r"^```text\n(.*?)^```", (DOCS / "loads.md").read_text(), re.M | re.S)
     assert trace
     (folder / "arrivals.txt").write_text(trace[1])
+    for artifacts in ("aiperf", "aiperf_plain"):
+        shutil.copytree(ROOT / "tests" / "imports" / "aiperf", folder / artifacts)
+    plain = folder / "aiperf_plain" / "profile_export.jsonl"
+    lines = [json.loads(line) for line in plain.read_text().splitlines()]
+    plain.write_text("".join(json.dumps(line | {"spec_decode_acceptance": None}) + "\n" for line in lines))
+    shutil.copy(ROOT / "tests" / "imports" / "vllm_bench.json", folder)
     experiment = re.search(r"^```yaml\n(.*?)^```", (DOCS / "configuration.md").read_text(), re.M | re.S)
     assert experiment
     (folder / "mine" / "experiment").mkdir(parents=True)

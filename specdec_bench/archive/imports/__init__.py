@@ -1,0 +1,1 @@
+"""Makes run directories out of what other load generators wrote."""

@@ -59,7 +59,7 @@ def test_the_highest_rate_is_that_of_the_slots(command_line: CommandLine) -> Non
     assert result["is_below_default"] is True
     assert "SHORT PROBES: 0.5 s and 24 requests" in outcome.stdout
     assert "capacity under this SLO" in outcome.stdout
-    rows = list(csv.DictReader((folder / "probes.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader((folder / "probes.csv").read_text(encoding="utf-8").splitlines()))
     assert sum(len(row["runs"].split()) for row in rows) == len(runs(folder)) == 3 * len(rows)
     first = read_json(folder / rows[0]["runs"].split()[0] / "manifest.json")
     assert (first["status"], first["config"]["load"]["num_conversations"]) == ("finished", 24)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from specdec_bench.compare.cell import SweepResult
-from specdec_bench.compare.intervals import Interval
 from specdec_bench.compare.labels import conditions, label
+from specdec_bench.records.interval import Interval
 from specdec_bench.records.manifest import LoadLabel
 from specdec_bench.records.request import Record
 

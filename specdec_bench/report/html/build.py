@@ -16,9 +16,9 @@ from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.sweep_plan import PLAN, read_plan
 from specdec_bench.compare.cell import SweepResult
 from specdec_bench.compare.columns import METRICS, metric_value
-from specdec_bench.compare.intervals import Interval
 from specdec_bench.metrics.declarations import BY_NAME
 from specdec_bench.records.flatten import flatten
+from specdec_bench.records.interval import Interval
 from specdec_bench.records.manifest import Manifest, label_of_load
 from specdec_bench.report.curves import curve_name, panels
 from specdec_bench.report.html.data import Cell, Column, Command, Excerpt, Inspected, Report

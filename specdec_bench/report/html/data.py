@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from specdec_bench.compare.intervals import Interval
 from specdec_bench.metrics.breakdown import Group
+from specdec_bench.records.interval import Interval
 from specdec_bench.records.request import Record
 from specdec_bench.report.curves import Panel
 

@@ -56,6 +56,7 @@ def import_run(imported: Imported, folder: Path, method: str, command: list[str]
     config = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     run = RunDirectory.create(folder, manifest, imported.prompts, config)
     files.write_atomically(run.requests_path, [codec.encode_line(record) for record in imported.requests])
+    run.write_responses(())
     run.write_summary(encoded_summary(samples_of(run), manifest))
     run.write_manifest(manifest)
     return run

@@ -245,7 +245,8 @@ def _excerpts(comparisons: Mapping[str, Any]) -> tuple[list[Excerpt], list[str]]
 
 
 def _settings(config: Mapping[str, object]) -> dict[str, str]:
-    return {name: _text(value) for name, value in flatten(config).items() if not name.startswith("expected.")}
+    hidden = ("expected.", "load.arrivals")  # the latter has as many numbers as a trace has arrivals
+    return {name: _text(value) for name, value in flatten(config).items() if not name.startswith(hidden)}
 
 
 def _origin(manifest: Manifest) -> dict[str, str]:

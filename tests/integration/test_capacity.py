@@ -25,7 +25,7 @@ def search(command_line: CommandLine, *overrides: str, folder: str = "found") ->
         *("engine=synthetic", "engine.ttft_ms=20", "engine.step_time_ms=5", "engine.acceptance_rates=[1.0]"),
         *("dataset=jsonl", f"dataset.path={prompts}", "sampling.max_new_tokens=9", "spec=ngram"),
         *("load=constant", "load.rate=12", f"load.max_in_flight={SLOTS}", "load.num_warmup=0"),
-        *("capacity.min_duration_s=0.5", "capacity.min_requests=24", "capacity.tolerance=0.5"),
+        *("capacity.min_duration_s=0.5", "capacity.min_requests=24", "capacity.tolerance=1"),
         f"hydra.sweep.dir={folder}",
         *(overrides or ("slo.e2e_ms=2000",)),
     )
@@ -45,7 +45,7 @@ def test_the_highest_rate_is_that_of_the_slots(command_line: CommandLine) -> Non
     assert [drafted["method"], plain["method"]] == ["ngram", "none"]
     for side, service_s in ((drafted, DRAFTED_S), (plain, PLAIN_S)):
         passed, failed = side["bracket"]["passed"], side["bracket"]["failed"]
-        assert passed < failed <= 1.5 * passed
+        assert passed < failed <= 2 * passed
         # A backlog of two requests a run does not count as growing: 12 are due between the quarters that are compared.
         assert passed <= SLOTS / service_s * 12 / (12 - 3)
         assert side["capacity"]["low"] <= side["capacity"]["value"] <= side["capacity"]["high"]

@@ -92,7 +92,7 @@ def _inspected(record: RequestRecord, prompt: Prompt, text: str, lengths: Sequen
         text=text[:MAX_CHARACTERS],
         is_cut=len(text) > MAX_CHARACTERS,
         token_lengths=list(lengths) if lengths is not None and is_whole else None,
-        num_prompt_tokens=len(record.prompt_token_ids),
+        num_prompt_tokens=record.num_prompt_tokens,
         finish_reason=record.finish_reason,
         gaps_us=[round((now - before) / 1000) for before, now in itertools.pairwise(times)],
         num_tokens=[step.num_tokens for step in record.steps],

@@ -56,7 +56,7 @@ class Breakdown:
         ):
             self._is_exact = False
             return
-        context, seen = len(record.prompt_token_ids), set()
+        context, seen = record.num_prompt_tokens, set()
         for step in record.steps[:1]:
             context += step.num_tokens
         for step in later:

@@ -99,6 +99,7 @@ function lineChart(options) {
   const readout = el("output", { class: "readout" }, "");
   const box = el("div", { class: "plot", tabindex: "0", role: "group",
     "aria-label": `${title}. Left and right arrow keys read the values; the table below has all of them.` });
+  box.style.minHeight = `${(options.height ?? 270) + 16}px`; // what is below stays where it is when the chart is made
   const name = (x) => texts.get(x) ?? short(x);
 
   function tell(index) {

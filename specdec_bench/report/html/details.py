@@ -53,9 +53,10 @@ def read_details(run: RunDirectory) -> Details:
         if is_measured and record.repeat == 0 and record.prompt_id in order:
             shown.append(record)
     wanted = {(record.prompt_id, record.turn) for record in shown}
+    responses = run.responses() if run.responses_path.is_file() else ()  # an archive may leave the texts out
     replies = {
         (response.prompt_id, response.turn): response
-        for response in run.responses()
+        for response in responses
         if response.repeat == 0 and (response.prompt_id, response.turn) in wanted
     }
     shown.sort(key=lambda record: (record.turn, order[record.prompt_id]))

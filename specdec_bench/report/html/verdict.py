@@ -44,10 +44,11 @@ def _of_cell(cell: Cell, *, several: bool) -> Statement:
     """Returns what one run measured, where there is nothing to compare it with."""
     rate, length = cell.metrics.get("output_tps"), cell.metrics.get("acceptance_length")
     who = NAMES.get(cell.name, cell.name)
-    subject = f"Job {cell.job}, {who}," if several else f"{who[:1].upper()}{who[1:]}"
+    subject = f"Job {cell.job}, {who}," if several else "Plain decoding" if cell.name == "none" else who
     if rate is None or rate.value is None:
         return Statement(tone="bad", text=f"{subject} has no figures: its status is {cell.status}.")
-    text = f"{subject} made {rate.value:,.1f} tokens/s at {cell.load}"
+    at = "" if cell.load_value is None else f" at {cell.load}"  # unknown of a run that was imported
+    text = f"{subject} made {rate.value:,.1f} tokens/s{at}"
     if cell.draft_length is not None and length is not None and length.value is not None:
         text += f", with {length.value:.2f}{_between(length.low, length.high)} tokens per decode step"
     if cell.draft_length is None:

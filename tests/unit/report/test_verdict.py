@@ -34,7 +34,7 @@ def test_a_run_alone_says_that_its_speedup_is_unknown(tmp_path: Path) -> None:
     verdict = report_of(tmp_path, [write_run(tmp_path / "0", RECORDS, PROMPTS)]).verdict
     (speed,) = verdict.speed
     assert speed.tone == "open"
-    assert speed.text.startswith("Ngram K=3 made ")
+    assert speed.text.startswith("ngram K=3 made ")
     assert "tokens per decode step" in speed.text
     assert speed.text.endswith("There is no plain run beside it, so its speedup is unknown.")
     assert texts(verdict.output) == [

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from eagle3 import EPSILON, HEADS, HEAD_DIM, INTERMEDIATE, ROPE_THETA, WIDTH
+from eagle3 import EPSILON, HEAD_DIM, HEADS, INTERMEDIATE, ROPE_THETA, WIDTH
 from llama import MAX_SEQ_LEN
 from safetensors.torch import save_file
 from tokenizer import BOS, END, PAD, VOCAB_SIZE

@@ -29,9 +29,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int = 2 * WIDTH, has_bias: bool = False) -> None:
         super().__init__()
-        self.q_proj, self.k_proj, self.v_proj = (
-            nn.Linear(width, HEADS * HEAD_DIM, bias=has_bias) for _ in range(3)
-        )
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, HEADS * HEAD_DIM, bias=has_bias) for _ in range(3))
         self.o_proj = nn.Linear(HEADS * HEAD_DIM, WIDTH, bias=False)
 
     def forward(self, x: Tensor, past: list[tuple[Tensor, Tensor]]) -> Tensor:

@@ -61,9 +61,10 @@ class Drafter(nn.Module):
         rows = torch.cat([states[:, anchors, None], chains], 2)
         places = 1 + anchors[:, None] + torch.arange(DRAFT_LENGTH, device=ids.device)
         real = target.lm_head(states[:, :length]).float().log_softmax(-1)
-        return weighted_cross_entropy(target.lm_head(rows), wanted[:, places]) - 0.5 * (
-            wanted[:, 1:] * real
-        ).sum(-1).mean()
+        return (
+            weighted_cross_entropy(target.lm_head(rows), wanted[:, places])
+            - 0.5 * (wanted[:, 1:] * real).sum(-1).mean()
+        )
 
     @torch.no_grad()
     def propose(self, target: LlamaForCausalLM, tokens: Tensor, draft_length: int) -> list[int]:

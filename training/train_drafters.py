@@ -133,7 +133,9 @@ def train(name: str, work: Path, out: Path, options: argparse.Namespace) -> None
         "max_new_tokens": options.max_new_tokens,
         "trained": of_trained,
         "random_weights": of_random,
-        "sha256": {f"{path.parent.name}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in weights},
+        "sha256": {
+            f"{path.parent.name}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in weights
+        },
     }
     (folder / "figures.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card(record), encoding="utf-8")
@@ -142,25 +144,27 @@ def train(name: str, work: Path, out: Path, options: argparse.Namespace) -> None
 
 def card(record: dict[str, Any]) -> str:
     """Returns the model card."""
-    trained, untrained = record["trained"], record["random_weights"]
-    low, high = trained["interval_95"]
+    rows = "\n".join(
+        f"| {label} | {row['acceptance_length']:.3f} | {row['accepted_by_position'][0]} of {row['steps']} "
+        f"| {row['interval_95'][0]:.3f} to {row['interval_95'][1]:.3f} |"
+        for label, row in (("trained", record["trained"]), ("random", record["random_weights"]))
+    )
     return f"""# {record["drafter"]}: a drafter for the bundled target
 
 Trained by `training/{record["drafter"]}.py` ({record["parameters"]:,} parameters) for {record["steps"]:,} steps of
-{record["tokens_per_step"]:,} tokens, seed {record["seed"]}, on {record["device"]} in {record["training_seconds"]} s, with
-torch {record["torch"]}. Final loss {record["loss"]:.4f}. Command: `python training/train_drafters.py --out OUT`.
+{record["tokens_per_step"]:,} tokens, seed {record["seed"]}, on {record["device"]} in
+{record["training_seconds"]} s, with torch {record["torch"]}. Final loss {record["loss"]:.4f}.
+Command: `python training/train_drafters.py --out OUT`.
 
-Data: the .py files of CPython {record["python"]}'s standard library, cut into conversations, and replies that the bundled
-target wrote itself to such prompts. None of the text is included.
+Data: the .py files of CPython {record["python"]}'s standard library, cut into conversations, and replies that
+the bundled target wrote itself to such prompts. None of the text is included.
 
-Acceptance, recomputed in float32 without caches, greedy, draft length {record["draft_length"]}, {record["prompts"]} prompts of
-the demo dataset, {record["max_new_tokens"]} tokens each:
+Acceptance of the written weights, recomputed in float32 without caches, greedy, draft length
+{record["draft_length"]}, {record["prompts"]} prompts of the demo dataset, {record["max_new_tokens"]} tokens each:
 
 | weights | acceptance length | accepted at position 1 | 95% interval |
 | --- | --- | --- | --- |
-| trained | {trained["acceptance_length"]:.3f} | {trained["accepted_by_position"][0]} of {trained["steps"]} | {low:.3f} to {high:.3f} |
-| random | {untrained["acceptance_length"]:.3f} | {untrained["accepted_by_position"][0]} of {untrained["steps"]} | \
-{untrained["interval_95"][0]:.3f} to {untrained["interval_95"][1]:.3f} |
+{rows}
 
 Weights and configuration: Apache-2.0, as the project; the training text is under the PSF License Agreement version 2.
 

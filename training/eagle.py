@@ -4,6 +4,7 @@ Source: Li et al., "EAGLE: Speculative Sampling Requires Rethinking Feature Unce
 the order of operations are those of vLLM's `llama_eagle.py`: embedding first, no input norm, no norm before lm_head.
 """
 
+import json
 from pathlib import Path
 
 import torch
@@ -76,9 +77,15 @@ class Drafter(nn.Module):
         return drafts
 
     def save(self, folder: Path) -> None:
-        """Writes vLLM's layout. The zero `fc.bias` is SGLang's, whose config.json differs in `architectures` alone."""
-        tensors = dict(self.state_dict()) | {"fc.bias": torch.zeros(WIDTH)}
+        """Writes config.json for vLLM and config.sglang.json, which differs in `architectures` alone.
+
+        The zero `fc.bias` is for SGLang, whose `fc` has one; vLLM drops it.
+        """
         shape = LLAMA_LIKE | {"num_hidden_layers": 1, "tie_word_embeddings": False, "model_type": "llama"}
-        write(folder.with_name(folder.name + "_sglang"), tensors, {"architectures": ["LlamaForCausalLMEagle"]} | shape)
-        tensors.pop("fc.bias")
-        write(folder, tensors, {"architectures": ["LlamaForCausalLM"]} | shape)
+        write(
+            folder,
+            dict(self.state_dict()) | {"fc.bias": torch.zeros(WIDTH)},
+            {"architectures": ["LlamaForCausalLM"]} | shape,
+        )
+        config = {"architectures": ["LlamaForCausalLMEagle"]} | shape
+        (folder / "config.sglang.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

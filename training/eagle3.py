@@ -27,9 +27,9 @@ DECAY = 0.8
 class Attention(nn.Module):
     """Causal attention whose keys grow by one a draft step, along the diagonal."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 2 * WIDTH, has_bias: bool = False) -> None:
         super().__init__()
-        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(2 * WIDTH, HEADS * HEAD_DIM, bias=False) for _ in range(3))
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, HEADS * HEAD_DIM, bias=has_bias) for _ in range(3))
         self.o_proj = nn.Linear(HEADS * HEAD_DIM, WIDTH, bias=False)
 
     def forward(self, x: Tensor, past: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -39,8 +39,8 @@ class Attention(nn.Module):
         """
         step, rows = len(past), x.shape[1]
         positions = torch.arange(rows, device=x.device) + step
-        q, k, v = (self._heads(projection(x)) for projection in (self.q_proj, self.k_proj, self.v_proj))
-        q, k = _rotate(q, positions), _rotate(k, positions)
+        q, k, v = (split_heads(projection(x)) for projection in (self.q_proj, self.k_proj, self.v_proj))
+        q, k = rotate(q, positions), rotate(k, positions)
         past.append((k, v))
         first_k, first_v = past[0]
         scores = q @ first_k[:, :, :rows].transpose(-1, -2)
@@ -53,11 +53,13 @@ class Attention(nn.Module):
             mixed = mixed + weights[..., rows + index, None] * other_v[:, :, :rows]
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (HEADS, HEAD_DIM)).transpose(1, 2)
+
+def split_heads(x: Tensor) -> Tensor:
+    """Returns (batch, HEADS, rows, HEAD_DIM) of (batch, rows, HEADS * HEAD_DIM)."""
+    return x.unflatten(-1, (HEADS, HEAD_DIM)).transpose(1, 2)
 
 
-def _rotate(x: Tensor, positions: Tensor) -> Tensor:
+def rotate(x: Tensor, positions: Tensor) -> Tensor:
     """Applies rotary position embedding (halves, not pairs) to (batch, heads, rows, HEAD_DIM)."""
     inverse = ROPE_THETA ** (-torch.arange(0, HEAD_DIM, 2, device=x.device) / HEAD_DIM)
     angles = positions[:, None].float() * inverse

@@ -168,7 +168,8 @@ def _complete(config: ExperimentConfig, largest_concurrency: int) -> ExperimentC
                 revision=draft.revision,
                 allow_vocabulary_differences=draft.allow_vocabulary_differences,
             )
-    if support.sizes_batch and engine.max_num_seqs is None:  # type: ignore[attr-defined]
+    # A server that runs already has its own batch.
+    if support.sizes_batch and not engine.is_attached and engine.max_num_seqs is None:  # type: ignore[attr-defined]
         if config.load.max_in_flight is None:
             raise ConfigError(
                 f"engine.max_num_seqs=null: load={config.load.name} has any number of requests in flight, so that it "
@@ -209,6 +210,8 @@ def limit_batch(config: ExperimentConfig, composed: DictConfig, num_prompts: int
         composed: the tree that `config` was made from.
         num_prompts: of the dataset, without repeats.
     """
+    if config.engine.is_attached:
+        return
     if "max_num_seqs" in composed.engine and composed.engine.max_num_seqs is None and not config.load.decides_number:
         most = max(num_prompts * config.load.repeats, 1)
         config.engine.max_num_seqs = min(config.engine.max_num_seqs, most)  # type: ignore[attr-defined]

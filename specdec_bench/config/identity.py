@@ -14,7 +14,7 @@ _PROMPTING = frozenset(
 )
 """Fields of the model that change its prompts; an engine gets token ids."""
 
-_WATCHING = frozenset(("stall_timeout_s",))
+_WATCHING = frozenset(("stall_timeout_s", "start_timeout_s"))
 """Engine fields that only set how long to wait for it. No live engine or result depends on them."""
 
 

@@ -5,7 +5,7 @@ Hydra nor OmegaConf, so archived runs can be read with it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from specdec_bench.errors import ConfigError
@@ -154,6 +154,9 @@ ENGINES: dict[str, EngineSupport] = {
         },
     ),
 }
+
+ENGINES["vllm_server"] = replace(ENGINES["vllm"], adapter="specdec_bench.engines.server.vllm")
+"""A server does what the engine in it can do."""
 
 
 def archived_support(config: Mapping[str, Any]) -> EngineSupport:

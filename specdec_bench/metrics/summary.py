@@ -210,6 +210,9 @@ def _engine_warnings(manifest: Manifest, preemptions: dict[str, int | None], num
         f"{difference['name']}: {difference['asked']} was asked for, the engine has {difference['got']}"
         for difference in manifest.engine.get("differences", ())
     ]
+    warnings += manifest.engine.get("notes", ())
+    if claimed := manifest.engine.get("claimed"):
+        warnings.append(f"CLAIMED: the server does not tell {', '.join(claimed)}; they are what the experiment says")
     if preemptions["preempted"]:
         warnings.append(
             f"PREEMPTED: {preemptions['preempted']} of {num_finished} requests, {preemptions['preemptions']} times in "

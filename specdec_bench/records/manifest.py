@@ -34,6 +34,10 @@ class EngineDescription(Record, frozen=True, kw_only=True):
     """Why the figures are not those of a real model, if they are not."""
     differences: tuple[Difference, ...] = ()
     """Settings of which the engine made something else, once it had started."""
+    claimed: tuple[str, ...] = ()
+    """Settings that a server which runs already does not tell. That it runs with them is the user's claim."""
+    notes: tuple[str, ...] = ()
+    """What else distorts or limits the figures; summaries repeat them as warnings."""
 
 
 class Lateness(Record, frozen=True, kw_only=True):

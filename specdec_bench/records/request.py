@@ -135,6 +135,8 @@ class StepBatch(NamedTuple):
     """The engine's counts of this request, on the last batch only."""
     made: "RequestMade | None" = None
     """What the engine made of the request, on the last batch only."""
+    is_whole: bool = False
+    """All of the request's steps, in place of those of its earlier batches: only its end tells what they accepted."""
 
 
 class RequestMade(NamedTuple):
@@ -144,6 +146,16 @@ class RequestMade(NamedTuple):
     """Of the prompt as the engine had it."""
     num_preemptions: int | None = None
     """How often the request was put off, its KV cache dropped, for lack of room."""
+    server_times: "ServerTimes | None" = None
+
+
+class ServerTimes(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A server's own times of one request. The record's times are the client's."""
+
+    queue_ms: float | None = None
+    """Until the request was scheduled."""
+    ttft_ms: float | None = None
+    """From when it was scheduled to its first token."""
 
 
 class Step(Record, frozen=True, kw_only=True, gc=False):
@@ -192,6 +204,8 @@ class RequestRecord(Record, frozen=True, kw_only=True):
     num_preemptions: int | None = None
     """How often the engine put the request off for lack of KV cache; step times hold the wait. `None`: not told."""
     seed: int = 0
+    server_times: ServerTimes | msgspec.UnsetType = msgspec.UNSET
+    """Unset where no server tells."""
     error: RequestError | None = None
     prompt_length: int | UnsetType = UNSET
     """Tokens of the prompt, where its ids are unknown: in a run of another tool that was imported."""

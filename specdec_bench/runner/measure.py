@@ -104,6 +104,8 @@ class Measurement:
             first_token_ids = first_requests(prompter, prompts)
         self._first_token_ids = first_token_ids
         self._load = loads.create(config.load, config.seed, config.load.repeats * len(prompts))
+        # Asked once, before the window: a server's counters are read over HTTP.
+        self._has_totals = config.spec.name != "none" and engine.counters() is not None
         self._encoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
 
     @property
@@ -257,6 +259,7 @@ class Measurement:
             acceptance_source=self._source(received),
             finish_reason=received.finish_reason if received else None,
             num_preemptions=received.made.num_preemptions if received else None,
+            server_times=(received.made.server_times if received else None) or msgspec.UNSET,
             seed=request.sampling.seed,
             error=error,
         )
@@ -276,7 +279,7 @@ class Measurement:
             return None
         if received.counters is not None or None not in received.accepted:
             return "engine_request"
-        return "engine_total" if self._engine.counters() is not None else "stream"
+        return "engine_total" if self._has_totals else "stream"
 
     def _count(self, record: RequestRecord) -> None:
         live = self.live

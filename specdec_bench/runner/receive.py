@@ -73,6 +73,10 @@ async def receive(engine: Engine, request: GenerationRequest, live: Counts) -> t
         async with aclosing(engine.stream(request)) as stream:  # type: ignore[type-var]
             async for chunk in stream:
                 if isinstance(chunk, StepBatch):
+                    if chunk.is_whole:
+                        live.output_tokens -= len(token_ids)
+                        for earlier in (token_ids, times, sizes, proposed, accepted):
+                            earlier.clear()
                     token_ids += chunk.token_ids
                     times += chunk.times_ns
                     sizes += chunk.sizes

@@ -1,12 +1,16 @@
-"""A server that streams completions as vLLM does, with known counts: `python -m tests.helpers.mock_completions`.
+"""A server that streams completions as vLLM does, with known counts.
+
+    python -m tests.helpers.mock_completions [FAULT]
 
 It prints its port, and answers until it is killed. Load generators of other projects are run against it, to get files
-that they really write.
+that they really write; and it stands in for a vLLM server that runs already. FAULT is one of `FAULTS`.
 """
 
 import asyncio
 import itertools
 import json
+import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +19,27 @@ ACCEPTED = (2, 0, 1, 3)
 DRAFT_LENGTH = 3
 STEP_S = 0.004
 TTFT_S = 0.01
+
+
+MODEL = os.environ.get("MOCK_MODEL", "mock")
+FAULTS = (
+    "dies",
+    "freezes",
+    "error_event",
+    "cut",
+    "no_usage",
+    "no_counts",
+    "no_ids",
+    "garbage",
+    "redirect",
+    "refuses",
+    "plain",
+)
+FAULT = sys.argv[1] if len(sys.argv) > 1 else ""
+KEY = os.environ.get("MOCK_KEY", "")
+FAULTY_FROM = 4
+"""The completion from which on most faults show, the first being number 1: the probe and the warm-up succeed."""
+_numbers = itertools.count(1)
 
 
 def steps(num_tokens: int) -> list[int]:
@@ -70,6 +95,8 @@ def count(per_step: list[int]) -> None:
 
 def metrics() -> bytes:
     """Returns the counters of vLLM's /metrics that are about speculation."""
+    if FAULT == "plain":
+        return b"vllm:num_requests_running 0.0\n"
     prefix = "vllm:spec_decode_num"
     lines = [f'{prefix}_{name}_total{{model_name="mock"}} {value}.0' for name, value in TOTALS.items()]
     name = f"{prefix}_accepted_tokens_per_pos_total"
@@ -84,30 +111,73 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             lines = head.decode().split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
             body = await reader.readexactly(int(headers.get("content-length", 0)))
-            if lines[0].startswith("POST"):
-                await _stream(writer, json.loads(body))
+            method, path, _ = lines[0].split()
+            if KEY and path.startswith("/v1") and headers.get("authorization") != f"Bearer {KEY}":
+                _write(writer, 401, b'{"error":"Unauthorized"}')
+            elif (method, path) == ("POST", "/v1/completions"):
+                await _complete(writer, json.loads(body))
+            elif method == "GET" and path in ("/v1/models", "/health", "/metrics", "/version"):
+                models = {"object": "list", "data": [{"id": MODEL, "object": "model", "max_model_len": 2048}]}
+                told = {"/v1/models": models, "/version": {"version": "0.32.0"}}.get(path, {})
+                _write(writer, 200, metrics() if path == "/metrics" else json.dumps(told).encode())
             else:
-                path = lines[0].split()[1]
-                content = b'{"object":"list","data":[{"id":"mock","object":"model","max_model_len":2048}]}'
-                status = b"200 OK" if path in ("/v1/models", "/health", "/metrics") else b"404 Not Found"
-                content = metrics() if path == "/metrics" else content if status.startswith(b"200") else b"{}"
-                writer.write(b"HTTP/1.1 %s\r\ncontent-type: application/json\r\n" % status)
-                writer.write(b"content-length: %d\r\n\r\n%s" % (len(content), content))
+                _write(writer, 404, b'{"detail":"Not Found"}')
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
-        writer.close()
+        pass
+    writer.close()
 
 
-async def _stream(writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
+def _write(writer: asyncio.StreamWriter, status: int, content: bytes, more: bytes = b"") -> None:
+    writer.write(b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\n%s" % (status, more))
+    writer.write(b"content-length: %d\r\n\r\n%s" % (len(content), content))
+
+
+async def _complete(writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
+    fault = FAULT if next(_numbers) >= FAULTY_FROM or FAULT in ("no_counts", "no_ids", "plain") else ""
+    if fault == "dies":
+        os._exit(1)
+    if fault == "redirect":
+        _write(writer, 307, b"", b"location: http://127.0.0.1:1/elsewhere\r\n")
+    elif fault == "refuses":
+        _write(writer, 400, b'{"error":{"message":"the prompt is too long","type":"BadRequestError","code":400}}')
+    elif fault == "garbage":
+        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+    else:
+        await _stream(writer, request, fault)
+
+
+async def _stream(writer: asyncio.StreamWriter, request: dict[str, Any], fault: str) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
     prompt = request.get("prompt", "")
     num_prompt_tokens = len(prompt) if isinstance(prompt, list) else len(str(prompt).split())
-    count(steps(int(request.get("max_tokens") or 16)))
+    if fault != "plain":
+        count(steps(int(request.get("max_tokens") or 16)))
     await asyncio.sleep(TTFT_S)
-    for event in events(request, num_prompt_tokens):
-        _write_chunk(writer, b"data: " + json.dumps(event).encode() + b"\n\n")
+    for number, event in enumerate(events(request, num_prompt_tokens)):
+        is_last = not event["choices"]
+        if is_last and fault in ("no_counts", "plain"):
+            del event["metrics"]
+        if is_last and fault == "no_usage":
+            break
+        for choice in event["choices"]:
+            if fault == "no_ids":
+                del choice["token_ids"]
+        if number == 2 and fault == "error_event":
+            event = {
+                "error": {"message": "EngineCore encountered an issue.", "type": "InternalServerError", "code": 500}
+            }
+        data = b"data: " + json.dumps(event).encode() + b"\n\n"
+        if number == 2 and fault == "cut":
+            _write_chunk(writer, data[:20])
+            raise ConnectionError
+        if number == 2 and fault == "freezes":
+            await asyncio.sleep(3600)
+        _write_chunk(writer, b": keep-alive\n\n" + data)
         await writer.drain()
         await asyncio.sleep(STEP_S)
+        if "error" in event:
+            break
     _write_chunk(writer, b"data: [DONE]\n\n")
     writer.write(b"0\r\n\r\n")
 

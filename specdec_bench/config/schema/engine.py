@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
+from urllib.parse import urlsplit
 
 from omegaconf import MISSING
 
@@ -40,6 +41,11 @@ class EngineConfig(Bounded):
     stall_timeout_s: Annotated[float | None, TIMEOUT_S] = 600.0
     """Seconds without a token, while requests are in flight, after which the cell fails; null waits for ever. It does
     not count while the engine starts, and makes no other cell or engine of it."""
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether it runs already, started by somebody else."""
+        return False
 
     def check_spec(self, spec: SpecConfig) -> None:
         """Refuses settings of the engine that do not go with the method.
@@ -213,12 +219,74 @@ class AutoDeployEngine(LLMAPIEngine):
     """GPUs; AutoDeploy shards over them by itself."""
 
 
+@dataclass(kw_only=True)
+class ServerEngine(EngineConfig):
+    """What engines behind HTTP share: a server that the run starts, or one that runs already."""
+
+    url: str | None = None
+    """A server that runs already, as http://HOST:PORT; null starts one on this machine."""
+    baseline_url: str | None = None
+    """The server of a sweep's plain cells, if they have one of their own; null takes `url`."""
+    api_key_env: str | None = None
+    """The environment variable that holds the key of a server that runs already. The key is never archived."""
+    start_timeout_s: Annotated[float, TIMEOUT_S] = 600.0
+    """Seconds that a server may take to start."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("url", "baseline_url"):
+            if (url := getattr(self, name)) is not None:
+                _check_url(f"engine.{name}", url)
+        if self.baseline_url is not None:
+            fix = "give engine.url too, the server that speculates"
+            require(self.url is not None, "engine.baseline_url", self.baseline_url, fix)
+        if self.api_key_env is not None:
+            fix = "is for a server that runs already; give engine.url, or leave it out"
+            require(self.url is not None, "engine.api_key_env", self.api_key_env, fix)
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether it runs already, started by somebody else."""
+        return self.url is not None
+
+    def url_for(self, spec: SpecConfig) -> str | None:
+        """Returns the address of the server that runs already and serves this method; None if the run starts one."""
+        return self.url if isinstance(spec, DraftingSpec) else self.baseline_url or self.url
+
+
+def _check_url(key: str, url: str) -> None:
+    """Refuses what is no address of a server, and credentials in one."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    fix = "give it as http://HOST:PORT or https://HOST"
+    require(bool(host) and parts.scheme in ("http", "https") and port != 0, key, url, fix)
+    require(
+        "@" not in parts.netloc, key, f"{parts.scheme}://...@{host}", "name the key's variable in engine.api_key_env"
+    )
+    require(not parts.query and not parts.fragment and " " not in url and url.isascii(), key, url, fix)
+
+
+@dataclass(kw_only=True)
+class VLLMServerEngine(ServerEngine, VLLMEngine):
+    """vLLM's server. The settings are those of engine=vllm."""
+
+    name: str = "vllm_server"
+
+    def check_spec(self, spec: SpecConfig) -> None:
+        """Refuses what engine=vllm refuses."""
+        VLLMEngine.check_spec(self, spec)
+
+
 OPTIONS: dict[str, type] = {
     "transformers": TransformersEngine,
     "vllm": VLLMEngine,
     "sglang": SGLangEngine,
     "tensorrt_llm": TensorRTLLMEngine,
     "auto_deploy": AutoDeployEngine,
+    "vllm_server": VLLMServerEngine,
     "synthetic": SyntheticEngine,
 }
 """The dataclass behind each option of the group."""

@@ -1,0 +1,146 @@
+"""engine=vllm_server against a server of known counts that runs already, and one that fails on demand."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from specdec_bench.archive import RunDirectory
+from tests.helpers.command_line import ROOT, CommandLine, Outcome
+from tests.helpers.mock_completions import steps
+
+KEY = "server-key-5f1d9c"
+
+
+@contextlib.contextmanager
+def server(fault: str = "", **environment: str) -> Iterator[str]:
+    """Runs the mock server, and gives its address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.helpers.mock_completions", fault],
+        cwd=ROOT,
+        env={**os.environ, "MOCK_MODEL": "target", **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def measure(command_line: CommandLine, url: str, *overrides: str, **environment: str) -> Outcome:
+    sizes = ["dataset.num_prompts=4", "sampling.max_new_tokens=24", "load.concurrency=2", "load.num_warmup=1"]
+    experiment = ["engine=vllm_server", f"engine.url={url}", "spec=draft_model", *sizes, "hydra.run.dir=run"]
+    return command_line(*experiment, *overrides, **environment)
+
+
+def test_counts_are_those_of_the_server(command_line: CommandLine) -> None:
+    """24 tokens are the prefill's and steps that accept 2, 0, 1, 3 drafts, again and again: 2+0+1+3 makes 10 tokens."""
+    with server(MOCK_KEY=KEY) as url:
+        outcome = measure(command_line, url, "engine.api_key_env=THE_KEY", THE_KEY=KEY)
+    assert outcome.status == 0, outcome.stderr
+    run = RunDirectory.open(command_line.folder / "run")
+    records = [record for record in run.requests() if record.phase == "measure"]
+    expected = tuple(steps(24))
+    assert expected == (2, 0, 1, 3, 2, 0, 1, 3, 2)
+    for record in records:
+        assert record.error is None
+        assert record.counters is not None
+        assert record.counters.per_step_accepted == expected
+        assert [step.num_accepted for step in record.steps] == [0, *expected]
+        assert [step.num_tokens for step in record.steps] == [1, 3, 1, 2, 4, 3, 1, 2, 4, 3]
+    acceptance = run.summary().acceptance
+    assert acceptance.source == "engine_request"
+    assert acceptance.cross_check.difference.verify_steps == 0
+    assert acceptance.cross_check.difference.accepted == 0
+    assert acceptance.pooled.acceptance_length == pytest.approx(23 / 9)
+    assert "spec" in run.manifest().engine["claimed"]
+    for path in (command_line.folder / "run").rglob("*"):
+        assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("fault", "overrides", "words"),
+    [
+        ("", ["spec.draft_length=5"], "spec.draft_length=5: the server drafts 3 tokens; set spec.draft_length=3"),
+        ("", ["spec=none"], "spec=none: the server at"),
+        ("", ["model.max_seq_len=4096"], "model.max_seq_len=4096: the server's is 2048"),
+        ("", ["engine.api_key_env=NOT_SET"], "engine.api_key_env=NOT_SET: there is no such environment variable"),
+        ("plain", [], "spec=draft_model: the server at"),
+        ("no_ids", [], "gives no token ids back"),
+    ],
+)
+def test_a_server_that_runs_something_else_is_refused(
+    command_line: CommandLine, fault: str, overrides: list[str], words: str
+) -> None:
+    with server(fault) as url:
+        outcome = measure(command_line, url, *overrides)
+    assert outcome.status == 2
+    assert words in outcome.error
+    assert not (command_line.folder / "run" / "requests.jsonl").exists()
+
+
+def test_a_server_that_is_not_there_is_refused(command_line: CommandLine) -> None:
+    outcome = measure(command_line, "http://127.0.0.1:9")
+    assert outcome.status == 2
+    assert "engine.url=http://127.0.0.1:9: no connection" in outcome.error
+
+
+def test_a_key_that_the_server_wants_is_asked_for(command_line: CommandLine) -> None:
+    with server(MOCK_KEY=KEY) as url:
+        outcome = measure(command_line, url)
+    assert (outcome.status, "name its variable in engine.api_key_env" in outcome.error) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("error_event", "EngineCore encountered an issue"),
+        ("cut", "ended the connection in mid-answer"),
+        ("no_usage", "without the event that counts its tokens"),
+        ("garbage", "no HTTP/1.1"),
+        ("redirect", "redirects are not followed"),
+        ("refuses", "HTTP 400: the prompt is too long"),
+    ],
+)
+def test_a_request_that_fails_leaves_those_before_it(command_line: CommandLine, fault: str, words: str) -> None:
+    """The probe, the warm-up and one request succeed; all others fail."""
+    with server(fault) as url:
+        outcome = measure(command_line, url, "load.concurrency=1")
+    assert outcome.status == 0, outcome.stderr
+    records = [
+        record for record in RunDirectory.open(command_line.folder / "run").requests() if record.phase == "measure"
+    ]
+    failed = [record.error.message for record in records if record.error is not None]
+    assert len(records) - len(failed) == 1
+    assert failed
+    assert all(words in message for message in failed)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"), [("dies", "is gone: the server ended the connection"), ("freezes", "gave no token for 2 s")]
+)
+def test_a_server_that_is_gone_ends_the_run_in_one_line(command_line: CommandLine, fault: str, words: str) -> None:
+    with server(fault) as url:
+        outcome = measure(command_line, url, "load.concurrency=1", "engine.stall_timeout_s=2")
+    assert outcome.status == 1
+    assert words in outcome.errors[-1]
+    lines = (command_line.folder / "run" / "requests.jsonl").read_text().splitlines()
+    assert [json.loads(line)["phase"] for line in lines][:2] == ["warmup", "measure"]
+
+
+def test_counts_in_total_are_labelled(command_line: CommandLine) -> None:
+    with server("no_counts") as url:
+        outcome = measure(command_line, url)
+    assert outcome.status == 0, outcome.stderr
+    assert "start it with --per-request-spec-decode-metrics detailed" in " ".join(outcome.stdout.split())
+    acceptance = RunDirectory.open(command_line.folder / "run").summary().acceptance
+    assert acceptance.source == "engine_total"
+    assert acceptance.pooled.acceptance_length_drafted == pytest.approx(1 + 14 / 9)

@@ -13,7 +13,7 @@ UNKNOWN_S = 1.0
 """Of a file that has not been measured."""
 SHORTEST_S = 1.0
 """Files that take less are not listed."""
-VLLM = ("test_contract.py", "test_vllm.py", "test_vllm_faults.py", "test_vllm_server.py")
+VLLM = ("test_contract.py", "test_vllm.py", "test_vllm_drafters.py", "test_vllm_faults.py", "test_vllm_server.py")
 
 
 def scope_of(nodeid: str) -> str:

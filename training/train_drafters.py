@@ -69,7 +69,7 @@ def wilson(accepted: int, steps: int) -> tuple[float, float]:
     p, scale = accepted / steps, 1 + z * z / steps
     half = z * math.sqrt(p * (1 - p) / steps + z * z / (4 * steps * steps)) / scale
     middle = (p + z * z / (2 * steps)) / scale
-    return middle - half, middle + half
+    return max(0.0, middle - half), middle + half  # rounding makes 0 of 878 a hair negative
 
 
 def figures(acceptance: Acceptance) -> dict[str, Any]:
@@ -215,6 +215,8 @@ def main() -> None:
         return
     began = time.perf_counter()
     prepare(options.work, options)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # what generating took; the drafters train in processes of their own
     print(f"data: {time.perf_counter() - began:.0f} s", flush=True)
     sys.exit(1 if train_all(options.drafters, sys.argv[1:], options.out) else 0)
 

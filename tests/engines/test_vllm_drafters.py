@@ -1,0 +1,63 @@
+"""The bundled drafters of the further methods on the real vLLM: they accept more than chance, losslessly."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from specdec_bench.archive import RunDirectory
+from specdec_bench.config.checkpoints import ASSETS
+from tests.helpers.engine_sweeps import COMMON, cells, command_line, requests, sweep
+
+pytestmark = pytest.mark.timeout(1200)
+
+VLLM = ["engine=vllm", "engine.enforce_eager=true", *COMMON]
+METHODS = ("none", "eagle", "medusa", "dflash")
+PARALLEL = {"eagle3": "peagle", "draft_model": "pard"}
+"""Methods with a drafter of their own for `spec.parallel_drafting=true`."""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
+    """One run by drafter, K=3; `none` is plain decoding."""
+    folder = tmp_path_factory.mktemp("drafters")
+    found = dict(zip(METHODS, sweep(folder, *VLLM, f"spec={','.join(METHODS)}"), strict=True))
+    for method, drafter in PARALLEL.items():
+        own = folder / drafter
+        own.mkdir()
+        parallel = ["spec.parallel_drafting=true", f"spec.draft.path=bundled:tiny/{drafter}"]
+        done = command_line(own, "-m", *VLLM, f"spec={method}", *parallel, "hydra.sweep.dir=sweep")
+        assert done.returncode == 0, done.stderr[-2000:]
+        (found[drafter],) = cells(own)
+    return found
+
+
+DRAFTERS = (*METHODS[1:], *PARALLEL.values())
+
+
+def card(drafter: str) -> dict[str, dict[str, list[float]]]:
+    read: dict[str, dict[str, list[float]]] = json.loads((Path(ASSETS) / "tiny" / drafter / "figures.json").read_text())
+    return read
+
+
+@pytest.mark.parametrize("drafter", DRAFTERS)
+def test_it_accepts_more_than_random_weights_would(runs: dict[str, RunDirectory], drafter: str) -> None:
+    joint = runs[drafter].summary().acceptance.pooled.acceptance_joint
+    assert joint[0] is not None
+    assert joint[0] > card(drafter)["random_weights"]["interval_95"][1]
+    assert card(drafter)["trained"]["interval_95"][0] > card(drafter)["random_weights"]["interval_95"][1]
+
+
+@pytest.mark.parametrize("drafter", DRAFTERS)
+def test_counts_are_the_engines_totals(runs: dict[str, RunDirectory], drafter: str) -> None:
+    difference = runs[drafter].summary().acceptance.cross_check.difference
+    assert (difference.verify_steps, difference.proposed, difference.accepted) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("drafter", DRAFTERS)
+def test_outputs_are_those_of_plain_decoding(runs: dict[str, RunDirectory], drafter: str) -> None:
+    """All but at most 5%, where two tokens all but tie."""
+    found, expected = requests(runs[drafter]), requests(runs["none"])
+    assert found.keys() == expected.keys()
+    differing = [key for key in found if found[key].output_token_ids != expected[key].output_token_ids]
+    assert len(differing) <= 0.05 * len(found), differing

@@ -27,7 +27,7 @@ from tests.stand_ins import signatures
 TESTS = Path(__file__).resolve().parents[1]
 FILES = TESTS / "golden"
 COMMON = ("load.concurrency=16", "load.num_warmup=0")
-NO_BUNDLED_DRAFT = ("eagle", "medusa", "dflash")
+PLACEHOLDER_DRAFT = ("eagle", "medusa", "dflash")
 
 
 def vllm(config: ExperimentConfig) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def cases() -> dict[str, tuple[str, list[str]]]:
     found = {}
     for engine in ARGUMENTS:
         for spec in ENGINES[engine].methods:
-            draft = ["spec.draft.path=org/draft"] if spec in NO_BUNDLED_DRAFT else []
+            draft = ["spec.draft.path=org/draft"] if spec in PLACEHOLDER_DRAFT else []
             found[f"{engine}/spec_{spec}"] = (engine, [f"spec={spec}", *draft, *COMMON])
         for path in sorted((compose.CONF / "experiment").glob("*.yaml")):
             found[f"{engine}/experiment_{path.stem}"] = (engine, [f"experiment={path.stem}"])

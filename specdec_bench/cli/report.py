@@ -7,11 +7,11 @@ from specdec_bench.archive import RunDirectory
 from specdec_bench.archive.names import REPORT
 from specdec_bench.archive.sweep_plan import find_runs
 from specdec_bench.cli.arguments import Parser, open_run
-from specdec_bench.compare.rows import collect
 from specdec_bench.config.schema.experiment import NO_BASELINE
 from specdec_bench.errors import ConfigError
 from specdec_bench.report.console import console
-from specdec_bench.report.html.page import write_report
+from specdec_bench.report.html.details import read_details
+from specdec_bench.report.html.page import collect_with_details, write_report
 from specdec_bench.sweep.baselines import baseline_runs
 from specdec_bench.sweep.directory import SweepDirectory
 
@@ -38,12 +38,14 @@ def report(arguments: list[str]) -> int:
     if is_sweep:
         runs_by_job = dict(SweepDirectory(dirs[0]).runs())  # under the sweep's own job numbers
     is_run = len(dirs) == 1 and RunDirectory.is_run(dirs[0])
+    result, known = collect_with_details(runs_by_job, archived)
     path = write_report(
-        collect(list(runs_by_job.items()), archived),
+        result,
         runs_by_job,
         Path(options.output) if options.output else (dirs[0] / REPORT if len(dirs) == 1 else Path(REPORT)),
         kind="run" if is_run else "sweep" if is_sweep else "archives",
         root=dirs[0] if len(dirs) == 1 else Path(os.path.commonpath([folder.resolve() for folder in dirs])),
+        details={job: known.get(job) or read_details(run) for job, run in runs_by_job.items()},
     )
     console().print(f"report  {path}", markup=False, soft_wrap=True)
     return 0

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -25,19 +25,24 @@ from specdec_bench.records.flatten import flatten
 from specdec_bench.records.interval import Interval
 from specdec_bench.records.labels import run_labels
 from specdec_bench.records.manifest import LoadLabel, Manifest, label_of_load
+from specdec_bench.records.request import RequestRecord
 
 TEXT_AROUND = 60
 """Characters of text shown on either side of a divergence."""
 
 
-def read(run: RunDirectory) -> Measured:
-    """Returns a finished run.
+def read_records(_: int, run: RunDirectory) -> Sequence[RequestRecord]:
+    """Returns all requests of a run."""
+    return list(run.requests())
+
+
+def read(run: RunDirectory, records: Sequence[RequestRecord]) -> Measured:
+    """Returns a finished run with these requests.
 
     Raises:
         ArchiveError: a file of it is missing or broken.
     """
     manifest, summary = run.manifest(), run.summary()
-    records = list(run.requests())
     if summary.definitions != DEFINITIONS:  # written by another release, but shown in the same table
         summary = summarize(records, manifest)
     records = [record for record in records if record.phase == "measure"]
@@ -51,12 +56,17 @@ def read(run: RunDirectory) -> Measured:
     )
 
 
-def collect(runs: Sequence[tuple[int, RunDirectory]], archived: Iterable[RunDirectory] = ()) -> SweepResult:
+def collect(
+    runs: Sequence[tuple[int, RunDirectory]],
+    archived: Iterable[RunDirectory] = (),
+    reader: Callable[[int, RunDirectory], Sequence[RequestRecord]] = read_records,
+) -> SweepResult:
     """Returns a sweep's rows, comparisons and recommendations.
 
     Args:
         runs: of the sweep's cells, by job number.
         archived: plain runs to compare with, if the sweep has none of its own.
+        reader: returns the requests of a finished run, given its job number too. It is asked once for each.
     """
     groups: dict[str | None, list[tuple[int, RunDirectory]]] = defaultdict(list)
     rows: dict[int, dict[str, Any]] = {}
@@ -74,10 +84,11 @@ def collect(runs: Sequence[tuple[int, RunDirectory]], archived: Iterable[RunDire
     comparisons: dict[str, Any] = {}
     replicates, recommendations = [], []
     for baseline_id, group in groups.items():
-        measured = {number: read(run) for number, run in group}
+        measured = {number: read(run, reader(number, run)) for number, run in group}
         plain = {cell.replicate: cell for cell in measured.values() if cell.is_plain}
         if 0 not in plain and baseline_id in plain_runs:
-            plain[0] = read(plain_runs[baseline_id])
+            plain_run = plain_runs[baseline_id]
+            plain[0] = read(plain_run, list(plain_run.requests()))
         noise = _noise(plain)
         for number, cell in measured.items():
             rows[number] |= _figures(cell)

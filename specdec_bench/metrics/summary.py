@@ -57,7 +57,11 @@ class Samples:
     The lists have one entry per finished request of the measured window.
     """
 
-    def __init__(self, records: Iterable[RequestRecord], manifest: Manifest | None = None) -> None:
+    def __init__(
+        self, records: Iterable[RequestRecord], manifest: Manifest | None = None, *, keeps_records: bool = False
+    ) -> None:
+        self.records = list(records) if keeps_records else []
+        """All requests as they were read, for what is shown beside the summary."""
         self.reach = DraftReach(manifest)
         objectives = {} if manifest is None else stated_objectives(manifest.config)
         self._has_objectives = bool(objectives)
@@ -81,7 +85,7 @@ class Samples:
         """The category of each request in `timings`, which has the requests that received anything."""
         self.kept: list[RequestRecord] = []
         """The records themselves, kept only if a plugin computes a metric from them."""
-        for record in records:
+        for record in self.records if keeps_records else records:
             self._add(record)
 
     def _add(self, record: RequestRecord) -> None:

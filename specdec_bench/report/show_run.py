@@ -38,8 +38,9 @@ def show_run(
         from specdec_bench.report.html.page import write_run_report
         from specdec_bench.report.run_plots import write_plots
 
-        write_plots(summary, samples or samples_of(run), run.path, label=label)
-        write_run_report(run)
+        samples = samples or samples_of(run)
+        write_plots(summary, samples, run.path, label=label)
+        write_run_report(run, samples.records)
 
 
 def show_verdict(run: RunDirectory) -> None:

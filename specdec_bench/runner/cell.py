@@ -280,10 +280,10 @@ def mark_interrupted(run: RunDirectory, error: str) -> None:
 
 
 def samples_of(run: RunDirectory) -> "Samples":
-    """Returns the data that metrics and plots are computed from, read in one pass."""
+    """Returns the data that metrics, plots and the page are computed from, read in one pass."""
     from specdec_bench.metrics.summary import Samples  # imports numpy, which a refused configuration does not need
 
-    return Samples(run.requests(), run.manifest())
+    return Samples(run.requests(), run.manifest(), keeps_records=True)
 
 
 def encoded_summary(samples: "Samples", manifest: Manifest) -> bytes:

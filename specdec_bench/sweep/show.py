@@ -35,8 +35,7 @@ def show_plan(cells: Sequence[PlannedCell], done: Set[int], order: Order, *, sha
 
 def show_sweep(sweep: SweepDirectory, archived: Sequence[RunDirectory]) -> None:
     """Computes a sweep's tables, writes them beside its cells, and prints and draws them."""
-    from specdec_bench.compare.rows import collect
-    from specdec_bench.report.html.page import write_sweep_report
+    from specdec_bench.report.html.page import collect_with_details, write_sweep_report
     from specdec_bench.report.sweep_plots import write_sweep_plots
     from specdec_bench.report.sweep_table import print_sweep, write_tables
 
@@ -45,10 +44,10 @@ def show_sweep(sweep: SweepDirectory, archived: Sequence[RunDirectory]) -> None:
         show_line(line)
     if not found.runs:
         return
-    result = collect(list(found.runs.items()), archived)
+    result, details = collect_with_details(found.runs, archived)
     write_tables(result, sweep.path)
     write_sweep_plots(result, sweep.path)
-    write_sweep_report(result, found.runs, sweep.path)
+    write_sweep_report(result, found.runs, details, sweep.path)
     _print_unused([run.manifest().dataset for run in found.runs.values()])
     print_sweep(result, console(), path=str(sweep.path))
 

@@ -55,7 +55,7 @@ def build_report(
     root: Path,
     kind: Kind,
 ) -> Report:
-    """Returns the page's data, with every reply that could be shown; `page.fit` thins those.
+    """Returns the page's data, with every reply that could be shown; `thin_replies` leaves some out.
 
     Args:
         result: of `compare.rows.collect`.

@@ -24,7 +24,7 @@ PERCENTILES = [0.0, 1.0, *(2.5 * step for step in range(1, 40)), 99.0, 99.9, 100
 
 @dataclass(kw_only=True)
 class Details:
-    """One run, read in one pass over its requests."""
+    """One run, of one pass over its requests."""
 
     summary: Summary | None
     by_turn: list[Group]
@@ -41,13 +41,22 @@ def read_details(run: RunDirectory) -> Details:
     Raises:
         ArchiveError: a file of it is broken.
     """
+    return make_details(run, list(run.requests()))
+
+
+def make_details(run: RunDirectory, records: Sequence[RequestRecord]) -> Details:
+    """Returns the details of a run with these requests.
+
+    Raises:
+        ArchiveError: a file of it is broken.
+    """
     try:
         prompts = {prompt.prompt_id: prompt for prompt in run.prompts()}
     except ArchiveError:
         prompts = {}
     order = {prompt_id: place for place, prompt_id in enumerate(shown_first(prompts.values()))}
     breakdown, shown = Breakdown(), []
-    for record in run.requests():
+    for record in records:
         breakdown.add(record)
         is_measured = record.phase == "measure" and record.error is None and bool(record.steps)
         if is_measured and record.repeat == 0 and record.prompt_id in order:
@@ -67,7 +76,7 @@ def read_details(run: RunDirectory) -> Details:
         inspected.append(_inspected(record, prompts[record.prompt_id], text, lengths))
     summary = run.summary() if run.summary_path.is_file() else None
     if summary is not None and summary.definitions != DEFINITIONS:  # of another release
-        summary = summarize(run.requests(), run.manifest())
+        summary = summarize(records, run.manifest())
     return Details(
         summary=summary,
         by_turn=breakdown.by_turn(),

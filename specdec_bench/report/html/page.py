@@ -6,9 +6,10 @@ hashes and nothing else, no network and no `eval`.
 """
 
 import base64
+import contextlib
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from specdec_bench.archive import codec, files
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.names import REPORT
 from specdec_bench.compare.cell import SweepResult
-from specdec_bench.compare.rows import collect
+from specdec_bench.compare.rows import collect, read_records
+from specdec_bench.records.request import RequestRecord
 from specdec_bench.report.html.build import Kind, build_report, thin_replies
 from specdec_bench.report.html.data import Report
-from specdec_bench.report.html.details import Details, read_details
+from specdec_bench.report.html.details import Details, make_details, read_details
 from specdec_bench.report.streams import print_error
 
 MAX_BYTES = 1_900_000
@@ -84,7 +86,7 @@ def write_report(
     *,
     kind: Kind,
     root: Path,
-    details: Mapping[int, Details] | None = None,
+    details: Mapping[int, Details],
     max_reply_bytes: int = MAX_REPLY_BYTES,
 ) -> Path:
     """Writes the page of these runs and returns its path.
@@ -95,33 +97,69 @@ def write_report(
         path: of the page.
         kind: what the page is of.
         root: the folder that it is of, which folders are named relative to.
-        details: of the same runs, if they were read already.
+        details: of the same runs.
         max_reply_bytes: how much of the page the replies may take.
 
     Raises:
         ArchiveError: a run cannot be read, or the page cannot be written.
     """
-    details = details or {job: read_details(run) for job, run in runs.items()}
     report = build_report(result, runs, details, root=root, kind=kind)
     files.write_atomically(path, [render(report, max_reply_bytes=max_reply_bytes)])
     return path
 
 
-def write_run_report(run: RunDirectory) -> None:
-    """Writes a run's page into its folder. If it cannot be written, says so: the run itself is complete."""
+def collect_with_details(
+    runs: Mapping[int, RunDirectory], archived: Iterable[RunDirectory] = ()
+) -> tuple[SweepResult, dict[int, Details]]:
+    """Returns the results of runs, and the details of those whose requests were read for them.
+
+    A run's requests are read once for both. Details that cannot be made are left out: the results do without.
+
+    Args:
+        runs: by job number.
+        archived: plain runs to compare with, if there are none among them.
+    """
+    details: dict[int, Details] = {}
+
+    def read(job: int, run: RunDirectory) -> Sequence[RequestRecord]:
+        records = read_records(job, run)
+        with contextlib.suppress(Exception):  # whoever writes the page meets it again, and says so
+            details[job] = make_details(run, records)
+        return records
+
+    return collect(list(runs.items()), archived, read), details
+
+
+def write_run_report(run: RunDirectory, records: Sequence[RequestRecord] | None = None) -> None:
+    """Writes a run's page into its folder. If it cannot be written, says so: the run itself is complete.
+
+    Args:
+        run: finished or not.
+        records: its requests, if they were read already.
+    """
     try:
-        write_report(collect([(0, run)]), {0: run}, run.path / REPORT, kind="run", root=run.path)
+        found = read_records(0, run) if records is None else records
+        result, details = collect([(0, run)], reader=lambda *_: found), {0: make_details(run, found)}
+        write_report(result, {0: run}, run.path / REPORT, kind="run", root=run.path, details=details)
     except Exception as error:  # noqa: BLE001  (whatever is wrong with the page, the run's figures are not)
         _tell(run.path, error)
 
 
-def write_sweep_report(result: SweepResult, runs: Mapping[int, RunDirectory], folder: Path) -> None:
+def write_sweep_report(
+    result: SweepResult, runs: Mapping[int, RunDirectory], known: Mapping[int, Details], folder: Path
+) -> None:
     """Writes a sweep's page into its folder, and a page of each cell into the cell's.
 
     If one cannot be written, says so: the sweep itself is complete.
+
+    Args:
+        result: of the runs.
+        runs: by job number.
+        known: of `collect_with_details`; the other runs' details are read here.
+        folder: the sweep's.
     """
     try:
-        details = {job: read_details(run) for job, run in runs.items()}
+        details = {job: known.get(job) or read_details(run) for job, run in runs.items()}
         for job, run in runs.items():
             write_report(
                 _alone(result, job),

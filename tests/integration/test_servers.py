@@ -44,7 +44,8 @@ def measure(command_line: CommandLine, url: str, *overrides: str, **environment:
 def test_counts_are_those_of_the_server(command_line: CommandLine) -> None:
     """24 tokens are the prefill's and steps that accept 2, 0, 1, 3 drafts, again and again: 2+0+1+3 makes 10 tokens."""
     with server(MOCK_KEY=KEY) as url:
-        outcome = measure(command_line, url, "engine.api_key_env=THE_KEY", THE_KEY=KEY)
+        own = ["engine.api_key_env=THE_KEY", "+engine.extra_args.block_size=16"]
+        outcome = measure(command_line, url, *own, THE_KEY=KEY)
     assert outcome.status == 0, outcome.stderr
     run = RunDirectory.open(command_line.folder / "run")
     records = [record for record in run.requests() if record.phase == "measure"]
@@ -61,7 +62,9 @@ def test_counts_are_those_of_the_server(command_line: CommandLine) -> None:
     assert acceptance.cross_check.difference.verify_steps == 0
     assert acceptance.cross_check.difference.accepted == 0
     assert acceptance.pooled.acceptance_length == pytest.approx(23 / 9)
-    assert "spec" in run.manifest().engine["claimed"]
+    claimed = run.manifest().engine["claimed"]
+    assert {"spec", "model.path", "model.dtype", "engine.extra_args.block_size"} <= set(claimed)
+    assert "spec.draft_length" not in claimed
     for path in (command_line.folder / "run").rglob("*"):
         assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
 

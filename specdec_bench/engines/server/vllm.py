@@ -7,27 +7,25 @@ step by step (`--per-request-spec-decode-metrics detailed`, since 0.29). Totals 
 import asyncio
 import itertools
 import json
+import math
 import os
 import secrets
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 
 from specdec_bench.archive.redact import known
-from specdec_bench.config.checkpoints import resolve
 from specdec_bench.config.schema.engine import VLLMServerEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig, draft_length
 from specdec_bench.config.schema.spec import DraftingSpec, NgramSpec, SuffixSpec
 from specdec_bench.engines.extra_args import check_extra_args
-from specdec_bench.engines.readback import differences
+from specdec_bench.engines.server import vllm_identity
 from specdec_bench.engines.server.completion import Reply
-from specdec_bench.engines.server.http import Client, ConnectionFailedError, error_message
+from specdec_bench.engines.server.http import Client, error_message
 from specdec_bench.engines.server.process import ServerProcess, free_port
 from specdec_bench.engines.server.prometheus import Metrics, difference
 from specdec_bench.engines.server.steps import Counts, Steps, plain_steps, rebuild, unknown_steps
@@ -48,6 +46,9 @@ PROBE = (1, 2, 3)
 """Token ids that every vocabulary has."""
 LEAST_TEMPERATURE = 0.01
 """vLLM raises lower ones to it. Source: vllm/sampling_params.py, SamplingParams.__post_init__."""
+COMPLETIONS = "/v1/completions"
+COUNTERS = "vllm:spec_decode_num"
+"""What the names of the server's counters of drafts begin with."""
 PROGRESS_S = 1.0
 SETTLING_S = 5.0
 """How long the server's counters may lag behind its answers."""
@@ -68,7 +69,6 @@ class VLLMServer:
         self._url = config.engine.url_for(config.spec)
         self._process: ServerProcess | None = None
         self._key: str | None = None
-        self._address = ""
         self._arguments = {
             name: value
             for name, value in vllm_arguments.engine_arguments(config).items()
@@ -85,13 +85,21 @@ class VLLMServer:
             ConfigError: the server runs something else than the experiment says, or lacks a flag.
             EngineError: it does not start, or does not answer.
         """
+        self._arguments |= check_extra_args(
+            self._engine_config.extra_args,
+            self._engine_config.extra_args,  # the server itself refuses what it does not know
+            settings=vllm_arguments.SETTINGS,
+            fixed=vllm_arguments.FIXED,
+            engine="vLLM",
+            reference="vLLM's command line",
+        )
         if self._url is None:
             self._key = secrets.token_hex(16)
             known().add([self._key])
-            self._address = self._launch(self._key)
+            self._client = Client(self._launch(self._key), self._key)
         else:
-            self._key, self._address = _key(self._engine_config.api_key_env), self._url.rstrip("/")
-        self._client = Client(self._address, self._key)
+            self._key = _key(self._engine_config.api_key_env)
+            self._client = Client(self._url.rstrip("/"), self._key)
         try:
             if self._process is not None:
                 await self._wait_until_ready(self._process)
@@ -107,15 +115,6 @@ class VLLMServer:
 
     def _launch(self, key: str) -> str:
         """Starts the server on a loopback port. Returns its address."""
-        extra = self._engine_config.extra_args
-        self._arguments |= check_extra_args(
-            extra,
-            extra,  # the server itself refuses what it does not know
-            settings=vllm_arguments.SETTINGS,
-            fixed=vllm_arguments.FIXED,
-            engine="vLLM",
-            reference="vLLM's command line",
-        )
         port = free_port()
         command = [
             *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
@@ -155,160 +154,64 @@ class VLLMServer:
             ConfigError: naming the first difference, or the flag that the server lacks.
             EngineError: it does not answer as vLLM's server does.
         """
-        max_seq_len, claimed = await self._find_model()
-        resolved: Mapping[str, Any] = {}
-        answer = await self._client.request("GET", "/server_info?config_format=json")
-        if answer.status == 200:
-            told = answer.json()
-            resolved = _plain_dtypes(told.get("vllm_config", {})) if isinstance(told, dict) else {}
-        if not resolved:
-            claimed += ["model.dtype", "engine.enable_prefix_caching", "engine.tensor_parallel_size"]
-        found = differences(vllm_arguments.asked_and_resolved(self._arguments, resolved))
-        if self._url is not None and found:
-            first = found[0]
-            raise ConfigError(
-                f"{first.name}={first.asked}: the server at {self._url} runs with {first.got}; set it to that, or "
-                "start another server"
-            )
-        drafting = resolved.get("speculative_config") or {}
-        notes = await self._probe(claimed, drafting)
-        if not self._is_plain and "method" in drafting:
-            vllm_arguments.check_resolved_method(self._config.spec.name, drafting["method"])
-        engine = self._engine_config
-        num_workers = engine.tensor_parallel_size * engine.pipeline_parallel_size * engine.data_parallel_size
-        is_cpu = (resolved.get("device_config") or {}).get("device") == "cpu"
-        synthetic = vllm_arguments.synthetic_stamp(engine)
-        if synthetic is None and drafting.get("rejection_sample_method") == "synthetic":
-            synthetic = "the server accepts drafts at random"
-        self._description = EngineDescription(
-            arguments=self._arguments if self._url is None else {"url": self._url},
-            resolved={"vllm": await self._release(), **resolved},
-            max_seq_len=max_seq_len,
-            num_accelerators=0 if is_cpu else num_workers,
-            reproducible=False,
-            synthetic=synthetic,
-            differences=found,
-            claimed=tuple(claimed),
-            notes=tuple(notes),
-        )
-
-    async def _find_model(self) -> tuple[int | None, list[str]]:
-        """Finds the model's name at the server. Returns its context length, and what the server does not tell."""
-        answer = await self._client.request("GET", "/v1/models")
-        if answer.status == 401:
-            raise ConfigError(
-                f"engine.url={self._url}: the server wants a key; name its variable in engine.api_key_env"
-            )
-        told = answer.json() if answer.status == 200 else None
-        models = told.get("data") if isinstance(told, dict) else None
-        if not isinstance(models, list) or not all(isinstance(model, dict) and "id" in model for model in models):
-            raise EngineError(f"{self._address}: does not answer /v1/models as vLLM's server does")
-        if self._process is not None:
-            models = [model for model in models if model["id"] == self._model]
-            if not models:
-                raise EngineError(f"another server than the one that was started answers at {self._address}")
-        path = self._config.model.path
-        wanted = {path, resolve(path)}
-        same = [model for model in models if {model["id"], model.get("root")} & wanted]
-        claimed: list[str] = []
-        if self._process is None and not same:
-            last = Path(path).name.lower()
-            same = [
-                m for m in models if last in (Path(str(m["id"])).name.lower(), Path(str(m.get("root"))).name.lower())
-            ]
-            claimed.append("model.path")
-        same = same or (models if self._process is not None else [])
-        if not same:
-            served = ", ".join(str(model.get("root") or model["id"]) for model in models)
-            raise ConfigError(f"model.path={path}: the server at {self._url} serves {served}; choose that model")
-        model = same[0]
-        self._model = str(model["id"])
-        length, asked = model.get("max_model_len"), self._config.model.max_seq_len
-        if asked is not None and length is not None and asked != length:
-            raise ConfigError(f"model.max_seq_len={asked}: the server's is {length}; set it to that")
-        return length, claimed
-
-    async def _probe(self, claimed: list[str], drafting: Mapping[str, Any]) -> list[str]:
-        """Sends one request. Returns notes on what the server lacks.
-
-        Raises:
-            ConfigError: token ids do not come back, or the server drafts otherwise than the experiment says.
-        """
-        sampling = RequestSampling(max_new_tokens=4)
-        request = GenerationRequest(request_id="probe", prompt_token_ids=PROBE, sampling=sampling)
-        reply = await self._send(request)
-        self._before = await self._read_metrics()
-        counts_drafts = self._before.total("vllm:spec_decode_num_drafts_total") is not None
-        drafts, length = reply.drafts, draft_length(self._config.spec)
-        if self._is_plain:
-            if drafts is not None or counts_drafts or drafting:
-                raise ConfigError(f"spec=none: the server at {self._address} drafts; start one without speculation")
-            return []
-        told = drafts.num_spec_tokens if drafts is not None else drafting.get("num_speculative_tokens")
-        if told is not None and told != length:
-            raise ConfigError(
-                f"spec.draft_length={length}: the server drafts {told} tokens; set spec.draft_length={told}"
-            )
-        if told is None:
-            claimed.append("spec.draft_length")
-        if "method" not in drafting:
-            claimed.append("spec")
-        if drafts is None and not counts_drafts:
-            raise ConfigError(f"spec={self._config.spec.name}: the server at {self._address} does not draft")
-        if drafts is None or (drafts.per_step_accepted is None and drafts.num_spec_steps):
-            return [
-                "the server counts drafts in total only; start it with --per-request-spec-decode-metrics detailed "
-                "(vLLM 0.29 or later) for the counts of each request"
-            ]
-        return []
-
-    async def _release(self) -> str | None:
-        answer = await self._client.request("GET", "/version")
-        told = answer.json() if answer.status == 200 else None
-        return told.get("version") if isinstance(told, dict) else None
+        client, config = self._client, self._config
+        started_as = None if self._process is None else self._model
+        model = await vllm_identity.find_model(client, config.model, started_as)
+        self._model = model.name
+        resolved = await vllm_identity.read_configuration(client)
+        release = await vllm_identity.read_release(client)
+        description = vllm_identity.describe(config, self._arguments, model, resolved, release)
+        probe = await self._probe()
+        self._before = await self._read_metrics(client)
+        has_totals = self._before.total(f"{COUNTERS}_drafts_total") is not None
+        claimed, notes = vllm_identity.check_drafting(config, probe.drafts, resolved, client.url, has_totals=has_totals)
+        self._description = msgspec.structs.replace(description, claimed=(*description.claimed, *claimed), notes=notes)
 
     async def reset(self) -> None:
         """Clears the prefix cache, where the server lets itself be told to, and counts from here."""
-        if isinstance(self._config.spec, SuffixSpec) and self._process is not None:
+        spec, client = self._config.spec, self._client
+        if isinstance(spec, SuffixSpec) and spec.max_cached_requests and self._process is not None:
             await self.stop()  # vLLM cannot empty its suffix tree of earlier responses
             await self.start()
             return
-        await self._client.request("POST", "/reset_prefix_cache", {})
-        self._before = await self._read_metrics()
+        answer = await client.request("POST", "/reset_prefix_cache", {})
+        if self._process is not None and answer.status != 200:
+            raise EngineError(f"the server's prefix cache cannot be emptied: HTTP {answer.status}")
+        self._before = await self._read_metrics(client)
 
-    async def _read_metrics(self) -> Metrics:
-        answer = await self._client.request("GET", "/metrics")
+    async def _read_metrics(self, client: Client) -> Metrics:
+        answer = await client.request("GET", "/metrics")
         if answer.status != 200:
-            raise EngineError(f"{self._address}/metrics: HTTP {answer.status}: {error_message(answer.body)}")
+            raise EngineError(f"{client.url}/metrics: HTTP {answer.status}: {error_message(answer.body)}")
         return Metrics(answer.body.decode("utf-8", "replace"))
 
     def counters(self) -> AcceptanceCounters | None:
         """Returns the server's counts since the last reset; None for plain decoding, or where it does not answer.
 
-        Called when no request is in flight. The counters lag behind the answers by a moment, so they are read until
-        they stand still.
+        Called when no request is in flight. It waits for the server, so it has an event loop of its own.
         """
         if self._is_plain or self._before is None:
             return None
-        deadline_s, last = time.monotonic() + SETTLING_S, None
-        while True:
+        with ThreadPoolExecutor(max_workers=1) as own:
             try:
-                after = Metrics(self._get("/metrics"))
-            except (OSError, ValueError):
+                return own.submit(asyncio.run, self._settled_totals(self._before)).result()
+            except EngineError:
                 return None
-            totals = _totals(after, self._before, draft_length(self._config.spec) or 0)
-            if totals == last or time.monotonic() > deadline_s:
-                return totals
-            last = totals
-            time.sleep(0.5)
 
-    def _get(self, path: str) -> str:
-        headers = {} if self._key is None else {"authorization": f"Bearer {self._key}"}
-        with urllib.request.urlopen(
-            urllib.request.Request(self._address + path, headers=headers), timeout=10
-        ) as answer:
-            text: str = answer.read().decode("utf-8", "replace")
-            return text
+    async def _settled_totals(self, before: Metrics) -> AcceptanceCounters:
+        """Reads the counters until they stand still: they lag behind the answers by a moment."""
+        client = Client(self._client.url, self._key)
+        deadline_s, last = time.monotonic() + SETTLING_S, None
+        try:
+            while True:
+                after = await self._read_metrics(client)
+                totals = _totals(after, before, draft_length(self._config.spec) or 0)
+                if totals == last or time.monotonic() > deadline_s:
+                    return totals
+                last = totals
+                await asyncio.sleep(0.5)
+        finally:
+            await client.close()
 
     def read_back(self, sampling: RequestSampling) -> dict[str, Any]:
         """Returns the sampling as vLLM takes it from a request's body."""
@@ -338,7 +241,7 @@ class VLLMServer:
         """
         reply = Reply()
         try:
-            answer, connection = await self._client.send("POST", "/v1/completions", self._body(request), reply.take)
+            answer, connection = await self._client.send("POST", COMPLETIONS, self._body(request), reply.take)
             try:
                 while not answer.ended.done():
                     await asyncio.wait([answer.ended], timeout=PROGRESS_S)
@@ -351,12 +254,12 @@ class VLLMServer:
                 if not answer.ended.done():
                     answer.ended.cancel()
                 self._client.release(connection)
-            drafts, steps = self._steps(reply)
+            drafts, steps = self._steps(reply, len(request.prompt_token_ids))
         except EngineError as error:
             if len(reply.log.sizes) > reply.log.num_passed_on:
                 yield reply.log.new()
             if await self._is_gone():
-                raise EngineDiedError(f"the server at {self._address} is gone: {error}") from None
+                raise EngineDiedError(f"the server at {self._client.url} is gone: {error}") from None
             raise
         made = RequestMade(num_prompt_tokens=reply.num_prompt_tokens, server_times=reply.times)
         counters = None
@@ -364,15 +267,21 @@ class VLLMServer:
             counters = msgspec.structs.replace(drafts, num_decode_steps=steps.num_decode_steps)
         yield reply.log.whole(steps, reason, counters, made)
 
-    async def _send(self, request: GenerationRequest) -> Reply:
-        """Sends a request outside the measurement and returns its whole reply."""
+    async def _probe(self) -> Reply:
+        """Sends one request outside the measurement, to learn whether token ids and counts come back.
+
+        Raises:
+            EngineError: there is no complete reply in time.
+        """
+        sampling = RequestSampling(max_new_tokens=4)
+        request = GenerationRequest(request_id="probe", prompt_token_ids=PROBE, sampling=sampling)
         reply = Reply()
-        answer, connection = await self._client.send("POST", "/v1/completions", self._body(request), reply.take)
+        answer, connection = await self._client.send("POST", COMPLETIONS, self._body(request), reply.take)
         try:
             async with asyncio.timeout(self._engine_config.start_timeout_s):
                 await answer.ended
         except TimeoutError:
-            raise EngineError(f"{self._address}: the probe request was not answered in time") from None
+            raise EngineError(f"{self._client.url}: the probe request was not answered in time") from None
         finally:
             self._client.release(connection)
         answer.check_status()
@@ -399,7 +308,7 @@ class VLLMServer:
             }
         )
 
-    def _steps(self, reply: Reply) -> tuple[AcceptanceCounters | None, Steps]:
+    def _steps(self, reply: Reply, num_prompt_tokens: int) -> tuple[AcceptanceCounters | None, Steps]:
         """Returns the request's counts, and its steps.
 
         Raises:
@@ -423,8 +332,11 @@ class VLLMServer:
             per_step_accepted=tuple(accepted),
             per_step_proposed=tuple(proposed),
         )
-        sometimes = isinstance(self._config.spec, NgramSpec | SuffixSpec)
-        return counters, rebuild(reply.log.sizes, Counts(counters, always_drafts=not sometimes))
+        # Where less than K + 1 tokens of the context are left, vLLM shortens the drafts, at last to none.
+        limit = self.describe().max_seq_len
+        room = math.inf if limit is None else limit - num_prompt_tokens - len(reply.log.token_ids)
+        always_drafts = not isinstance(self._config.spec, NgramSpec | SuffixSpec) and room > length
+        return counters, rebuild(reply.log.sizes, Counts(counters, always_drafts=always_drafts))
 
     async def _is_gone(self) -> bool:
         """Whether the server can answer no other request. A server whose engine died answers /health with 503."""
@@ -432,7 +344,7 @@ class VLLMServer:
             return True
         try:
             return (await self._client.request("GET", "/health", timeout_s=10)).status != 200
-        except ConnectionFailedError:
+        except EngineError:
             return True
 
 
@@ -446,13 +358,6 @@ def command_line(arguments: Mapping[str, Any]) -> list[str]:
         else:
             words += [f"--{flag}", json.dumps(value) if isinstance(value, dict | list) else str(value)]
     return words
-
-
-def _plain_dtypes(value: Any) -> Any:
-    """Returns the server's configuration with torch's dtypes by their bare names."""
-    if isinstance(value, dict):
-        return {name: _plain_dtypes(item) for name, item in value.items()}
-    return value.removeprefix("torch.") if isinstance(value, str) else value
 
 
 def _key(variable: str | None) -> str | None:
@@ -472,15 +377,14 @@ def _key(variable: str | None) -> str | None:
 
 def _totals(after: Metrics, before: Metrics, length: int) -> AcceptanceCounters:
     """Returns what the counters grew by."""
-    prefix = "vllm:spec_decode_num"
-    steps = difference(after, before, f"{prefix}_drafts_total") or 0
-    name = f"{prefix}_accepted_tokens_per_pos_total"
+    steps = difference(after, before, f"{COUNTERS}_drafts_total") or 0
+    name = f"{COUNTERS}_accepted_tokens_per_pos_total"
     now, then = after.by_label(name, "position"), before.by_label(name, "position")
     at_least = [steps, *(now.get(str(n), 0) - then.get(str(n), 0) for n in range(length)), 0]
     return AcceptanceCounters(
         num_verify_steps=steps,
-        num_accepted=difference(after, before, f"{prefix}_accepted_tokens_total") or 0,
-        num_proposed=difference(after, before, f"{prefix}_draft_tokens_total") or 0,
+        num_accepted=difference(after, before, f"{COUNTERS}_accepted_tokens_total") or 0,
+        num_proposed=difference(after, before, f"{COUNTERS}_draft_tokens_total") or 0,
         num_decode_steps=difference(after, before, "vllm:inter_token_latency_seconds_count"),
         histogram=tuple(one - next_one for one, next_one in itertools.pairwise(at_least)),
     )

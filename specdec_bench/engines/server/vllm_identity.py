@@ -1,0 +1,200 @@
+"""Reads what a vLLM server runs, and compares it with the experiment."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from specdec_bench.config.checkpoints import resolve
+from specdec_bench.config.schema.engine import VLLMServerEngine
+from specdec_bench.config.schema.experiment import ExperimentConfig, draft_length
+from specdec_bench.config.schema.model import ModelConfig
+from specdec_bench.config.schema.spec import DraftingSpec
+from specdec_bench.engines.readback import differences
+from specdec_bench.engines.server.completion import Drafts
+from specdec_bench.engines.server.http import Client
+from specdec_bench.engines.vllm import arguments as vllm_arguments
+from specdec_bench.errors import ConfigError, EngineError
+from specdec_bench.records.manifest import EngineDescription
+
+TOLD_OTHERWISE = (
+    *("model", "tokenizer", "revision", "max_model_len"),
+    *("speculative_config", "per_request_spec_decode_metrics"),
+)
+"""Arguments that /v1/models and the probe request tell of, whatever else the server tells."""
+
+
+class ServedModel(NamedTuple):
+    """The model that requests name."""
+
+    name: str
+    """At the server."""
+    max_seq_len: int | None
+    is_claimed: bool
+    """Whether the server knows it under another path than the experiment."""
+
+
+async def find_model(client: Client, model: ModelConfig, started_as: str | None) -> ServedModel:
+    """Finds the experiment's model at the server.
+
+    Args:
+        client: of the server.
+        model: the experiment's.
+        started_as: the name that a server which the run started has for it; None for one that runs already.
+
+    Raises:
+        ConfigError: the server wants a key, serves another model, or another context length.
+        EngineError: it does not answer as vLLM's server does.
+    """
+    answer = await client.request("GET", "/v1/models")
+    if answer.status == 401:
+        raise ConfigError(f"engine.url={client.url}: the server wants a key; name its variable in engine.api_key_env")
+    told = answer.json() if answer.status == 200 else None
+    models = told.get("data") if isinstance(told, dict) else None
+    if not isinstance(models, list) or not all(isinstance(served, dict) and "id" in served for served in models):
+        raise EngineError(f"{client.url}: does not answer /v1/models as vLLM's server does")
+    if started_as is not None:
+        same = [served for served in models if served["id"] == started_as]
+        if not same:
+            raise EngineError(f"another server than the one that was started answers at {client.url}")
+        is_claimed = False
+    else:
+        same, is_claimed = _same_model(models, model.path)
+    found = same[0]
+    length: int | None = found.get("max_model_len")
+    if None not in (model.max_seq_len, length) and model.max_seq_len != length:
+        raise ConfigError(f"model.max_seq_len={model.max_seq_len}: the server's is {length}; set it to that")
+    return ServedModel(str(found["id"]), length, is_claimed)
+
+
+def _same_model(models: Sequence[Mapping[str, Any]], path: str) -> tuple[list[Mapping[str, Any]], bool]:
+    """Returns the models served under this path, or else under its last part, and whether it is only the latter."""
+
+    def names(served: Mapping[str, Any]) -> set[str]:
+        return {str(served[key]) for key in ("id", "root") if served.get(key)}
+
+    if same := [served for served in models if names(served) & {path, resolve(path)}]:
+        return same, False
+    last = Path(path).name.lower()
+    if same := [served for served in models if last in {Path(name).name.lower() for name in names(served)}]:
+        return same, True
+    others = ", ".join(str(served.get("root") or served["id"]) for served in models)
+    raise ConfigError(f"model.path={path}: the server serves {others}; choose that model")
+
+
+async def read_configuration(client: Client) -> dict[str, Any]:
+    """Returns vLLM's configuration by section; empty if the server is not in development mode."""
+    answer = await client.request("GET", "/server_info?config_format=json")
+    told = answer.json() if answer.status == 200 else None
+    found = told.get("vllm_config") if isinstance(told, dict) else None
+    return _with_bare_dtypes(found) if isinstance(found, dict) else {}
+
+
+async def read_release(client: Client) -> str | None:
+    """Returns vLLM's version; None if the server does not tell."""
+    answer = await client.request("GET", "/version")
+    told = answer.json() if answer.status == 200 else None
+    return told.get("version") if isinstance(told, dict) else None
+
+
+def describe(
+    config: ExperimentConfig,
+    arguments: Mapping[str, Any],
+    model: ServedModel,
+    resolved: Mapping[str, Any],
+    release: str | None,
+) -> EngineDescription:
+    """Returns what the server runs, as far as it tells.
+
+    Raises:
+        ConfigError: a server that runs already differs from the experiment.
+    """
+    engine = config.engine
+    assert isinstance(engine, VLLMServerEngine)
+    found = differences(vllm_arguments.asked_and_resolved(arguments, resolved))
+    url = engine.url_for(config.spec)
+    if url is not None and found:
+        first = found[0]
+        raise ConfigError(
+            f"{first.name}={first.asked}: the server at {url} runs with {first.got}; set it to that, or start another "
+            "server"
+        )
+    claimed = ["model.path"] if model.is_claimed else []
+    if not resolved:
+        claimed += [_setting(name) for name in arguments if name not in TOLD_OTHERWISE]
+    synthetic = vllm_arguments.synthetic_stamp(engine)
+    if synthetic is None and _section(resolved, "speculative_config").get("rejection_sample_method") == "synthetic":
+        synthetic = "the server accepts drafts at random"
+    num_workers = engine.tensor_parallel_size * engine.pipeline_parallel_size * engine.data_parallel_size
+    return EngineDescription(
+        arguments=dict(arguments) if url is None else {"url": url},
+        resolved={"vllm": release, **resolved},
+        max_seq_len=model.max_seq_len,
+        num_accelerators=0 if _section(resolved, "device_config").get("device") == "cpu" else num_workers,
+        reproducible=False,
+        synthetic=synthetic,
+        differences=found,
+        claimed=tuple(claimed),
+    )
+
+
+def check_drafting(
+    config: ExperimentConfig, drafts: Drafts | None, resolved: Mapping[str, Any], address: str, *, has_totals: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Compares how the server drafts with the experiment.
+
+    Args:
+        config: the experiment.
+        drafts: of the probe request; None if the server counts none.
+        resolved: of `read_configuration`.
+        address: the server's.
+        has_totals: whether the server's counters know drafts.
+
+    Returns:
+        What remains the user's claim, and notes on what the server lacks.
+
+    Raises:
+        ConfigError: it drafts otherwise, or not at all.
+        EngineError: it took the draft for one of another method.
+    """
+    drafting = _section(resolved, "speculative_config")
+    if not isinstance(config.spec, DraftingSpec):
+        if drafts is not None or has_totals or drafting:
+            raise ConfigError(f"spec=none: the server at {address} drafts; start one without speculation")
+        return (), ()
+    if drafts is None and not has_totals:
+        raise ConfigError(f"spec={config.spec.name}: the server at {address} does not draft")
+    length = draft_length(config.spec)
+    told = drafts.num_spec_tokens if drafts is not None else drafting.get("num_speculative_tokens")
+    if told is not None and told != length:
+        raise ConfigError(f"spec.draft_length={length}: the server drafts {told} tokens; set spec.draft_length={told}")
+    claimed = ["spec.draft_length"] if told is None else []
+    if "method" in drafting:
+        vllm_arguments.check_resolved_method(config.spec.name, drafting["method"])
+    else:
+        claimed.append("spec")
+    notes = []
+    if drafts is None or (drafts.per_step_accepted is None and drafts.num_spec_steps):
+        notes.append(
+            "the server counts drafts in total only; start it with --per-request-spec-decode-metrics detailed (vLLM "
+            "0.29 or later) for the counts of each request"
+        )
+    return tuple(claimed), tuple(notes)
+
+
+def _setting(argument: str) -> str:
+    """Returns what decides an argument: a setting of the experiment, or the project itself."""
+    if argument in vllm_arguments.FIXED:
+        return f"{argument}={vllm_arguments.FIXED[argument]}"
+    return vllm_arguments.SETTINGS.get(argument, f"engine.extra_args.{argument}")
+
+
+def _section(resolved: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = resolved.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _with_bare_dtypes(value: Any) -> Any:
+    """Returns the server's configuration with torch's dtypes by their names alone, as settings have them."""
+    if isinstance(value, dict):
+        return {name: _with_bare_dtypes(item) for name, item in value.items()}
+    return value.removeprefix("torch.") if isinstance(value, str) else value

@@ -1,0 +1,100 @@
+"""What the adapter of vLLM's server makes of counts, and what it takes from a server's statements."""
+
+import asyncio
+import json
+from typing import Any, NoReturn
+
+import pytest
+
+from specdec_bench.config.schema.engine import VLLMServerEngine
+from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
+from specdec_bench.config.schema.spec import DraftModelSpec
+from specdec_bench.engines.server import vllm_identity
+from specdec_bench.engines.server.completion import Reply
+from specdec_bench.engines.server.http import Client, Response
+from specdec_bench.engines.server.vllm import VLLMServer
+from specdec_bench.errors import ConfigError, EngineError
+from specdec_bench.records.manifest import EngineDescription
+from tests.helpers import build
+
+
+def server(url: str | None = "http://127.0.0.1:1") -> VLLMServer:
+    spec = DraftModelSpec(draft_length=3, draft=DraftCheckpoint(path="bundled:tiny/draft"))
+    return VLLMServer(build.experiment(engine=VLLMServerEngine(url=url), spec=spec))
+
+
+def reply(sizes: list[int], accepted: list[int]) -> Reply:
+    found = Reply()
+    for number, size in enumerate(sizes):
+        event: dict[str, Any] = {"choices": [{"token_ids": [7] * size}]}
+        found.take(b"data: " + json.dumps(event).encode() + b"\n\n", number)
+    drafts = {
+        "num_spec_steps": len(accepted),
+        "num_accepted_draft_tokens": sum(accepted),
+        "num_draft_tokens": 3 * len(accepted),
+        "acceptance_histogram": [accepted.count(number) for number in range(4)],
+        "per_step_accepted": accepted,
+        "per_step_drafted": [3] * len(accepted),
+    }
+    found.take(b"data: " + json.dumps({"metrics": {"speculative_decoding": drafts}}).encode() + b"\n\n", len(sizes))
+    return found
+
+
+@pytest.mark.parametrize(("max_seq_len", "num_decode_steps"), [(2048, 2), (16, 3), (None, 2)])
+def test_the_last_step_of_a_full_context_has_no_draft(max_seq_len: int | None, num_decode_steps: int) -> None:
+    """10 prompt tokens and 6 of the reply fill 16: prefill 1, two verify steps of 3 and 1, one step without drafts."""
+    adapter = server()
+    adapter._description = EngineDescription(
+        arguments={}, resolved={}, max_seq_len=max_seq_len, num_accelerators=1, reproducible=False
+    )
+    _, steps = adapter._steps(reply([1, 3, 1, 1], [2, 0]), num_prompt_tokens=10)
+    assert steps.num_decode_steps == num_decode_steps
+
+
+def test_counts_that_contradict_each_other_are_refused() -> None:
+    adapter, found = server(), reply([1, 3], [2])
+    adapter._description = EngineDescription(
+        arguments={}, resolved={}, max_seq_len=2048, num_accelerators=1, reproducible=False
+    )
+    assert found.drafts is not None
+    found.drafts.num_spec_steps = 2
+    with pytest.raises(EngineError, match="contradict each other"):
+        adapter._steps(found, num_prompt_tokens=10)
+
+
+class Told(Client):
+    """Answers from a table."""
+
+    def __init__(self, models: Any) -> None:
+        super().__init__("http://127.0.0.1:1")
+        self._models = models
+
+    async def request(self, method: str, path: str, *_: Any, **__: Any) -> Response:
+        return Response(status=200, body=json.dumps({"data": self._models}).encode())
+
+    async def send(self, *_: Any, **__: Any) -> NoReturn:
+        raise AssertionError
+
+
+MODELS = [
+    {"id": "small", "root": "/models/Other-1B", "max_model_len": 512},
+    {"id": "served", "root": "/models/Llama-8B", "max_model_len": 2048},
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "is_claimed"), [("/models/Llama-8B", False), ("served", False), ("meta/llama-8b", True)]
+)
+def test_the_model_is_found_under_its_path_or_claimed_under_its_name(path: str, is_claimed: bool) -> None:
+    found = asyncio.run(vllm_identity.find_model(Told(MODELS), ModelConfig(name="m", path=path), None))
+    assert found == ("served", 2048, is_claimed)
+
+
+def test_another_model_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"model\.path=a/b: the server serves /models/Other-1B, /models/Llama-8B"):
+        asyncio.run(vllm_identity.find_model(Told(MODELS), ModelConfig(name="m", path="a/b"), None))
+
+
+def test_another_server_on_the_port_of_ours_is_refused() -> None:
+    with pytest.raises(EngineError, match="another server than the one that was started"):
+        asyncio.run(vllm_identity.find_model(Told(MODELS), ModelConfig(name="m", path="a/b"), "specdec-bench-1"))

@@ -1,18 +1,11 @@
 """`capacity`: searches the highest rate that meets the objectives, with and without speculation."""
 
-import gc
 import os
 import sys
 
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from specdec_bench.archive.hydra_files import learn_composed
 from specdec_bench.cli import composing, flags
-from specdec_bench.config import compose, own_files
-from specdec_bench.config.compose import CONF
-from specdec_bench.config.schema.experiment import NO_BASELINE, Order
 from specdec_bench.errors import ConfigError, RunInterrupted
 from specdec_bench.sweep.settings import check_settings
 
@@ -44,18 +37,9 @@ def capacity(arguments: list[str]) -> int:
     if asked.runs_nothing or asked.is_sweep or asked.is_dry_run:
         raise ConfigError("specdec-bench capacity: takes overrides and --config-dir; --help shows which")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them over several lines
-    own_files.register()
-    compose.register_schemas()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        app = GlobalHydra.instance().hydra
-        assert app is not None
-        composed = composing.compose_all(app, asked.overrides)
-        learn_composed(composed)
-        gc.enable()
+    with composing.composed_tree(asked.overrides) as (app, composed):
         check_settings(composed, is_sweep=True)
-        for name in ("baseline", "control", "order"):
-            if composed[name] not in (NO_BASELINE, False, Order.engines):
-                raise ConfigError(f"{name}={composed[name]}: is of a sweep; a search always runs plain decoding too")
+        composing.refuse_fields_of_a_sweep(composed, "a search always runs plain decoding too")
         HydraConfig.instance().set_config(composed)
         # Imported only now, so that refusing what cannot be composed is quick.
         from specdec_bench.report.capacity_table import print_capacity

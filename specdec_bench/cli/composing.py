@@ -1,27 +1,65 @@
 """Composes Hydra's tree from the command line's overrides and those that a resumed sweep began with."""
 
+import contextlib
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from specdec_bench.archive.hydra_files import learn_composed
 from specdec_bench.archive.secrets import REDACTED
 from specdec_bench.cli.hydra_errors import ends_in, is_hydras_own
-from specdec_bench.config import launcher_plugins
-from specdec_bench.config.compose import CONFIG
+from specdec_bench.config import compose, launcher_plugins, own_files
+from specdec_bench.config.compose import CONF, CONFIG
+from specdec_bench.config.schema.experiment import NO_BASELINE, Order
 from specdec_bench.errors import ConfigError, SpecDecBenchError, first_line
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
 
 MULTIRUN_MODE = "hydra.mode=MULTIRUN"
+
+
+@contextlib.contextmanager
+def composed_tree(overrides: list[str]) -> Iterator[tuple["Hydra", DictConfig]]:
+    """Gives Hydra and the composed experiment or sweep. Hydra stays initialized within the block.
+
+    Raises:
+        HydraException, OmegaConfBaseException, ConfigError: see `compose_all`.
+    """
+    launcher_plugins.put_off()
+    own_files.register()
+    compose.register_schemas()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        app = GlobalHydra.instance().hydra
+        assert app is not None
+        composed = compose_all(app, overrides)
+        learn_composed(composed)
+        yield app, composed
+
+
+def refuse_fields_of_a_sweep(composed: DictConfig, instead: str) -> None:
+    """Refuses settings that only a sweep has.
+
+    Args:
+        composed: what is no sweep.
+        instead: what to do, or why, for the message.
+
+    Raises:
+        ConfigError: naming the first.
+    """
+    for name in ("baseline", "control", "order"):
+        if composed[name] not in (NO_BASELINE, False, Order.engines):
+            raise ConfigError(f"{name}={composed[name]}: is of a sweep; {instead}")
 
 
 def compose_all(app: "Hydra", overrides: list[str]) -> DictConfig:

@@ -8,20 +8,16 @@ import sys
 from pathlib import Path
 
 import hydra
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from specdec_bench import __version__
 from specdec_bench.archive import redact
-from specdec_bench.archive.hydra_files import learn_composed
 from specdec_bench.cli import composing, flags
 from specdec_bench.cli.composing import MULTIRUN_MODE
 from specdec_bench.cli.help import help_text
 from specdec_bench.config import compose, launcher_plugins, own_files, plugins
 from specdec_bench.config.compose import CONF, CONFIG
-from specdec_bench.config.schema.experiment import NO_BASELINE, Order
 from specdec_bench.config.schema.slo import Capacity
 from specdec_bench.errors import ConfigError
 from specdec_bench.sweep.settings import check_settings
@@ -44,11 +40,9 @@ def compose_and_run(arguments: list[str]) -> None:
         own = [Path(asked.config_dir)] if asked.config_dir else []
         sys.stdout.write(help_text([*plugins.FOLDERS.values(), *own]))
         return
-    if not asked.runs_nothing:
-        launcher_plugins.put_off()
-    own_files.register()
-    compose.register_schemas()
     if asked.runs_nothing:
+        own_files.register()
+        compose.register_schemas()
         shown = io.StringIO()
         try:
             with contextlib.redirect_stdout(shown):
@@ -57,15 +51,11 @@ def compose_and_run(arguments: list[str]) -> None:
             sys.stdout.write(redact.redact_yaml_text(shown.getvalue()))
         return
     overrides = asked.overrides
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        app = GlobalHydra.instance().hydra
-        assert app is not None
-        if asked.is_sweep:
-            overrides = [*overrides, MULTIRUN_MODE]
-        if asked.resume is not None:
-            overrides = composing.resumed(overrides, asked.resume)
-        composed = composing.compose_all(app, overrides)
-        learn_composed(composed)
+    if asked.is_sweep:
+        overrides = [*overrides, MULTIRUN_MODE]
+    if asked.resume is not None:
+        overrides = composing.resumed(overrides, asked.resume)
+    with composing.composed_tree(overrides) as (app, composed):
         gc.enable()
         app.compose_config = lambda **_: composed  # type: ignore[method-assign]
         check_settings(composed, is_sweep=composed.hydra.mode == RunMode.MULTIRUN)
@@ -81,9 +71,7 @@ def compose_and_run(arguments: list[str]) -> None:
 
             run_sweep(app, composed, overrides, is_resumed=asked.resume is not None, is_dry_run=asked.is_dry_run)
         else:
-            for name in ("baseline", "control", "order"):
-                if composed[name] not in (NO_BASELINE, False, Order.engines):
-                    raise ConfigError(f"{name}={composed[name]}: is of a sweep; pass -m")
+            composing.refuse_fields_of_a_sweep(composed, "pass -m")
             from specdec_bench.sweep.single import run_single
 
             run_single(app, composed, overrides, is_dry_run=asked.is_dry_run)

@@ -30,7 +30,7 @@ from specdec_bench.runner import held_log
 from specdec_bench.runner.cell import Cell
 from specdec_bench.sweep.bracket import search
 from specdec_bench.sweep.compose_cell import compose_cell
-from specdec_bench.sweep.plan import without_hydra
+from specdec_bench.sweep.plan import override_key, without_hydra
 from specdec_bench.sweep.run_cell import run_and_show
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class CapacitySearch:
             raise ConfigError("spec=none: is searched in any case; choose the method to compare with it")
         self._start_rate = load.rate
         self._draws_arrivals = isinstance(load, PoissonLoad)
-        plain = [override for override in overrides if _key(override).partition(".")[0] != "spec"]
+        plain = [override for override in overrides if override_key(override).partition(".")[0] != "spec"]
         self.methods = (
             Method(name=asked.spec.name, overrides=list(overrides)),
             Method(name="none", overrides=[*plain, "spec=none"]),
@@ -217,7 +217,3 @@ class CapacitySearch:
             from specdec_bench.report.capacity_table import probes_csv  # imports pandas
 
             files.write_atomically(self._folder / TABLE, [probes_csv(result.sides)])
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+~").partition("=")[0].partition("@")[0]

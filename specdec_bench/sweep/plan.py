@@ -86,14 +86,16 @@ class Planner:
         """
         check_size(overrides)
         (jobs,) = BasicSweeper.split_arguments(list(overrides), None)
-        self._swept = {_key(override.input_line or "") for override in overrides if override.is_sweep_override()}
+        self._swept = {
+            override_key(override.input_line or "") for override in overrides if override.is_sweep_override()
+        }
         refused: dict[str, ConfigCompositionException] = {}
         accepted: set[str] = set()
         asked: list[tuple[tuple[str, ...], DictConfig]] = []
         for job in jobs:
             composed, fitting, errors = self._compose(job)
             refused |= errors
-            accepted |= {_key(override) for override in fitting}
+            accepted |= {override_key(override) for override in fitting}
             asked.append((fitting, composed))
         for key, error in refused.items():
             if key not in accepted:
@@ -121,24 +123,24 @@ class Planner:
         is left out of every cell is a mistake, which `plan` refuses.
         """
         # The chosen groups decide which fields exist.
-        choices = tuple(sorted(override for override in overrides if "." not in _key(override)))
+        choices = tuple(sorted(override for override in overrides if "." not in override_key(override)))
         errors: dict[str, ConfigCompositionException] = {}
         while True:
             dropped = self._dropped.get(choices, set())
-            fitting = tuple(override for override in overrides if _key(override) not in dropped)
+            fitting = tuple(override for override in overrides if override_key(override) not in dropped)
             try:
                 return self._loader.load_sweep_config(self._composed, list(fitting)), fitting, errors
             except ConfigCompositionException as error:
                 key = _unknown_key(error)
-                if key is None or key in dropped or key not in {_key(override) for override in overrides}:
+                if key is None or key in dropped or key not in {override_key(override) for override in overrides}:
                     raise
                 self._dropped.setdefault(choices, set()).add(key)
                 errors[key] = error
 
     def _derive(self, role: Role, planned: PlannedCell, *changes: str) -> None:
         """Adds a cell that differs from another in these overrides alone."""
-        groups = {_key(change) for change in changes}
-        kept = [override for override in planned.overrides if _key(override).partition(".")[0] not in groups]
+        groups = {override_key(change) for change in changes}
+        kept = [override for override in planned.overrides if override_key(override).partition(".")[0] not in groups]
         composed, fitting, errors = self._compose([*kept, *changes])
         for error in errors.values():
             raise error
@@ -154,7 +156,7 @@ class Planner:
             cell = self._prepare(without_hydra(composed), overrides, self.largest_concurrency)
             identity = cell.identity
         except SpecDecBenchError as error:
-            own = " ".join(override for override in overrides if _key(override) in self._swept)
+            own = " ".join(override for override in overrides if override_key(override) in self._swept)
             raise type(error)(f"job {number} ({own}): {error}") from error
         same = self._cells.get(identity.cell_id)
         if same is not None and same.cell.config.slo != cell.config.slo:
@@ -214,6 +216,6 @@ def _unknown_key(error: ConfigCompositionException) -> str | None:
     return match[1] if match else None
 
 
-def _key(override: str) -> str:
+def override_key(override: str) -> str:
     """Returns the key that an override sets, without its sign, value and package."""
     return override.lstrip("+~").partition("=")[0].partition("@")[0]

@@ -18,9 +18,10 @@ from tests.helpers.exactness import METHODS, Pair
 
 
 def test_the_last_chunk_alone_tells_the_reason(engines: EnginePool, tiny: Pair) -> None:
+    engine = engines.get("draft_model", 3)
+
     async def chunks() -> list[Any]:
-        request = greedy_request(tiny.prompts[0], 12)
-        return [chunk async for chunk in engines.get("draft_model", 3).stream(request)]
+        return [chunk async for chunk in engine.stream(greedy_request(tiny.prompts[0], 12))]
 
     received = asyncio.run(chunks())
     assert all(chunk.token_ids and chunk.received_ns is not None for chunk in received)

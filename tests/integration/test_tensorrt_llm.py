@@ -62,5 +62,5 @@ def test_what_it_lacks_is_refused_before_it_starts(command_line: CommandLine) ->
     assert outcome.status == 2
     assert outcome.error == (
         "error: spec=medusa: engine=tensorrt_llm has no such method; it has none, ngram, draft_model, eagle3, mtp; "
-        "medusa runs on engine=vllm"
+        "medusa runs on engine=vllm, vllm_server"
     )

@@ -5,14 +5,12 @@ from pathlib import Path
 
 from specdec_bench.archive import RunDirectory
 from specdec_bench.archive.names import REPORT
-from specdec_bench.archive.sweep_plan import find_runs
-from specdec_bench.cli.arguments import Parser, open_run
-from specdec_bench.config.schema.experiment import NO_BASELINE
+from specdec_bench.cli.archives import is_folder, runs_of
+from specdec_bench.cli.arguments import Parser
 from specdec_bench.errors import ConfigError
 from specdec_bench.report.console import console
 from specdec_bench.report.html.details import read_details
 from specdec_bench.report.html.page import collect_with_details, write_report
-from specdec_bench.sweep.baselines import baseline_runs
 from specdec_bench.sweep.directory import SweepDirectory
 
 
@@ -30,7 +28,7 @@ def report(arguments: list[str]) -> int:
     found: dict[Path, RunDirectory] = {}
     archived: list[RunDirectory] = []
     for folder in dirs:
-        runs, baselines = _runs_of(folder)
+        runs, baselines = runs_of(folder)
         found |= {run.path.resolve(): run for run in runs}
         archived += baselines
     runs_by_job = dict(enumerate(found.values()))
@@ -57,32 +55,5 @@ def _check_output(path: Path) -> None:
     Raises:
         ConfigError: it is a folder, or its folder is not there.
     """
-    if not path.name or not _is_folder(path.parent) or _is_folder(path):
+    if not path.name or not is_folder(path.parent) or is_folder(path):
         raise ConfigError(f"--output={path}: no file in a folder that is there; give the page's name")
-
-
-def _is_folder(path: Path) -> bool:
-    """Whether the path is a folder; False also for a name that no folder can have."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
-
-
-def _runs_of(folder: Path) -> tuple[list[RunDirectory], list[RunDirectory]]:
-    """Returns the runs in a folder, and the archived plain runs that its sweep is compared with.
-
-    Raises:
-        ArchiveError: there is none, or one does not say what was asked for.
-    """
-    if RunDirectory.is_run(folder):
-        return [open_run(str(folder))], []
-    sweep = SweepDirectory(folder)
-    plan = sweep.plan() if sweep.is_sweep() else None
-    archived = baseline_runs(NO_BASELINE if plan is None else plan.baseline)
-    runs = [run for _, run in sweep.runs()] if sweep.is_sweep() else []
-    if not sweep.is_sweep() and _is_folder(folder):
-        runs = list(find_runs(folder).runs.values())
-    if not runs:
-        return [open_run(str(folder))], []  # which says what it is not
-    return [open_run(str(run.path)) for run in runs], archived

@@ -73,6 +73,16 @@ def compare(baseline: Outputs, other: Outputs) -> Sameness:
     )
 
 
+def first_differences(baseline: Outputs, other: Outputs) -> list[int]:
+    """Returns the first position at which each pair of outputs of the same prompt differs, of those that do."""
+    positions = (
+        first_difference(baseline[key][1], other[key][1])
+        for key in baseline.keys() & other.keys()
+        if baseline[key][0] == other[key][0]
+    )
+    return [position for position in positions if position is not None]
+
+
 def verdict(measured: Sameness, control: Sameness | None) -> str:
     """Returns the conclusion that the shares of identical outputs support.
 

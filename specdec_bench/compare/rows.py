@@ -13,6 +13,7 @@ from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.compare import headline, losslessness
 from specdec_bench.compare.cell import ALWAYS_SHOWN, Measured, SweepResult, by_method, incomparable
 from specdec_bench.compare.columns import METRICS, metric_value
+from specdec_bench.compare.divergence_text import with_texts
 from specdec_bench.compare.intervals import around, columns, log_margin_of_runs, no_interval, rate, widened
 from specdec_bench.compare.labels import method_name
 from specdec_bench.compare.recommend import recommend_method
@@ -20,15 +21,11 @@ from specdec_bench.compare.speedup import RunTimes, ideal_speedup, speedup
 from specdec_bench.config.support import archived_support
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.summary import summarize
-from specdec_bench.records.first_difference import first_difference
 from specdec_bench.records.flatten import flatten
 from specdec_bench.records.interval import Interval
 from specdec_bench.records.labels import run_labels
 from specdec_bench.records.manifest import LoadLabel, Manifest, label_of_load
 from specdec_bench.records.request import RequestRecord
-
-TEXT_AROUND = 60
-"""Characters of text shown on either side of a divergence."""
 
 
 def read_records(_: int, run: RunDirectory) -> Sequence[RequestRecord]:
@@ -210,14 +207,8 @@ def _against(
         "control_share_identical": None if noise is None else noise.share_identical,
         "lossless": losslessness.verdict(compared, noise),
     }
-    if compared.divergences:
-        baseline_texts, texts = _texts(plain.run), _texts(cell.run)
-        told = []
-        for divergence in compared.divergences:
-            key = (divergence.prompt_id, divergence.turn, divergence.repeat)
-            baseline_text, text = _around(baseline_texts.get(key), texts.get(key))
-            told.append(msgspec.structs.replace(divergence, baseline_text=baseline_text, text=text))
-        compared = msgspec.structs.replace(compared, divergences=tuple(told))
+    divergences = with_texts(compared.divergences, plain.run, cell.run)
+    compared = msgspec.structs.replace(compared, divergences=divergences)
     return row, {"baseline": str(plain.run.path), "measured": compared, "control": noise}
 
 
@@ -229,20 +220,6 @@ def _speedups(plain: Sequence[Measured], runs: Sequence[Measured]) -> dict[str, 
         **columns("speedup_e2e", figures.speedup_e2e),
         **columns("speedup_throughput", figures.speedup_throughput),
     }
-
-
-def _texts(run: RunDirectory) -> dict[tuple[str, int, int], str]:
-    return {(r.prompt_id, r.turn, r.repeat): r.text for r in run.responses()}
-
-
-def _around(baseline: str | None, other: str | None) -> tuple[str | None, str | None]:
-    """Returns both texts around the first character in which they differ."""
-    if baseline is None or other is None:
-        return None, None
-    position = first_difference(baseline, other)
-    at = len(baseline) if position is None else position  # different tokens, same text
-    around = slice(max(at - TEXT_AROUND, 0), at + TEXT_AROUND)
-    return baseline[around], other[around]
 
 
 def _add_ideal(rows: Sequence[dict[str, Any]], plain: Measured | None, varying_fields: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ were not made in turn.
 from collections.abc import Collection, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from specdec_bench.compare.columns import metric_value
@@ -186,15 +187,18 @@ def _draw(
         with np.errstate(divide="ignore", invalid="ignore"):  # drawn conversations may have a denominator of 0
             rates = sums[..., 0] / sums[..., 1]
             ratios[start : start + number] = rates[:, 1] / rates[:, 0]
-            one, other = (_weighted_medians(weights, *sample) for sample in ordered)
+            small = weights.astype(np.int32)  # which takes half the time
+            one, other = (_weighted_medians(small, *sample) for sample in ordered)
             medians[start : start + number] = other / one
     return ratios, medians
 
 
-def _weighted_medians(weights: Integers, values: Floats, units: Integers) -> Floats:
+def _weighted_medians(weights: NDArray[np.int32], values: Floats, units: Integers) -> Floats:
     """Returns the median of each draw, of values in rising order."""
-    cumulative = weights[:, units].cumsum(axis=1)
-    found: Floats = values[(cumulative >= cumulative[:, -1:] / 2).argmax(axis=1)]
+    cumulative = weights.take(units, axis=1).cumsum(axis=1, dtype=np.int32)
+    half = (cumulative[:, -1] + 1) // 2
+    rows = [int(np.searchsorted(row, least)) for row, least in zip(cumulative, half, strict=True)]
+    found: Floats = values[rows]
     return found
 
 

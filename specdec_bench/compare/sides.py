@@ -14,7 +14,6 @@ from specdec_bench.metrics.acceptance import request_acceptance
 from specdec_bench.metrics.arrays import Floats
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.summary import summarize
-from specdec_bench.metrics.timing import request_times
 from specdec_bench.records.manifest import Manifest
 from specdec_bench.records.request import RequestRecord
 from specdec_bench.records.summary import Summary
@@ -58,17 +57,18 @@ def read_run(run: RunDirectory, *, cuts_last_step: bool = False) -> ComparedRun:
     if summary.definitions != DEFINITIONS:  # written by another release
         summary = summarize(records, manifest)
     records = [record for record in records if record.phase == "measure"]
+    times = RunTimes(records)
     return ComparedRun(
         run=run,
         manifest=manifest,
         summary=summary,
-        requests=request_terms(records, cuts_last_step=cuts_last_step),
-        times=RunTimes(records),
+        requests=request_terms(records, times, cuts_last_step=cuts_last_step),
+        times=times,
         outputs=losslessness.outputs(records),
     )
 
 
-def request_terms(records: Iterable[RequestRecord], *, cuts_last_step: bool = False) -> RequestTerms:
+def request_terms(records: Iterable[RequestRecord], times: RunTimes, *, cuts_last_step: bool = False) -> RequestTerms:
     """Returns the terms of each finished request.
 
     Engines count the last verify step of a request differently: some propose no more tokens than may still be
@@ -77,22 +77,24 @@ def request_terms(records: Iterable[RequestRecord], *, cuts_last_step: bool = Fa
 
     Args:
         records: of the measured window.
+        times: of the same requests.
         cuts_last_step: whether to leave out that step.
     """
     keys: list[Key] = []
     terms: list[list[tuple[float, float]]] = []
     ttft_ms: list[float] = []
     for record in records:
-        times = request_times(record)
-        if record.error is not None or times is None:
+        key = (record.prompt_id, record.turn, record.repeat)
+        times_of = times.requests.get(key)
+        if times_of is None:  # it did not finish
             continue
         counts = request_acceptance(record)
         if cuts_last_step and record.acceptance_source is not None:
             whole, counts = counts, request_acceptance(_without_last_step(record))
             counts = msgspec.structs.replace(counts, output_tokens=whole.output_tokens, decode_steps=whole.decode_steps)
-        keys.append((record.prompt_id, record.turn, record.repeat))
-        terms.append([terms_of(counts, times) for terms_of in RATIOS.values()])
-        ttft_ms.append(times.ttft_ms)
+        keys.append(key)
+        terms.append([terms_of(counts, times_of) for terms_of in RATIOS.values()])
+        ttft_ms.append(times_of.ttft_ms)
     return RequestTerms(
         keys=keys,
         terms=np.array(terms, dtype=np.float64).reshape(len(keys), len(RATIOS), 2),

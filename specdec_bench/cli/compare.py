@@ -43,8 +43,8 @@ def compare(arguments: list[str]) -> int:
         action="append",
         default=[],
         metavar="CONDITION",
-        help="such as 'acceptance_length<-2%%' or 'tpot_ms>5%%': exits 1 if the metric differs and its whole 95%% "
-        "interval lies beyond that change, 2 if this cannot be judged; repeatable",
+        help="such as 'acceptance_length<-2%%' or 'tpot_ms>5%%': exits 1 if the whole 95%% interval of the metric's "
+        "ratio lies beyond that change, 2 if this cannot be judged; repeatable",
     )
     options = parser.parse_args(arguments)
     if len(options.dirs) < 2:

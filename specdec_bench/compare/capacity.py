@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
-from specdec_bench.compare.intervals import CONFIDENCE, MAX_DRAWN, NUM_RESAMPLES, around, no_interval
+from specdec_bench.compare.bootstrap import MAX_DRAWN, NUM_RESAMPLES
+from specdec_bench.compare.intervals import CONFIDENCE, around, no_interval
 from specdec_bench.metrics.arrays import Floats, Integers
 from specdec_bench.metrics.backlog import MOST_GROWTH, MOST_REQUESTS, BacklogGrowth, backlog_growth, is_growing
 from specdec_bench.metrics.goodput import missed_objectives

@@ -7,16 +7,14 @@ were not made in turn.
 from collections.abc import Collection, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
+from specdec_bench.compare.bootstrap import NUM_RESAMPLES, DrawnMedians, draw_units
 from specdec_bench.compare.columns import metric_value
 from specdec_bench.compare.headline import RATIOS
 from specdec_bench.compare.intervals import (
     CONFIDENCE,
-    MAX_DRAWN,
     MIN_REPEATS,
-    NUM_RESAMPLES,
     around,
     log_margin,
     no_interval,
@@ -175,31 +173,16 @@ def _draw(
     """
     num_ratios = by_unit[0].shape[1]
     pairs = np.concatenate([side.reshape(num_units, 2 * num_ratios) for side in by_unit], axis=1)
-    ordered = [(values[order], units[order]) for values, units in samples for order in [np.argsort(values)]]
-    rng, ratios, medians = np.random.default_rng(0), np.empty((NUM_RESAMPLES, num_ratios)), np.empty(NUM_RESAMPLES)
-    size = max(MAX_DRAWN // max(num_units, *(len(values) for values, _ in samples)), 1)
-    for start in range(0, NUM_RESAMPLES, size):
-        number = min(size, NUM_RESAMPLES - start)
-        drawn = rng.integers(0, num_units, size=(number, num_units))
-        drawn += num_units * np.arange(number)[:, np.newaxis]
-        weights = np.bincount(drawn.ravel(), minlength=number * num_units).reshape(number, num_units)
-        sums = (weights.astype(np.float64) @ pairs).reshape(number, 2, num_ratios, 2)
+    drawn = [DrawnMedians(values, units, num_units) for values, units in samples]
+    ratios, medians = np.empty((NUM_RESAMPLES, num_ratios)), np.empty(NUM_RESAMPLES)
+    for start, weights in draw_units(num_units, max(len(values) for values, _ in samples)):
+        sums = (weights.astype(np.float64) @ pairs).reshape(len(weights), 2, num_ratios, 2)
         with np.errstate(divide="ignore", invalid="ignore"):  # drawn conversations may have a denominator of 0
             rates = sums[..., 0] / sums[..., 1]
-            ratios[start : start + number] = rates[:, 1] / rates[:, 0]
-            small = weights.astype(np.int32)  # which takes half the time
-            one, other = (_weighted_medians(small, *sample) for sample in ordered)
-            medians[start : start + number] = other / one
+            ratios[start : start + len(weights)] = rates[:, 1] / rates[:, 0]
+            one, other = (of_side.of(weights) for of_side in drawn)
+            medians[start : start + len(weights)] = other / one
     return ratios, medians
-
-
-def _weighted_medians(weights: NDArray[np.int32], values: Floats, units: Integers) -> Floats:
-    """Returns the median of each draw, of values in rising order."""
-    cumulative = weights.take(units, axis=1).cumsum(axis=1, dtype=np.int32)
-    half = (cumulative[:, -1] + 1) // 2
-    rows = [int(np.searchsorted(row, least)) for row, least in zip(cumulative, half, strict=True)]
-    found: Floats = values[rows]
-    return found
 
 
 def _effect(

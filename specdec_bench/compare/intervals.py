@@ -5,13 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from specdec_bench.compare.bootstrap import NUM_RESAMPLES, DrawnMedians, draw_units
 from specdec_bench.metrics.arrays import Floats, Integers
 from specdec_bench.records.interval import Interval
 
-NUM_RESAMPLES = 2000
 CONFIDENCE = 0.95
-MAX_DRAWN = 4_000_000
-"""The most numbers that a bootstrap holds at once."""
 MIN_REPEATS = 5
 """Fewer repeats do not show how throughput varies."""
 
@@ -76,16 +74,11 @@ def _bootstrap_ends(tops: Floats, bottoms: Floats) -> Floats:
     """
     num_ratios, num_pairs = tops.shape
     pairs = np.concatenate([tops, bottoms]).T
-    rng, ratios = np.random.default_rng(0), np.empty((NUM_RESAMPLES, num_ratios))
-    size = max(MAX_DRAWN // num_pairs, 1)
-    for start in range(0, NUM_RESAMPLES, size):
-        number = min(size, NUM_RESAMPLES - start)
-        drawn = rng.integers(0, num_pairs, size=(number, num_pairs))
-        drawn += num_pairs * np.arange(number)[:, np.newaxis]
-        weights = np.bincount(drawn.ravel(), minlength=number * num_pairs).reshape(number, num_pairs)
+    ratios = np.empty((NUM_RESAMPLES, num_ratios))
+    for start, weights in draw_units(num_pairs):
         sums = weights.astype(np.float64) @ pairs
         with np.errstate(divide="ignore", invalid="ignore"):  # every drawn pair may have a denominator of 0
-            ratios[start : start + number] = sums[:, :num_ratios] / sums[:, num_ratios:]
+            ratios[start : start + len(weights)] = sums[:, :num_ratios] / sums[:, num_ratios:]
     tail = 100 * (1 - CONFIDENCE) / 2
     ends: Floats = np.percentile(ratios, [tail, 100 - tail], axis=0)
     return ends
@@ -108,15 +101,9 @@ def median(values: Floats, units: Integers) -> Interval:
     value, num_units = float(np.median(values)), int(units.max()) + 1
     if num_units < 2:
         return no_interval(value)
-    order = np.argsort(values, kind="stable")
-    rng, medians = np.random.default_rng(0), np.empty(NUM_RESAMPLES)
-    size = max(MAX_DRAWN // len(values), 1)
-    for start in range(0, NUM_RESAMPLES, size):
-        number = min(size, NUM_RESAMPLES - start)
-        drawn = rng.multinomial(num_units, np.full(num_units, 1 / num_units), size=number)
-        weights = drawn[:, units[order]].cumsum(axis=1)
-        at = (weights >= weights[:, -1:] / 2).argmax(axis=1)
-        medians[start : start + number] = values[order][at]
+    medians, drawn = np.empty(NUM_RESAMPLES), DrawnMedians(values, units, num_units)
+    for start, weights in draw_units(num_units, len(values)):
+        medians[start : start + len(weights)] = drawn.of(weights)
     tail = 100 * (1 - CONFIDENCE) / 2
     return _interval(value, *np.percentile(medians, [tail, 100 - tail]))
 

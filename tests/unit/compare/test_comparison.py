@@ -14,7 +14,7 @@ from specdec_bench.compare.pairing import read_archive
 from specdec_bench.errors import ConfigError
 from specdec_bench.records.interval import Interval
 from tests.helpers.archive_samples import CONFIG, make_prompt
-from tests.helpers.made_archives import plain, reply, write_run
+from tests.helpers.made_archives import MS, plain, reply, write_run
 
 PROMPTS = [make_prompt(0), make_prompt(1)]
 FULL = [[3, 3], [3, 1]]
@@ -50,6 +50,25 @@ def test_single_runs_have_ratios_and_no_verdict(tmp_path: Path) -> None:
     assert (length.ratio.low, length.ratio.high) == (pytest.approx(4 / 8), pytest.approx(4 / 6))
     assert metric(cell, "acceptance_length_drafted").value == 1 + 4 / 4
     assert metric(cell, "draft_acceptance_rate").reference == 10 / 12
+
+
+def test_a_median_lies_within_its_interval(tmp_path: Path) -> None:
+    """Two turns each of two conversations take 10, 40, 20 and 30 ms to the first token, and 10, 40, 20 and 60 ms.
+
+    The medians are 25 and 30 ms. The first conversation drawn twice gives 25 / 25, the second (20 + 60) / (20 + 30).
+    """
+    sides = []
+    for name, delays_ms in (("a", (10, 40, 20, 30)), ("b", (10, 40, 20, 60))):
+        asked = [(prompt, turn) for prompt in PROMPTS for turn in (0, 1)]
+        records = [
+            reply(prompt, [1], turn=turn, scheduled_ns=(100 - delay) * MS, sent_ns=(100 - delay) * MS)
+            for (prompt, turn), delay in zip(asked, delays_ms, strict=True)
+        ]
+        sides.append([write_run(tmp_path / name, records, PROMPTS)])
+    (cell,) = compared(*sides).cells
+    ttft = metric(cell, "ttft_ms_p50")
+    assert (ttft.reference, ttft.value, ttft.ratio.value) == (25, 30, pytest.approx(1.2))
+    assert (ttft.ratio.low, ttft.ratio.high) == (pytest.approx(1), pytest.approx(1.6))
 
 
 def test_three_runs_of_each_are_judged_as_one_family(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def _explain_unknown(key: str, override: str) -> str:
     fields = compose.known_fields(key)
     if fields is None or not name:
         groups = compose.groups()
-        groups += ["expected", "slo", "capacity", "seed", "replicate"]
+        groups += ["expected", "slo", "cost", "capacity", "seed", "replicate"]
         groups += ["baseline", "control", "verbose", "order", "objective"]
         return f"{override}: no such field or group; there are {', '.join(groups)}{_suggest(group, groups)}"
     if name.split(".")[0] in fields:

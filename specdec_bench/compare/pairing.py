@@ -12,14 +12,12 @@ from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.compare.labels import label
 from specdec_bench.records.canonical import canonical_json
 from specdec_bench.records.flatten import flatten
-from specdec_bench.records.labels import run_labels
+from specdec_bench.records.labels import NO_PART_OF_RUN, run_labels
 from specdec_bench.records.manifest import Manifest, label_of_load
 
 Fields = Mapping[str, object]
 """An experiment by dotted key."""
 REPLICATE = "replicate"
-NOT_RUN = ("expected.", "slo.")
-"""Prefixes of fields that do not change how a run runs."""
 PATHS = {"target": "model.path", "draft": "spec.draft.path", "tokenizer": "model.tokenizer"}
 """By role of a checkpoint: the field that says where it lies. Cells are matched by what lies there."""
 NAMED = ("spec.name", "spec.draft_length", "load.name", "engine.name", "model.name", "dataset.name")
@@ -95,7 +93,7 @@ def cell_fields(manifest: Manifest) -> Fields:
     for role, name in PATHS.items():
         if role in manifest.checkpoints:
             fields[name] = manifest.checkpoints[role].fingerprint
-    return {name: value for name, value in fields.items() if name != REPLICATE and not name.startswith(NOT_RUN)}
+    return {name: value for name, value in fields.items() if name != REPLICATE and not name.startswith(NO_PART_OF_RUN)}
 
 
 def match_cells(reference: Archive, other: Archive) -> Match:

@@ -23,7 +23,7 @@ from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.summary import summarize
 from specdec_bench.records.flatten import flatten
 from specdec_bench.records.interval import Interval
-from specdec_bench.records.labels import run_labels
+from specdec_bench.records.labels import NO_PART_OF_RUN, run_labels
 from specdec_bench.records.manifest import LoadLabel, Manifest, label_of_load
 from specdec_bench.records.request import RequestRecord
 
@@ -160,7 +160,7 @@ def _tell_apart(rows: Mapping[int, dict[str, Any]], configs: Mapping[int, dict[s
     for cells in alike.values():
         names |= {name for name in set().union(*cells) if len({cell.get(name) for cell in cells}) > 1}
     hidden = ("replicate", "load.arrivals")  # the latter has as many numbers as a trace has arrivals
-    varying_fields = sorted(name for name in names if name not in hidden and not name.startswith(("expected.", "slo.")))
+    varying_fields = sorted(name for name in names if name not in hidden and not name.startswith(NO_PART_OF_RUN))
     for number, row in rows.items():
         row |= {name: fields[number].get(name) for name in varying_fields}
     return varying_fields

@@ -11,6 +11,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from specdec_bench.config import trace_file
 from specdec_bench.config.checkpoints import draft_checkpoint
+from specdec_bench.config.schema.cost import Cost
 from specdec_bench.config.schema.experiment import (
     OPTIONS,
     Expected,
@@ -133,6 +134,7 @@ def archived_experiment(tree: dict[str, Any]) -> ExperimentConfig:
             "replicate": tree.get("replicate", 0),
             "expected": tree.get("expected", {}),
             "slo": tree.get("slo", {}),
+            "cost": tree.get("cost", {}),
         }
         for group, options in OPTIONS.items():
             content = tree[group]
@@ -264,7 +266,7 @@ def groups() -> list[str]:
 def known_fields(key: str) -> list[str] | None:
     """Returns the fields of a dotted key's group, over all its options; None if there is no such group."""
     group = key.split(".")[0]
-    single: dict[str, type] = {"expected": Expected, "slo": SLO, "capacity": Capacity}
+    single: dict[str, type] = {"expected": Expected, "slo": SLO, "cost": Cost, "capacity": Capacity}
     schemas = {group: single[group]} if group in single else OPTIONS.get(group)
     if schemas is None:
         return None

@@ -310,6 +310,29 @@ METRICS: tuple[Metric, ...] = (
         column="",
     ),
     Metric(
+        name="energy_per_token_j",
+        family="throughput",
+        unit="J per token",
+        formula="energy of the accelerators from before the first request was sent until after the last one ended / "
+        "output tokens of finished requests; idle power is part of it; null without an NVIDIA accelerator, or over "
+        "less than 1 s",
+        better="minimize",
+        path=("energy", "energy_per_token_j"),
+        header="J/token",
+        column="",
+    ),
+    Metric(
+        name="cost_per_million_tokens",
+        family="throughput",
+        unit="of the price's currency",
+        formula="cost.per_accelerator_hour x accelerators / (output_tps x 3600) x 1,000,000; null unless the price is "
+        "given",
+        better="minimize",
+        path=("cost", "cost_per_million_tokens"),
+        header="cost/M tokens",
+        column="",
+    ),
+    Metric(
         name="lateness_ms",
         family="client",
         unit="ms",

@@ -26,6 +26,7 @@ from specdec_bench.metrics.acceptance import (
 )
 from specdec_bench.metrics.arrays import Integers
 from specdec_bench.metrics.checkpoint_warnings import DraftReach, checkpoint_warnings
+from specdec_bench.metrics.cost import cost, energy_use
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.distribution import describe
 from specdec_bench.metrics.goodput import ObjectiveCounts, stated_objectives
@@ -160,6 +161,8 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
         },
         throughput=throughput,
         slo=samples.objectives.result(throughput.duration_s),
+        energy=energy_use(manifest, throughput.output_tokens),
+        cost=cost(manifest, throughput),
         merged_chunks=timings.num_merged,
         merged_share=timings.merged_share,
         client=_client(manifest.client_lateness),

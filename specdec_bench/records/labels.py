@@ -6,6 +6,9 @@ from specdec_bench.records.json_types import Json
 from specdec_bench.records.manifest import Manifest, label_of_load
 from specdec_bench.records.request import Record
 
+NO_PART_OF_RUN = ("expected.", "slo.", "cost.")
+"""Prefixes of an experiment's fields that change nothing in how a run runs."""
+
 
 class RunLabels(Record, frozen=True, kw_only=True):
     """The choices by which tables tell runs apart. None where an archived experiment does not say."""

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from specdec_bench.records.checkpoint import Checkpoint
+from specdec_bench.records.energy import Energy
 from specdec_bench.records.request import AcceptanceCounters, Record, RunStatus
 
 
@@ -34,6 +35,8 @@ class EngineDescription(Record, frozen=True, kw_only=True):
     """Why the figures are not those of a real model, if they are not."""
     differences: tuple[Difference, ...] = ()
     """Settings of which the engine made something else, once it had started."""
+    is_elsewhere: bool = False
+    """Whether it may run on another machine."""
     claimed: tuple[str, ...] = ()
     """Settings that a server which runs already does not tell. That it runs with them is the user's claim."""
     notes: tuple[str, ...] = ()
@@ -116,6 +119,8 @@ class Manifest(Record, frozen=True, kw_only=True):
     """The engine's counters over the measured window, where it has some: the source, or a second one to check by."""
     client_lateness: Lateness | None = None
     """Of the measuring process itself; None where it was not measured."""
+    energy: Energy | None = None
+    """What the accelerators took over the measured window; None if the engine uses none."""
     synthetic: str | None = None
     """Why the figures are not those of a real model; stamped on every table and plot."""
     replay_of: str | None = None

@@ -173,6 +173,28 @@ class Goodput(Record, frozen=True, kw_only=True):
     """The objective that most requests missed; None if none was missed."""
 
 
+class EnergyUse(Record, frozen=True, kw_only=True):
+    """What the accelerators took over the measured window; None where it was not measured."""
+
+    energy_j: float | None = None
+    energy_per_token_j: float | None = None
+    mean_power_w: float | None = None
+    idle_power_w: float | None = None
+    """Before the warm-up, with the engine started."""
+    is_sampled: bool | None = None
+    """Whether an accelerator has no counter of energy, so that its power was sampled."""
+    missing: str | None = None
+    """Why it was not measured, if the engine uses accelerators."""
+
+
+class Cost(Record, frozen=True, kw_only=True):
+    """What output tokens cost; None where no price is given."""
+
+    per_accelerator_hour: float | None = None
+    """As given, in whatever currency."""
+    cost_per_million_tokens: float | None = None
+
+
 class ClientLateness(Record, frozen=True, kw_only=True):
     """How late the measuring loop was, in ms."""
 
@@ -216,6 +238,8 @@ class Summary(Record, frozen=True, kw_only=True):
     latency_by_category: dict[str, Latency] = msgspec.field(default_factory=dict)
     throughput: Throughput
     slo: Goodput = Goodput()
+    energy: EnergyUse = EnergyUse()
+    cost: Cost = Cost()
     merged_chunks: int = 0
     """Chunks that may hold several engine steps."""
     merged_share: float | None = None

@@ -8,7 +8,16 @@ from rich.text import Text
 
 from specdec_bench.errors import abbreviated
 from specdec_bench.metrics.declarations import BY_NAME
-from specdec_bench.records.summary import Acceptance, CategoryAcceptance, Distribution, Goodput, Latency, Summary
+from specdec_bench.records.summary import (
+    Acceptance,
+    CategoryAcceptance,
+    Cost,
+    Distribution,
+    EnergyUse,
+    Goodput,
+    Latency,
+    Summary,
+)
 from specdec_bench.records.unused import UnusedTree, describe
 from specdec_bench.report.text import literal
 
@@ -41,6 +50,8 @@ def print_summary(summary: Summary, console: Console, *, title: str, path: str) 
     )
     if summary.slo.objectives:
         console.print(Text(goodput_line(summary.slo)), soft_wrap=True)
+    if (line := cost_line(summary.energy, summary.cost)) is not None:
+        console.print(Text(literal(line)), soft_wrap=True)
     console.print(Text(f"run directory  {literal(path)}"), soft_wrap=True)
 
 
@@ -50,6 +61,22 @@ def goodput_line(slo: Goodput) -> str:
     share = "–" if slo.share_within_slo is None else f"{slo.share_within_slo:.1%}"
     most = "" if slo.most_missed is None else f"; missed most: {BY_NAME[slo.most_missed].header}"
     return f"goodput  {number(slo.goodput, 2)} requests/s, {share} within {stated}{most}"
+
+
+def cost_line(energy: EnergyUse, cost: Cost) -> str | None:
+    """Returns one line on energy and cost; None if there is nothing to say."""
+    parts = []
+    if energy.energy_j is not None:
+        sampled = ", from sampled power" if energy.is_sampled else ""
+        parts.append(
+            f"energy  {number(energy.energy_per_token_j, 3)} J/token ({number(energy.mean_power_w, 0)} W, "
+            f"idle {number(energy.idle_power_w, 0)} W{sampled})"
+        )
+    elif energy.missing is not None:
+        parts.append(f"energy  not measured: {energy.missing}")
+    if cost.cost_per_million_tokens is not None:
+        parts.append(f"cost  {number(cost.cost_per_million_tokens, 3)} per million output tokens")
+    return "; ".join(parts) or None
 
 
 def print_line(summary: Summary, console: Console, *, title: str, path: str, told: set[str]) -> None:

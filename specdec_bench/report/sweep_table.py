@@ -1,6 +1,6 @@
 """A sweep's tables, in files and on the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,20 @@ SHOWN = (
     "share_identical",
 )
 """The metrics of the table on the terminal."""
-SHOWN_WITH_OBJECTIVES = ("goodput", "share_within_slo")
-"""Shown too if any cell has objectives."""
 SHOWN_OF_REPLICATES = ("acceptance_length", "output_tps", "speedup_tpot", "speedup_throughput")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+SHOWN_IF_KNOWN: dict[str, Callable[[float | None], str]] = {
+    "goodput": lambda value: number(value, 2),
+    "share_within_slo": _percent,
+    "energy_per_token_j": lambda value: number(value, 3),
+    "cost_per_million_tokens": lambda value: number(value, 3),
+}
+"""Shown too if any cell has them: how each is written."""
 
 OF_SINGLE_RUNS = (
     "Intervals are of single runs: how much this machine's speed differs from run to run is not in them; "
@@ -84,9 +95,8 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     for header in ("job", *shown, "method"):
         table.add_column(Text(literal(header)), overflow="fold")
-    has_objectives = any(row.get("share_within_slo") is not None for row in rows)
-    metrics = (*SHOWN, *(SHOWN_WITH_OBJECTIVES if has_objectives else ()))
-    for header in (_load_header(result), *map(_header, metrics)):
+    known = [name for name in SHOWN_IF_KNOWN if any(row.get(name) is not None for row in rows)]
+    for header in (_load_header(result), *map(_header, (*SHOWN, *known))):
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
@@ -100,7 +110,7 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
             number(row.get("ttft_ms_p50"), 1),
             _with_interval(row, "speedup_tpot"),
             _same_output(row),
-            *((number(row.get("goodput"), 2), _percent(row.get("share_within_slo"))) if has_objectives else ()),
+            *(SHOWN_IF_KNOWN[name](row.get(name)) for name in known),
         )
     print_whole(console, table)
     if result.replicates:
@@ -130,10 +140,6 @@ def _load_header(result: SweepResult) -> str:
 def _load(row: dict[str, Any], result: SweepResult) -> str:
     value = amount(row["load_value"])
     return value if len(result.loads) == 1 else f"{value} {result.loads[row['load_axis']].unit}"
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.1%}"
 
 
 def _value(value: Any) -> str:

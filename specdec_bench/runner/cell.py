@@ -240,7 +240,11 @@ def _run_cell(
         discard_process()
         end("failed", str(error))
         raise
-    counted: dict[str, Any] = {"engine_totals": done.engine_totals, "client_lateness": done.client_lateness}
+    counted: dict[str, Any] = {
+        "engine_totals": done.engine_totals,
+        "client_lateness": done.client_lateness,
+        "energy": done.energy,
+    }
     if done.interrupted:
         end("interrupted", "stopped by the user", **counted)
         raise _interrupted(run)

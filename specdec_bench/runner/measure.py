@@ -78,6 +78,7 @@ class Measurement:
         prompter: Prompter,
         writer: RequestWriter,
         first_token_ids: list[tuple[int, ...]] | None = None,
+        around_window: contextlib.AbstractContextManager[object] | None = None,
     ) -> None:
         """Takes a cell.
 
@@ -88,12 +89,14 @@ class Measurement:
             prompter: of its model.
             writer: where the records go.
             first_token_ids: those of each conversation's first request, if already encoded.
+            around_window: is entered just before the measured window, and left just after.
         """
         self.live = Counts()
         self.lateness = LoopLateness()
         self.phase: Phase = "warmup"
         self.phase_began_s = time.perf_counter()
         self._config = config
+        self._around_window = around_window or contextlib.nullcontext()
         self._prompts = prompts
         self._engine = engine
         self._prompter = prompter
@@ -142,7 +145,7 @@ class Measurement:
             self.phase, self.phase_began_s, self.live = "measure", time.perf_counter(), Counts()
             repeats = itertools.chain.from_iterable(map(self._conversations, itertools.count()))
             conversations = itertools.islice(repeats, self._load.num_conversations)
-            with no_garbage_collection(), self.lateness:
+            with self._around_window, no_garbage_collection(), self.lateness:
                 await self._load.run(conversations, self._run_conversation)
         finally:
             self._encoding.shutdown(wait=False, cancel_futures=True)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from specdec_bench.archive.redact import Secrets
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.records.checkpoint import Checkpoint
+from specdec_bench.records.energy import Energy
 from specdec_bench.records.manifest import EngineDescription, Lateness
 from specdec_bench.records.request import AcceptanceCounters, Prompt
 
@@ -92,6 +93,7 @@ class Done:
     counts: Counts
     engine_totals: AcceptanceCounters | None
     client_lateness: Lateness | None
+    energy: Energy | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ from specdec_bench.records.builtin import to_builtin
 from specdec_bench.records.checkpoint import Checkpoint
 from specdec_bench.records.manifest import Difference, EngineDescription
 from specdec_bench.runner import preflight, signals
+from specdec_bench.runner.energy import EnergyMeter
 from specdec_bench.runner.measure import Measurement, request_sampling
 from specdec_bench.runner.messages import Done, Failed, Interrupt, Progress, RunCell, Started
 from specdec_bench.runner.replies import responses
@@ -119,7 +120,10 @@ class Worker:
         run = RunDirectory.open(cell.run_dir)
         interrupted = False
         with RequestWriter(run.requests_path, on_error=self._stop_measuring) as writer:
-            measurement = Measurement(config, cell.prompts, engine, prompter, writer, prepared.first_token_ids)
+            meter = EnergyMeter(description.num_accelerators, is_elsewhere=description.is_elsewhere)
+            measurement = Measurement(
+                config, cell.prompts, engine, prompter, writer, prepared.first_token_ids, around_window=meter
+            )
             self._send(
                 Started(
                     description=description,
@@ -132,6 +136,7 @@ class Worker:
                 )
             )
             with self._progress(measurement):
+                await asyncio.to_thread(meter.measure_idle)
                 self._measuring = asyncio.create_task(measurement.run())
                 try:
                     await self._measuring
@@ -146,6 +151,7 @@ class Worker:
                 counts=measurement.live,
                 engine_totals=totals,
                 client_lateness=measurement.lateness.result(),
+                energy=meter.result(),
             )
         )
 

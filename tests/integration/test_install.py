@@ -41,7 +41,7 @@ def test_help_shows_groups_overrides_and_examples(show: "Show") -> None:
     assert "$" not in text
 
 
-OTHERS = ["replicate", "expected", "slo", "baseline", "control", "verbose", "order", "capacity", "objective"]
+OTHERS = ["replicate", "expected", "slo", "cost", "baseline", "control", "verbose", "order", "capacity", "objective"]
 
 
 def test_the_composed_experiment_is_shown_without_running_it(show: "Show") -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from omegaconf import MISSING
 
 from specdec_bench.config.schema import dataset, engine, load, model, sampling, spec
+from specdec_bench.config.schema.cost import Cost
 from specdec_bench.config.schema.dataset import (
     DatasetConfig,
 )
@@ -67,6 +68,8 @@ class ExperimentConfig:
     """What the run is known to give elsewhere; changes nothing in how it runs."""
     slo: SLO = field(default_factory=SLO)
     """What every request is to meet; changes nothing in how it runs."""
+    cost: Cost = field(default_factory=Cost)
+    """What accelerators cost; changes nothing in how it runs."""
 
     def __post_init__(self) -> None:
         check_bounds(self, "")

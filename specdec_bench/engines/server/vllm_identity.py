@@ -131,6 +131,7 @@ def describe(
         max_seq_len=model.max_seq_len,
         num_accelerators=0 if _section(resolved, "device_config").get("device") == "cpu" else num_workers,
         reproducible=False,
+        is_elsewhere=url is not None,
         synthetic=synthetic,
         differences=found,
         claimed=tuple(claimed),

@@ -296,7 +296,8 @@ def test_every_figure_is_defined_beside_its_number() -> None:
     assert found["definitions"] == DEFINITIONS
     blocks = [found["acceptance"][name] for name in ("pooled", "macro", "macro_by_conversation")]
     counts = COUNTS | {"objectives", "num_judged", "num_within", "num_missed", "most_missed"}
-    blocks += [found["latency"], found["throughput"], found["client"], found["slo"]]
+    counts |= {"energy_j", "mean_power_w", "idle_power_w", "is_sampled", "missing", "per_accelerator_hour"}
+    blocks += [found[name] for name in ("latency", "throughput", "client", "slo", "energy", "cost")]
     names = {name for block in blocks for name in block}
     assert names - DEFINITIONS.keys() <= counts
     assert {"pooled", "macro", "macro_by_conversation"} <= DEFINITIONS.keys()

@@ -1,7 +1,8 @@
 """Medusa heads: residual blocks over the target's last normed state, one head for each draft position.
 
 Source: Cai et al., "Medusa: Simple LLM Inference Acceleration Framework with Multiple Decoding Heads" (2401.10774).
-Tensor names are those of vLLM's `medusa.py` with `original_lm_head`: one output projection, the target's, for all.
+Tensor names are those of vLLM's `medusa.py` with `original_lm_head`: one output projection for all, which starts as the
+target's.
 """
 
 from pathlib import Path
@@ -33,14 +34,13 @@ class Block(nn.Module):
 
 
 class Drafter(nn.Module):
-    """The heads and their frozen copy of the target's output projection."""
+    """The heads and one output projection, which starts as a copy of the target's."""
 
     def __init__(self, target: LlamaForCausalLM) -> None:
         super().__init__()
         self.blocks = nn.ModuleList([Block() for _ in range(NUM_HEADS)])
         self.lm_head = nn.Linear(WIDTH, VOCAB_SIZE, bias=False)
         self.lm_head.weight.data.copy_(target.lm_head.weight.data)
-        self.lm_head.requires_grad_(False)
 
     def loss(self, target: LlamaForCausalLM, ids: Tensor) -> Tensor:
         """Returns the cross-entropy of head k at token i against the target's distribution of token i + 2 + k."""

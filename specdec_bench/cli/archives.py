@@ -1,4 +1,4 @@
-"""The archives that a command is given: runs, sweeps, or folders of them."""
+"""The archives that a command is given: runs, sweeps, or folders of them; and the file that it writes of them."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from specdec_bench.archive import RunDirectory
 from specdec_bench.archive.sweep_plan import find_runs
 from specdec_bench.cli.arguments import open_run
 from specdec_bench.config.schema.experiment import NO_BASELINE
+from specdec_bench.errors import ConfigError
 from specdec_bench.sweep.baselines import baseline_runs
 from specdec_bench.sweep.directory import SweepDirectory
 
@@ -35,3 +36,13 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except (OSError, ValueError):
         return False
+
+
+def refuse_bad_output(path: Path) -> None:
+    """Refuses a file that cannot be written, before any archive is read.
+
+    Raises:
+        ConfigError: it is a folder, or its folder is not there.
+    """
+    if not path.name or not is_folder(path.parent) or is_folder(path):
+        raise ConfigError(f"--output={path}: no file in a folder that is there; give the file's name")

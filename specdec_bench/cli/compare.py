@@ -61,7 +61,7 @@ def compare(arguments: list[str]) -> int:
 
 
 _DESCRIPTION = """Compares two or more archives with the first: what differs in configuration and environment, metrics
-with 95%% intervals over conversations in pairs, and outputs. Runs of the same cell are its replicates; from three on
+with 95% intervals over conversations in pairs, and outputs. Runs of the same cell are its replicates; from three on
 each side, differences are judged."""
 
 

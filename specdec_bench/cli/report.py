@@ -5,9 +5,8 @@ from pathlib import Path
 
 from specdec_bench.archive import RunDirectory
 from specdec_bench.archive.names import REPORT
-from specdec_bench.cli.archives import is_folder, runs_of
+from specdec_bench.cli.archives import refuse_bad_output, runs_of
 from specdec_bench.cli.arguments import Parser
-from specdec_bench.errors import ConfigError
 from specdec_bench.report.console import console
 from specdec_bench.report.html.details import read_details
 from specdec_bench.report.html.page import collect_with_details, write_report
@@ -24,7 +23,7 @@ def report(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     dirs = [Path(name) for name in options.dirs]
     if options.output is not None:
-        _check_output(Path(options.output))
+        refuse_bad_output(Path(options.output))
     found: dict[Path, RunDirectory] = {}
     archived: list[RunDirectory] = []
     for folder in dirs:
@@ -47,13 +46,3 @@ def report(arguments: list[str]) -> int:
     )
     console().print(f"report  {path}", markup=False, soft_wrap=True)
     return 0
-
-
-def _check_output(path: Path) -> None:
-    """Refuses a page that cannot be written, before any archive is read.
-
-    Raises:
-        ConfigError: it is a folder, or its folder is not there.
-    """
-    if not path.name or not is_folder(path.parent) or is_folder(path):
-        raise ConfigError(f"--output={path}: no file in a folder that is there; give the page's name")

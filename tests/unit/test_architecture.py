@@ -95,7 +95,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
 
 
 def test_metrics_comparisons_and_records_need_no_engine_and_no_hydra() -> None:
-    rooms = [path for room in ("records", "metrics", "compare") for path in (PACKAGE / room).glob("*.py")]
+    rooms = [path for room in ("records", "metrics", "compare") for path in (PACKAGE / room).rglob("*.py")]
     names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in rooms]
     loaded = loaded_after(f"import {', '.join(names)}")
     assert not loaded & {"torch", "transformers", "hydra", "omegaconf", "pandas", "matplotlib"}

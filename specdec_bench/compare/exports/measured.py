@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from specdec_bench.compare.headline import Conversations, figures
@@ -123,7 +124,10 @@ def measure(cell: ArchivedCell) -> MeasuredAcceptance:
         draft_length=draft_length,
         source=source,
         pooled=pooled,
-        length=_length(runs) if is_by_request else no_interval(pooled.acceptance_length_drafted),
+        # The interval's own value differs from the summary's by rounding.
+        length=msgspec.structs.replace(
+            _length(runs) if is_by_request else no_interval(None), value=pooled.acceptance_length_drafted
+        ),
         length_per_request=macro(counts, draft_length).acceptance_length_drafted if is_by_request else None,
         by_category=_by_category(records, counts, draft_length) if is_by_request else {},
         rates_where_proposed=_rates_where_proposed(manifest, records, pooled),

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.helpers.archive_samples import make_prompt
-from tests.helpers.command_line import ROOT, CommandLine, read_json
+from tests.helpers.command_line import ROOT, read_json
 from tests.helpers.in_process import run
 from tests.helpers.made_archives import reply, write_run
 
@@ -113,16 +113,17 @@ def test_parquet_goes_to_a_pipe_and_never_to_a_terminal(archives: Path) -> None:
     assert shown.stderr.count(b"\n") == 1
 
 
-def test_an_engine_that_is_told_to_accept_as_measured_does(command_line: CommandLine) -> None:
+def test_an_engine_that_is_told_to_accept_as_measured_does(tmp_path: Path) -> None:
     """Measured with rates of its own, exported, and measured again with what vLLM makes of the exported rates."""
-    measured, again = command_line.folder / "measured", command_line.folder / "again"
-    first = command_line(*EXPERIMENT, "hydra.run.dir=measured", "engine.acceptance_rates=[0.7,0.5,0.9]", "seed=1")
+    measured, again = tmp_path / "measured", tmp_path / "again"
+    first = run(tmp_path, *EXPERIMENT, "hydra.run.dir=measured", "engine.acceptance_rates=[0.7,0.5,0.9]", "seed=1")
     assert first.status == 0, first.stderr
-    exported = json.loads(run(command_line.folder, "export", "measured", "--to", "vllm-synthetic").stdout)
+    exported = json.loads(run(tmp_path, "export", "measured", "--to", "vllm-synthetic").stdout)
     joint = exported["synthetic_acceptance_rates"]
     conditional = [now / before for before, now in itertools.pairwise([1.0, *joint])]
     assert conditional == pytest.approx([0.7, 0.5, 0.9], abs=0.06)
-    second = command_line(
+    second = run(
+        tmp_path,
         *EXPERIMENT,
         "hydra.run.dir=again",
         f"engine.acceptance_rates={json.dumps(conditional, separators=(',', ':'))}",
@@ -130,7 +131,7 @@ def test_an_engine_that_is_told_to_accept_as_measured_does(command_line: Command
         "seed=2",
     )
     assert second.status == 0, second.stderr
-    golden = yaml.safe_load(run(command_line.folder, "export", "measured", "--to", "golden").stdout)
+    golden = yaml.safe_load(run(tmp_path, "export", "measured", "--to", "golden").stdout)
     low, high = golden["_metadata"]["interval_95"]["tiny"]["thinking_default"][3]
     length = read_json(again / "summary.json")["acceptance"]["pooled"]["acceptance_length_drafted"]
     assert (

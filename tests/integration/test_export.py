@@ -89,6 +89,12 @@ def test_what_cannot_be_exported_is_refused_in_one_line(archives: Path, argument
     assert words in refused.error
 
 
+def test_requests_of_a_failed_run_are_written_with_its_status(archives: Path) -> None:
+    found = run(archives, "export", "failed", "--to", "csv")
+    assert found.status == 0
+    assert set(pd.read_csv(io.StringIO(found.stdout)).status) == {"failed"}
+
+
 def test_what_is_partial_is_said(archives: Path) -> None:
     cut = reply(PROMPTS[0], [3, 3])
     steps = (*cut.steps[:-1], type(cut.steps[0])(received_ns=10**9, num_tokens=2, num_proposed=1, num_accepted=1))

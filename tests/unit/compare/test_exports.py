@@ -106,7 +106,7 @@ def test_a_synthetic_run_is_no_measurement(tmp_path: Path) -> None:
 
 def test_a_published_profile_does_not_say_where_checkpoints_lie(tmp_path: Path) -> None:
     checkpoints = {
-        "target": Checkpoint(path="/home/ada/secret/llama", revision=None, commit=None, fingerprint="f", files={}),
+        "target": Checkpoint(path="/home/user/secret/llama", revision=None, commit=None, fingerprint="f", files={}),
         "draft": Checkpoint(path="org/draft", revision="main", commit="c0ffee", fingerprint="g", files={}),
     }
     found = measure(cell_of(run_of(tmp_path / "run", checkpoints=checkpoints)))

@@ -1,16 +1,14 @@
 """Refuses settings that checkpoints' files rule out, before any process starts."""
 
-import json
-import re
 from pathlib import Path
-from typing import Any
 
+from specdec_bench.checkpoints.drafter_checks import check_drafter, check_head_name, check_mtp_target, check_target
 from specdec_bench.checkpoints.facts import CheckpointFacts, read_facts
 from specdec_bench.checkpoints.files import is_there
-from specdec_bench.checkpoints.weights import read_weights
+from specdec_bench.checkpoints.weights import Weights, read_weights
 from specdec_bench.config.checkpoints import BUNDLED, draft_checkpoint, resolve
 from specdec_bench.config.schema.experiment import ExperimentConfig, draft_length
-from specdec_bench.config.schema.spec import DraftModelSpec, Eagle3Spec, EagleSpec, SpecConfig
+from specdec_bench.config.schema.spec import MTPSpec
 from specdec_bench.config.support import ENGINES
 from specdec_bench.errors import ConfigError
 
@@ -59,8 +57,36 @@ def check_checkpoints(config: ExperimentConfig) -> None:
     draft = draft_checkpoint(config)
     if draft is not None and (folder := local_folder(draft.path, "spec.draft.path")) is not None:
         facts["draft"] = read_facts(folder)
-        check_draft_kind(config.spec, draft.path, facts["draft"])
+    check_kinds(config, facts)
     check_facts(config, facts)
+
+
+def check_kinds(config: ExperimentConfig, facts: dict[str, CheckpointFacts]) -> None:
+    """Refuses a target that is no model, and a draft of another kind than the method's.
+
+    The tensors of checkpoints on the hub are not here yet, so their config.json alone decides.
+
+    Args:
+        config: the experiment.
+        facts: by role, of the checkpoints whose files are here.
+
+    Raises:
+        ConfigError: see above; or a folder's weights are damaged.
+    """
+    target, draft, checkpoint = facts.get("target"), facts.get("draft"), draft_checkpoint(config)
+    if target is not None:
+        check_target(config.model.path, target)
+        if isinstance(config.spec, MTPSpec) and checkpoint is None:
+            check_mtp_target(config.model.path, target, _local_weights(config.model.path))
+    if draft is not None and checkpoint is not None:
+        check_drafter(config.spec, checkpoint.path, draft, _local_weights(checkpoint.path))
+        if not ENGINES[config.engine.name].takes_plain_heads:
+            check_head_name(config.spec, checkpoint.path, draft, config.engine.name)
+
+
+def _local_weights(path: str) -> Weights | None:
+    folder = Path(resolve(path))
+    return read_weights(folder) if folder.is_dir() else None
 
 
 def check_facts(config: ExperimentConfig, facts: dict[str, CheckpointFacts]) -> None:
@@ -113,45 +139,6 @@ def check_lengths(config: ExperimentConfig, context_length: int | None, vocab_si
                 f"sampling.stop_token_ids={token_id}: the model's vocabulary has {vocab_size} tokens, ids 0 to "
                 f"{vocab_size - 1}"  # type: ignore[operator]
             )
-
-
-def check_draft_kind(spec: SpecConfig, draft_path: str, facts: CheckpointFacts) -> None:
-    """Refuses an EAGLE head as a draft model, and a whole model as an EAGLE head, if either is certain.
-
-    Raises:
-        ConfigError: naming the folder's content and the method that it is for; or its weights are damaged.
-    """
-    weights = read_weights(facts.folder)
-    config, names = facts.config, frozenset(weights.tensors if weights is not None else ())
-    sign = _eagle_sign(config, names)
-    if isinstance(spec, DraftModelSpec) and sign is not None:
-        method = "eagle3" if re.search("eagle3|peagle", sign, re.IGNORECASE) else "eagle or spec=eagle3"
-        raise ConfigError(
-            f"spec={spec.name}: spec.draft.path={draft_path} is an EAGLE head ({sign}), which cannot draft by itself; "
-            f"use spec={method}, or another spec.draft.path"
-        )
-    # Many heads call themselves a plain LlamaForCausalLM. All have a layer that fuses hidden states, except those whose
-    # config says how they do without.
-    says_nothing = "eagle" not in json.dumps(config).lower() and config.get("draft_vocab_size") is None
-    architectures = [str(name) for name in config.get("architectures") or []]
-    is_causal = bool(architectures) and all(name.endswith("ForCausalLM") for name in architectures)
-    if isinstance(spec, EagleSpec | Eagle3Spec) and names and sign is None and says_nothing and is_causal:
-        raise ConfigError(
-            f"spec={spec.name}: spec.draft.path={draft_path} is a whole model ({', '.join(architectures)}), no EAGLE "
-            "head; use spec=draft_model, or another spec.draft.path"
-        )
-
-
-def _eagle_sign(config: dict[str, Any], names: frozenset[str]) -> str | None:
-    """Returns the evidence that a checkpoint is an EAGLE head; None if there is none."""
-    for architecture in map(str, config.get("architectures") or []):
-        # Not Eagle2_5_VLForConditionalGeneration, a model in its own right.
-        if re.search(r"^P?eagle3?.*(ForCausalLM|Speculator|DraftModel)$|Eagle3?$", architecture, re.IGNORECASE):
-            return architecture
-    if (kind := config.get("speculators_model_type")) in ("eagle", "eagle3", "peagle"):
-        return f"speculators_model_type={kind}"
-    fusing = {"fc.weight", "model.fc.weight"} & names
-    return f"tensor {min(fusing)}" if fusing else None
 
 
 def vocabulary_differences(target: CheckpointFacts, draft: CheckpointFacts) -> int:

@@ -4,14 +4,13 @@ Each fact comes with the name of the file that states it.
 """
 
 import functools
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from specdec_bench.checkpoints.files import find_json
+from specdec_bench.checkpoints.files import find_json, folder_stamp
 from specdec_bench.checkpoints.templates import ChatTemplate, chat_templates
 from specdec_bench.errors import ConfigError
 from specdec_bench.records import checkpoint
@@ -112,20 +111,7 @@ def read_facts(folder: Path) -> CheckpointFacts:
     Raises:
         ConfigError: a file cannot be read, or states something impossible; names the file.
     """
-    try:
-        with os.scandir(folder) as entries:
-            stamp = frozenset((entry.name, *_stamp(entry)) for entry in entries)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be read ({error.strerror}); give a checkpoint's folder") from None
-    return _read(folder, stamp)
-
-
-def _stamp(entry: "os.DirEntry[str]") -> tuple[int, int]:
-    try:
-        stat = entry.stat()
-    except OSError:  # a broken link
-        return (0, 0)
-    return (stat.st_mtime_ns, stat.st_size)
+    return _read(folder, folder_stamp(folder))
 
 
 @functools.lru_cache(maxsize=8)  # a sweep's cells have the same checkpoints, and a vocabulary takes 0.1 s to parse

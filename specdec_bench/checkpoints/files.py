@@ -13,6 +13,27 @@ def is_there(path: Path) -> bool:
     return os.path.lexists(path)
 
 
+def folder_stamp(folder: Path) -> frozenset[tuple[str, int, int]]:
+    """Returns name, time of change and size of each entry of a folder, which tell whether to read it again.
+
+    Raises:
+        ConfigError: the folder cannot be listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset((entry.name, *_stamp(entry)) for entry in entries)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be read ({error.strerror}); give a checkpoint's folder") from None
+
+
+def _stamp(entry: "os.DirEntry[str]") -> tuple[int, int]:
+    try:
+        stat = entry.stat()
+    except OSError:  # a broken link
+        return (0, 0)
+    return (stat.st_mtime_ns, stat.st_size)
+
+
 def read_text(path: Path) -> str | None:
     """Returns a text file of a checkpoint; None where there is none.
 

@@ -1,5 +1,6 @@
 """Names, shapes and types of a checkpoint's tensors, from the headers of its safetensors files."""
 
+import functools
 import hashlib
 import json
 import math
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from specdec_bench.checkpoints.files import find_json, is_there, names_in
+from specdec_bench.checkpoints.files import find_json, folder_stamp, is_there, names_in
 from specdec_bench.errors import ConfigError
 
 INDEX = "model.safetensors.index.json"
@@ -67,6 +68,11 @@ def read_weights(folder: Path) -> Weights | None:
     Raises:
         ConfigError: a file is damaged, cut off or missing. The message names the file and any tensor.
     """
+    return _read(folder, folder_stamp(folder)) if folder.is_dir() else None
+
+
+@functools.lru_cache(maxsize=4)  # target and draft are looked at several times before an engine starts
+def _read(folder: Path, _: frozenset[tuple[str, int, int]]) -> Weights | None:
     placed = _index(folder)
     files = sorted(set(placed.values()))
     if is_there(folder / SINGLE):

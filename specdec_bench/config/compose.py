@@ -144,6 +144,12 @@ def archived_experiment(tree: dict[str, Any]) -> ExperimentConfig:
                 content = {"name": "closed", **content}
             # model and sampling have a single schema, whatever the option is called
             schema = next(iter(options.values())) if len(options) == 1 else options[content["name"]]
+            # An option that this release lacks changed nothing where it was left off.
+            content = {
+                name: value
+                for name, value in content.items()
+                if name in field_names(schema) or not (value is None or value is False)
+            }
             nodes[group] = OmegaConf.merge(OmegaConf.structured(schema), content)
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ExperimentConfig), nodes))
     except KeyError as error:

@@ -46,6 +46,8 @@ class EngineSupport:
     """Where it lists the model types that it adds to transformers', as module:name; None: not known."""
     stops_drafting: bool = False
     """It continues without the draft once a request outgrows the draft's positions; other engines go wrong there."""
+    takes_plain_heads: bool = True
+    """It runs an EAGLE head whose `architectures` names a plain model (LlamaForCausalLM) as a head."""
     long_draft_variable: str | None = None
     """It gives the draft the target's context, whatever the requests need. If that exceeds the draft's positions, it
     starts only if this environment variable is set."""
@@ -90,7 +92,7 @@ ENGINES: dict[str, EngineSupport] = {
                 "max_cached_requests": ANY,
             },
             "draft_model": {"draft_length": ANY, "draft": ANY, "parallel_drafting": ANY},
-            "eagle": {"draft_length": ANY, "draft": ANY, "parallel_drafting": ANY},
+            "eagle": {"draft_length": ANY, "draft": ANY},
             "eagle3": {"draft_length": ANY, "draft": ANY, "parallel_drafting": ANY},
             "mtp": {"draft_length": ANY, "draft": ANY},
             "medusa": {"draft_length": ANY, "draft": ANY},
@@ -102,6 +104,7 @@ ENGINES: dict[str, EngineSupport] = {
         package="sglang",
         sizes_batch=True,
         model_types=("sglang.srt.utils.hf_transformers.common:_CONFIG_REGISTRY",),
+        takes_plain_heads=False,
         long_draft_variable="SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN",
         methods={
             "none": {},

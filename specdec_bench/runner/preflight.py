@@ -10,7 +10,7 @@ from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
 from specdec_bench.checkpoints import chat
-from specdec_bench.checkpoints.checks import check_facts, vocabulary_differences
+from specdec_bench.checkpoints.checks import check_facts, check_kinds, vocabulary_differences
 from specdec_bench.checkpoints.facts import CheckpointFacts, read_facts
 from specdec_bench.checkpoints.fingerprint import checkpoint_fingerprint
 from specdec_bench.checkpoints.folders import folder_of
@@ -56,6 +56,7 @@ def prepare(config: ExperimentConfig, prompts: Sequence[Prompt]) -> Prepared:
         for role, (path, revision) in checkpoint_roles(config).items()
     }
     if facts:
+        check_kinds(config, facts)
         check_facts(config, facts)
         _check_models(config, facts)
         _check_reach(config, prompts, first_token_ids, facts)

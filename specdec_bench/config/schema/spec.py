@@ -121,8 +121,6 @@ class EagleSpec(CheckpointSpec):
     """A head that drafts from the target's last hidden state. Source: arXiv 2401.15077."""
 
     name: str = "eagle"
-    parallel_drafting: bool = False
-    """All K tokens in one pass, by a head that was trained for it (P-EAGLE)."""
 
 
 @dataclass(kw_only=True)

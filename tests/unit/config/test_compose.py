@@ -19,7 +19,7 @@ from specdec_bench.config.schema.engine import SyntheticEngine
 from specdec_bench.config.schema.experiment import OPTIONS, Expected, ExperimentConfig
 from specdec_bench.config.schema.load import ClosedLoad, PoissonLoad
 from specdec_bench.config.schema.sampling import SamplingConfig
-from specdec_bench.config.schema.spec import DraftModelSpec, NgramSpec
+from specdec_bench.config.schema.spec import DraftModelSpec, EagleSpec, NgramSpec
 from specdec_bench.config.support import ENGINES, check_support
 from specdec_bench.errors import ConfigError
 from tests.helpers.composing import experiment
@@ -290,3 +290,16 @@ def test_options_that_are_left_null_change_no_id() -> None:
     earlier = tree | {"load": {name: value for name, value in tree["load"].items() if value is not None}}
     assert len(earlier["load"]) < len(tree["load"])
     assert cell_id(tree, "p", {}) == cell_id(earlier, "p", {})
+
+
+def test_an_archive_s_option_that_is_gone_changes_nothing_if_it_was_left_off() -> None:
+    """spec=eagle once had parallel_drafting, which no engine has for it."""
+    config = experiment("engine=vllm", "spec=eagle")
+    tree = compose.to_tree(config)
+    assert isinstance(config.spec, EagleSpec)
+    for off in (False, None):
+        tree["spec"]["parallel_drafting"] = off
+        assert compose.archived_experiment(tree) == config
+    tree["spec"]["parallel_drafting"] = True
+    with pytest.raises(ConfigError, match="parallel_drafting"):
+        compose.archived_experiment(tree)

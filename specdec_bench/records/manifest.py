@@ -31,6 +31,9 @@ class EngineDescription(Record, frozen=True, kw_only=True):
     """0 on a CPU."""
     reproducible: bool
     """The same request gives the same tokens in every run, whatever else is in flight."""
+    runner: str | None = None
+    """Which of its implementations of the model's loop the engine chose, as vLLM's V1 and V2; `None`: it has one, or
+    does not tell."""
     synthetic: str | None = None
     """Why the figures are not those of a real model, if they are not."""
     differences: tuple[Difference, ...] = ()

@@ -94,6 +94,9 @@ class VLLMServer:
             reference="vLLM's command line",
         )
         if self._url is None:
+            vllm_arguments.check_acceptance_of_drafts(
+                self._arguments.get("speculative_config", {}), is_cpu=vllm_arguments.is_cpu_build(), runner=None
+            )
             self._key = secrets.token_hex(16)
             known().add([self._key])
             self._client = Client(self._launch(self._key), self._key)

@@ -154,8 +154,7 @@ def check_drafting(
         What remains the user's claim, and notes on what the server lacks.
 
     Raises:
-        ConfigError: it drafts otherwise, or not at all.
-        EngineError: it took the draft for one of another method.
+        ConfigError: it drafts otherwise, or not at all, or took the draft for one of another method.
     """
     drafting = _section(resolved, "speculative_config")
     if not isinstance(config.spec, DraftingSpec):
@@ -173,7 +172,14 @@ def check_drafting(
         vllm_arguments.check_resolved_method(config.spec.name, drafting["method"])
     else:
         claimed.append("spec")
+    is_cpu = _section(resolved, "device_config").get("device") == "cpu"
+    vllm_arguments.check_acceptance_of_drafts(drafting, is_cpu=is_cpu, runner=None)
     notes = []
+    if drafting.get("rejection_sample_method") == "block":
+        notes.append(
+            "rejection_sample_method=block: vLLM's model runner V1 accepts by the standard method under this name, and "
+            "the server does not tell which runner it has"
+        )
     if drafts is None or (drafts.per_step_accepted is None and drafts.num_spec_steps):
         notes.append(
             "the server counts drafts in total only; start it with --per-request-spec-decode-metrics detailed (vLLM "

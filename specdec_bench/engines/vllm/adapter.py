@@ -51,6 +51,7 @@ class VLLMAdapter:
         self._arguments: dict[str, Any] = {}
         self._totals = _Totals()
         self._nominal_proposals = False
+        self._runner: str | None = None
         self._counts_requests = False
         """Whether this release reports how many drafts each request accepted."""
         self._dead_error: type[Exception] = EngineError
@@ -100,22 +101,31 @@ class VLLMAdapter:
         if hasattr(async_llm, "RequestOutputCollector"):
             async_llm.RequestOutputCollector = _collector(async_llm.RequestOutputCollector)
         try:
-            self._engine = async_llm.AsyncLLM.from_engine_args(
-                arg_utils.AsyncEngineArgs(**arguments), stat_loggers=[_stat_logger(self._totals)]
-            )
+            resolved = arg_utils.AsyncEngineArgs(**arguments).create_engine_config()
+            self._runner = _runner(resolved)
+            self._check_drafting(resolved)
+            self._engine = async_llm.AsyncLLM.from_vllm_config(resolved, stat_loggers=[_stat_logger(self._totals)])
+        except ConfigError:
+            raise
         except Exception as error:  # vLLM may raise anything; the log has its engine core's errors
             raise EngineError(f"vLLM {release} did not start: {named(error)}") from error
-        resolved = self._engine.vllm_config
-        if resolved.speculative_config is not None:
-            try:
-                vllm_arguments.check_resolved_method(self._config.spec.name, resolved.speculative_config.method)
-            except EngineError:
-                await self.stop()
-                raise
         # vLLM's second model runner pads drafts that its n-gram lookup did not find.
-        self._nominal_proposals = isinstance(self._config.spec, NgramSpec) and bool(
-            getattr(resolved, "use_v2_model_runner", False)
-        )
+        self._nominal_proposals = isinstance(self._config.spec, NgramSpec) and self._runner == "V2"
+
+    def _check_drafting(self, resolved: Any) -> None:
+        """Refuses a configuration that vLLM would run as another method than the run's label, before weights load.
+
+        Raises:
+            ConfigError: naming what vLLM would run.
+        """
+        drafting = resolved.speculative_config
+        vllm_arguments.check_resolved_method(self._config.spec.name, None if drafting is None else drafting.method)
+        if drafting is not None:
+            vllm_arguments.check_acceptance_of_drafts(
+                settings_of(drafting, without="target_"),
+                is_cpu=resolved.device_config.device_type == "cpu",
+                runner=self._runner,
+            )
 
     async def reset(self) -> None:
         """Clears the prefix cache, earlier responses and the counts."""
@@ -166,6 +176,7 @@ class VLLMAdapter:
             max_seq_len=config.model_config.max_model_len,
             num_accelerators=0 if config.device_config.device_type == "cpu" else num_workers,
             reproducible=False,
+            runner=self._runner,
             synthetic=vllm_arguments.synthetic_stamp(engine),
             differences=differences(vllm_arguments.asked_and_resolved(self._arguments, resolved)),
         )
@@ -329,6 +340,12 @@ def _collector(base: Any) -> Any:
                 super().put(output)
 
     return StepNoting
+
+
+def _runner(resolved: Any) -> str | None:
+    """Returns which of its two model runners vLLM chose; None in releases that have one."""
+    is_second = getattr(resolved, "use_v2_model_runner", None)
+    return None if is_second is None else "V2" if is_second else "V1"
 
 
 def _methods() -> list[str]:

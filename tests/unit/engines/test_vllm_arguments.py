@@ -1,5 +1,8 @@
 """What each method and setting is called in vLLM."""
 
+import re
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +24,7 @@ from specdec_bench.config.schema.spec import (
     SuffixSpec,
 )
 from specdec_bench.engines.vllm import arguments
-from specdec_bench.errors import ConfigError, EngineError, EngineUnavailableError
+from specdec_bench.errors import ConfigError, EngineUnavailableError
 from tests.helpers import build
 
 DRAFT = DraftCheckpoint(path="org/draft", revision="abc")
@@ -186,21 +189,84 @@ def test_what_the_release_lacks_is_refused_with_those_that_have_it() -> None:
 
 
 def test_an_engine_that_runs_another_method_is_refused() -> None:
-    with pytest.raises(EngineError, match=r"spec=draft_model: vLLM took the draft .* and runs dspark"):
+    with pytest.raises(ConfigError, match="spec=draft_model: vLLM takes the draft for one of its method dspark"):
         arguments.check_resolved_method("draft_model", "dspark")
-    for method, resolved in (("draft_model", "draft_model"), ("mtp", "mtp"), ("mtp", "deepseek_mtp")):
+    with pytest.raises(ConfigError, match="spec=none: vLLM drafts with this model, by its method eagle3"):
+        arguments.check_resolved_method("none", "eagle3")
+    with pytest.raises(ConfigError, match="spec=ngram: vLLM does not draft"):
+        arguments.check_resolved_method("ngram", None)
+    for method, resolved in (("none", None), ("draft_model", "draft_model"), ("mtp", "mtp"), ("mtp", "deepseek_mtp")):
         arguments.check_resolved_method(method, resolved)
 
 
-@pytest.mark.parametrize(
-    ("path", "head"),
-    [("yuhuili/EAGLE3-LLaMA3.3-Instruct-70B", "eagle3"), ("/data/eagle-trial/draft", "eagle")],
-)
-def test_a_path_that_vllm_takes_for_a_head_is_refused_for_other_methods(path: str, head: str) -> None:
+NAMES_THAT_DECIDE = [
+    ("yuhuili/EAGLE3-LLaMA3.3-Instruct-70B", "eagle3"),
+    ("/data/eagle-trial/draft", "eagle"),
+    ("/x/dflash_draft", "dflash"),
+    ("deepseek-ai/DSpark_qwen3_8b", "dspark"),
+    ("/x/eagle3x/draft", "eagle3"),
+    ("/x/dflash/eagle-1", "eagle"),  # the first word of vLLM's list holds, wherever it stands
+]
+
+
+@pytest.mark.parametrize(("path", "other"), NAMES_THAT_DECIDE)
+@pytest.mark.parametrize("kind", [DraftModelSpec, MedusaSpec, MTPSpec])
+def test_a_draft_s_path_that_decides_its_method_is_refused_for_other_methods(
+    path: str, other: str, kind: type[CheckpointSpec]
+) -> None:
+    spec = kind(draft=DraftCheckpoint(path=path))
+    with pytest.raises(
+        ConfigError, match=rf"spec\.draft\.path={path}: .* by its method {other}, not spec={spec.name};"
+    ):
+        arguments.speculative_config(experiment(spec))
+
+
+@pytest.mark.parametrize(("path", "other"), NAMES_THAT_DECIDE)
+def test_a_target_that_drafts_by_itself_must_not_have_such_a_path(path: str, other: str) -> None:
+    """Without a draft, vLLM takes the target's path for the draft's; with one, or with n-grams, it does not look."""
+    model = ModelConfig(name="m", path=path)
+    with pytest.raises(ConfigError, match=rf"model\.path={path}: .* by its method {other}, not spec=mtp;"):
+        arguments.speculative_config(build.experiment(engine=VLLMEngine(), model=model, spec=MTPSpec()))
+    for spec in (MTPSpec(draft=DRAFT), DraftModelSpec(draft=DRAFT), NgramSpec(), SuffixSpec()):
+        assert arguments.speculative_config(build.experiment(engine=VLLMEngine(), model=model, spec=spec)) is not None
+
+
+@pytest.mark.parametrize(("path", "other"), NAMES_THAT_DECIDE)
+def test_some_methods_keep_their_name_whatever_the_path(path: str, other: str) -> None:
     draft = DraftCheckpoint(path=path)
-    with pytest.raises(ConfigError, match=rf"spec\.draft\.path={path}: .* as spec={head}, not draft_model"):
-        arguments.speculative_config(experiment(DraftModelSpec(draft=draft)))
     for spec in (EagleSpec(draft=draft), Eagle3Spec(draft=draft), DFlashSpec(draft=draft)):
         found = arguments.speculative_config(experiment(spec))
         assert found is not None
         assert (found["method"], found["model"]) == (spec.name, path)
+
+
+def test_the_words_are_those_of_the_installed_vllm() -> None:
+    """Every word that SpeculativeConfig looks for in a path, and every method for which it does not look."""
+    source = Path(find_spec("vllm").origin).parent / "config" / "speculative.py"  # type: ignore[union-attr, arg-type]
+    text = source.read_text(encoding="utf-8")
+    words = re.findall(r'"([\w-]+)" in self\.draft_model_config\.model\.lower\(\)', text)
+    assert words == list(arguments.METHODS_BY_NAME)
+    (kept,) = re.findall(r"if self\.method in \(([^)]*)\):\n +pass", text)
+    assert {*arguments.METHODS_THAT_KEEP_THEIR_NAME, "dspark"} == set(re.findall(r"\w+", kept))
+
+
+def test_synthetic_acceptance_is_refused_on_a_cpu() -> None:
+    drafting = {"rejection_sample_method": "synthetic", "synthetic_acceptance_length": 2.0}
+    arguments.check_acceptance_of_drafts(drafting, is_cpu=False, runner="V1")
+    with pytest.raises(ConfigError, match=r"engine\.synthetic_acceptance_length.*on accelerators only"):
+        arguments.check_acceptance_of_drafts(drafting, is_cpu=True, runner="V1")
+
+
+def test_block_verification_is_refused_where_it_would_be_the_standard_one() -> None:
+    drafting = {"rejection_sample_method": "block"}
+    for runner in ("V2", None):
+        arguments.check_acceptance_of_drafts(drafting, is_cpu=False, runner=runner)
+    with pytest.raises(ConfigError, match="rejection_sample_method=block: vLLM uses its model runner V1"):
+        arguments.check_acceptance_of_drafts(drafting, is_cpu=False, runner="V1")
+
+
+@pytest.mark.parametrize("key", ["spec_method", "spec_model", "spec_tokens", "speculative_config"])
+def test_drafting_is_not_set_past_the_method(key: str) -> None:
+    """Else a run with spec=none could draft, or one of `block` verification go by the standard one's name."""
+    with pytest.raises(ConfigError, match=rf"engine\.extra_args\.{key}: the project sets this itself; use spec"):
+        arguments.extra_arguments({key: "ngram"}, [key], "0.32")

@@ -89,6 +89,22 @@ def incomparable(plain: Manifest, cell: Manifest) -> str | None:
     return "the target's weights differ" if weights[0] != weights[1] else None
 
 
+def runners_differ(one: Manifest, other: Manifest) -> str | None:
+    """Returns a caveat if an engine ran two cells by different implementations of its model loop; None if it did not.
+
+    An engine may have a method in its older implementation only: vLLM 0.32 runs Medusa, suffix decoding and parallel
+    drafting on model runner V1, and the rest on V2 where it can.
+
+    Args:
+        one: of the run that is compared with.
+        other: of the other run.
+    """
+    runners = [manifest.engine.get("runner") for manifest in (one, other)]
+    if None in runners or runners[0] == runners[1]:
+        return None
+    return f"model runner {runners[1]} against {runners[0]}: ratios of times hold the difference of the runners too"
+
+
 def by_method(
     plain: Mapping[int, Measured], measured: Mapping[int, Measured]
 ) -> dict[str, dict[int, tuple[int, Measured]]]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from specdec_bench.archive.provenance import comparable
 from specdec_bench.compare import losslessness
+from specdec_bench.compare.cell import runners_differ
 from specdec_bench.compare.columns import METRICS
 from specdec_bench.compare.comparable import OF_DRAFTS, Reasons, reasons_against
 from specdec_bench.compare.differences import Difference, differences
@@ -191,6 +192,8 @@ def _notes(reference: Sequence[ComparedRun], other: Sequence[ComparedRun], *, cu
     notes = (
         [f"measured in other environments ({', '.join(changed)}): times hold this difference too"] if changed else []
     )
+    runners = {runners_differ(one.manifest, two.manifest) for one in reference for two in other} - {None}
+    notes += sorted(filter(None, runners))
     if cuts:
         notes.append("the engines differ: metrics of drafts leave out the last verify step of each request")
     late = sum(bool(run.summary.client.saturated) for run in (*reference, *other))

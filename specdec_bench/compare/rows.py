@@ -11,7 +11,7 @@ from msgspec.structs import asdict
 
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.compare import headline, losslessness
-from specdec_bench.compare.cell import ALWAYS_SHOWN, Measured, SweepResult, by_method, incomparable
+from specdec_bench.compare.cell import ALWAYS_SHOWN, Measured, SweepResult, by_method, incomparable, runners_differ
 from specdec_bench.compare.columns import METRICS, metric_value
 from specdec_bench.compare.divergence_text import with_texts
 from specdec_bench.compare.intervals import around, columns, log_margin_of_runs, no_interval, rate, widened
@@ -127,6 +127,7 @@ def _asked(number: int, run: RunDirectory, manifest: Manifest) -> dict[str, Any]
         "baseline_id": manifest.baseline_id,
         "environment_id": manifest.environment_id,
         "error": manifest.error,
+        "runner": manifest.engine.get("runner"),
         **_overridden(manifest),
     }
 
@@ -195,6 +196,8 @@ def _against(
     if (reason := incomparable(plain.manifest, cell.manifest)) is not None:
         return {"baseline": str(plain.run.path), "not_compared": reason}, {"not_compared": reason}
     row: dict[str, Any] = {"baseline": str(plain.run.path), **_speedups([plain], [cell])}
+    if (caveat := runners_differ(plain.manifest, cell.manifest)) is not None:
+        row["speedup_caveat"] = caveat
     if cell.manifest.config["sampling"]["temperature"] > 0:
         return row | {"lossless": "not checked: temperature above 0"}, {"lossless": None}
     if cell.summary.synthetic and archived_support(cell.manifest.config).synthetic_changes_outputs:

@@ -8,6 +8,9 @@ from specdec_bench.errors import abbreviated
 from specdec_bench.records.manifest import Manifest
 from specdec_bench.records.request import RequestRecord
 
+TRAINED_FOR_PARALLEL = {"pard": "a PARD drafter", "peagle": "a P-EAGLE head"}
+"""Kinds of drafters that are made for spec.parallel_drafting=true."""
+
 
 class DraftReach:
     """Counts the decode steps that began where the draft has no positions left for its drafts.
@@ -60,6 +63,14 @@ def checkpoint_warnings(manifest: Manifest, reach: DraftReach, refused_prompts: 
         warnings.append(
             f"{num_differing} entries of the draft's vocabulary differ from the target's: where such tokens are "
             "drafted, acceptance is lower than the draft's own"
+        )
+    drafter = None if draft is None or draft.facts is UNSET else draft.facts.drafter
+    is_parallel = manifest.config.get("spec", {}).get("parallel_drafting")
+    if drafter is not None and drafter.kind in TRAINED_FOR_PARALLEL and not is_parallel:
+        warnings.append(
+            f"the draft is {TRAINED_FOR_PARALLEL[drafter.kind]} ({drafter.sign}), which was trained to draft all "
+            "tokens in one pass; here it drafted them one by one. Pass spec.parallel_drafting=true where the engine "
+            "has it"
         )
     if refused_prompts:
         warnings.append(

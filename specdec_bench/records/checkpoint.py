@@ -56,6 +56,15 @@ class TemplateIdentity(Record, frozen=True, kw_only=True):
     sha256: str
 
 
+class StatedDrafter(Record, frozen=True, kw_only=True):
+    """The kind of drafter that a checkpoint's files show."""
+
+    kind: str
+    """model, pard, eagle, eagle3, peagle, medusa, dflash, mtp, ...; see `specdec_bench.checkpoints.drafter_kind`."""
+    sign: str
+    """The evidence: an architecture, a key of config.json, or a tensor."""
+
+
 class StatedFacts(Record, frozen=True, kw_only=True):
     """What a checkpoint's files say; None where none of them does, or an older archive did not read it."""
 
@@ -66,6 +75,8 @@ class StatedFacts(Record, frozen=True, kw_only=True):
     model_type: Stated | None = None
     architectures: Stated | None = None
     chat_templates: dict[str, TemplateIdentity] = msgspec.field(default_factory=dict)
+    drafter: StatedDrafter | None = None
+    """Of a draft; None where nothing tells its kind."""
     weights: dict[str, Json] | None = None
     """Counts and a hash of all names, shapes and types; or `error`, why those cannot be told. None of a tokenizer."""
 

@@ -88,6 +88,8 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
         console.print(Text(literal(f"  job {row['job']} {row['status']}{why}"), style="bold red"), soft_wrap=True)
     for reason in sorted({row["not_compared"] for row in rows if row.get("not_compared")}):
         console.print(Text(literal(f"NOT COMPARED with the plain run: {reason}"), style="bold red"), soft_wrap=True)
+    for line in _caveats(rows):
+        console.print(Text(literal(line), style="bold red"), soft_wrap=True)
     if stamps := {row["synthetic"] for row in rows if row.get("synthetic")}:
         console.print(Text(literal(f"SYNTHETIC: {', '.join(sorted(stamps))}"), style="bold red"), soft_wrap=True)
     several = _several(rows, ("engine", "model", "dataset")) + conditions(result.varying_fields)
@@ -120,6 +122,15 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
     for recommendation in result.recommendations:
         console.print(Text(literal(_advice(recommendation, several, result.loads))), soft_wrap=True)
     console.print(Text(f"sweep directory  {literal(path)}"), soft_wrap=True)
+
+
+def _caveats(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns a line for each caveat on speedups, with the jobs that it holds for."""
+    jobs: dict[str, list[str]] = {}
+    for row in rows:
+        if caveat := row.get("speedup_caveat"):
+            jobs.setdefault(caveat, []).append(str(row["job"]))
+    return [f"speedup of job {', '.join(numbers)}: {caveat}" for caveat, numbers in jobs.items()]
 
 
 def _header(name: str) -> str:

@@ -11,6 +11,7 @@ from msgspec.structs import asdict, replace
 
 from specdec_bench.checkpoints import chat
 from specdec_bench.checkpoints.checks import check_facts, check_kinds, vocabulary_differences
+from specdec_bench.checkpoints.drafter_kind import identify_drafter
 from specdec_bench.checkpoints.facts import CheckpointFacts, read_facts
 from specdec_bench.checkpoints.fingerprint import checkpoint_fingerprint
 from specdec_bench.checkpoints.folders import folder_of
@@ -23,7 +24,7 @@ from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.spec import DraftModelSpec
 from specdec_bench.config.support import ENGINES
 from specdec_bench.errors import ConfigError
-from specdec_bench.records.checkpoint import Checkpoint
+from specdec_bench.records.checkpoint import Checkpoint, StatedDrafter
 from specdec_bench.records.request import Prompt
 
 LOADS_OTHERWISE = ("load_format", "gguf_file", "subfolder", "variant", "hf_overrides", "json_model_override_args")
@@ -153,10 +154,22 @@ def fingerprints(config: ExperimentConfig, facts: dict[str, CheckpointFacts], *,
         is_draft = role == "draft" and "target" in facts
         found[role] = Checkpoint(
             **asdict(checkpoint_fingerprint(path, folder, revision)),
-            facts=replace(facts[role].summary(), weights=weights),
+            facts=replace(
+                facts[role].summary(), weights=weights, drafter=_drafter(facts[role]) if role == "draft" else None
+            ),
             vocabulary_differences=vocabulary_differences(facts["target"], facts["draft"]) if is_draft else UNSET,
         )
     return found
+
+
+def _drafter(facts: CheckpointFacts) -> StatedDrafter | None:
+    """Returns the manifest's entry for the kind of a draft."""
+    try:
+        weights = read_weights(facts.folder)
+    except ConfigError:  # a part of what a hub has, see _weights
+        weights = None
+    found = identify_drafter(facts.config, {} if weights is None else weights.tensors)
+    return None if found is None else StatedDrafter(kind=found.kind, sign=found.sign)
 
 
 def _weights(folder: Path) -> dict[str, Any] | None:

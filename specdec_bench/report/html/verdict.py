@@ -181,6 +181,8 @@ def _distrust(result: SweepResult, cells: Sequence[Cell], summaries: Mapping[int
     for row in result.rows:
         if row.get("not_compared"):
             reasons[f"NOT COMPARED with the plain run: {row['not_compared']}"].append(row["job"])
+        if row.get("speedup_caveat"):
+            reasons[f"speedup by {row['speedup_caveat']}"].append(row["job"])
         if row.get("acceptance_source") == "stream":
             reasons["acceptance is counted from chunks of the stream, an upper bound of the true one"].append(
                 row["job"]

@@ -189,3 +189,14 @@ def test_the_whole_interval_must_lie_beyond_the_limit() -> None:
     assert rise.is_beyond(Interval(value=1.2, low=1.06, high=1.4))
     assert not rise.is_beyond(Interval(value=1.2, low=1.04, high=1.4))
     assert column_of("ttft_ms") == "ttft_ms_p50"
+
+
+def test_another_model_runner_is_noted(tmp_path: Path) -> None:
+    one, same, other = (
+        [write(tmp_path / name, FULL, engine={"runner": runner})]
+        for name, runner in (("a", "V1"), ("b", "V1"), ("c", "V2"))
+    )
+    (cell,) = compared(one, other).cells
+    assert "model runner V2 against V1: ratios of times hold the difference of the runners too" in cell.notes
+    (cell,) = compared(one, same).cells
+    assert not any("runner" in note for note in cell.notes)

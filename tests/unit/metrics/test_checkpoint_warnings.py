@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from specdec_bench.metrics.summary import summarize
-from specdec_bench.records.checkpoint import Checkpoint, Stated, StatedFacts
+from specdec_bench.records.checkpoint import Checkpoint, Stated, StatedDrafter, StatedFacts
 from tests.helpers.made_runs import failure, manifest, request
 
 
@@ -57,3 +57,20 @@ def test_the_summary_names_conversations_of_which_a_turn_was_refused() -> None:
         "the chat template or the tokenizer does not take a later turn of late (1 in all): these conversations FAILED "
         "there"
     ]
+
+
+@pytest.mark.parametrize(("kind", "title"), [("pard", "a PARD drafter"), ("peagle", "a P-EAGLE head")])
+def test_a_drafter_for_parallel_drafting_that_drafted_token_by_token(kind: str, title: str) -> None:
+    drafter = StatedDrafter(kind=kind, sign="pard_token in config.json")
+    checkpoints = {"draft": checkpoint(facts=StatedFacts(drafter=drafter))}
+    (found,) = warned(checkpoints, 1)
+    assert found.startswith(f"the draft is {title} (pard_token in config.json), which was trained to draft all tokens")
+    made, config = request(0, 1), manifest().config
+    for spec, number in (({"parallel_drafting": True}, 0), ({"parallel_drafting": False}, 1)):
+        changed = manifest(checkpoints=checkpoints, config=config | {"spec": config["spec"] | spec})
+        assert len(summarize([made], changed).warnings) == number
+
+
+def test_a_drafter_of_another_kind_is_not_warned_of() -> None:
+    drafter = StatedDrafter(kind="model", sign="architecture LlamaForCausalLM")
+    assert warned({"draft": checkpoint(facts=StatedFacts(drafter=drafter))}, 1) == []

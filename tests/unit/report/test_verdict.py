@@ -1,12 +1,16 @@
 """The sentences at the top of the page, on runs whose figures are known."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
+
+from rich.console import Console
 
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.report.html.build import build_report
 from specdec_bench.report.html.data import Report, Statement
 from specdec_bench.report.html.details import read_details
+from specdec_bench.report.sweep_table import print_sweep
 from tests.helpers.archive_samples import make_prompt
 from tests.helpers.made_archives import collected, plain, reply, write_run
 
@@ -100,6 +104,23 @@ def test_runs_of_another_environment_are_not_compared(tmp_path: Path) -> None:
         for one in report.verdict.distrust
     )
     assert "speedup_tpot" not in report.cells[1].metrics
+
+
+def test_a_speedup_over_another_model_runner_has_a_caveat(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / "0", [plain(record) for record in RECORDS], PROMPTS, spec="none", engine={"runner": "V2"}),
+        write_run(tmp_path / "1", RECORDS, PROMPTS, engine={"runner": "V1"}),
+        write_run(tmp_path / "2", RECORDS, PROMPTS, draft_length=5, engine={"runner": "V2"}),
+        write_run(tmp_path / "3", RECORDS, PROMPTS, draft_length=7),  # an archive that does not tell
+    ]
+    result, _ = collected(runs)
+    caveat = "model runner V1 against V2: ratios of times hold the difference of the runners too"
+    assert [row.get("speedup_caveat") for row in result.rows] == [None, caveat, None, None]
+    assert [row["runner"] for row in result.rows] == ["V2", "V1", "V2", None]
+    assert f"job 1: speedup by {caveat}." in texts(report_of(tmp_path, runs).verdict.distrust)
+    shown = io.StringIO()
+    print_sweep(result, Console(file=shown, width=200), path="sweep")
+    assert f"speedup of job 1: {caveat}\n" in shown.getvalue()
 
 
 def test_warnings_that_differ_in_numbers_alone_are_one(tmp_path: Path) -> None:

@@ -40,12 +40,13 @@ def draft_checkpoint(config: ExperimentConfig) -> Draft | None:
     spec = config.spec
     if not isinstance(spec, CheckpointSpec):
         return None
-    draft = spec.draft if spec.draft.path is not None else config.model.drafts.get(spec.name, spec.draft)
+    draft = spec.draft if spec.draft.path is not None else config.model.drafts.get(spec.draft_key, spec.draft)
     if draft.path is None and isinstance(spec, MTPSpec):
         return None  # the target's own layers
     if draft.path is None:
+        asked = f"spec={spec.name}" + (" spec.parallel_drafting=true" if spec.draft_key != spec.name else "")
         raise ConfigError(
-            f"spec={spec.name}: model={config.model.name} names no draft for it; pass spec.draft.path=FOLDER_OR_HUB_ID"
+            f"{asked}: model={config.model.name} names no draft for it; pass spec.draft.path=FOLDER_OR_HUB_ID"
         )
     allowed = draft.allow_vocabulary_differences or spec.draft.allow_vocabulary_differences
     return Draft(draft.path, draft.revision, allowed)

@@ -25,8 +25,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
     for method, drafter in PARALLEL.items():
         own = folder / drafter
         own.mkdir()
-        parallel = ["spec.parallel_drafting=true", f"spec.draft.path=bundled:tiny/{drafter}"]
-        done = command_line(own, "-m", *VLLM, f"spec={method}", *parallel, "hydra.sweep.dir=sweep")
+        parallel = "spec.parallel_drafting=true"
+        done = command_line(own, "-m", *VLLM, f"spec={method}", parallel, "hydra.sweep.dir=sweep")
         assert done.returncode == 0, done.stderr[-2000:]
         (found[drafter],) = cells(own)
     return found

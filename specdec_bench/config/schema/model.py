@@ -43,7 +43,8 @@ class ModelConfig(Bounded):
     trust_remote_code: bool = False
     """Runs Python code that comes with a checkpoint. Only for sources that you trust."""
     drafts: dict[str, DraftCheckpoint] = field(default_factory=dict)
-    """Known drafts by spec method; what `spec.draft.path: null` stands for."""
+    """Known drafts by spec method, `METHOD_parallel` for spec.parallel_drafting=true; what `spec.draft.path: null`
+    stands for."""
     prompt_format: str = "chat"
     """chat: the conversation in the chat template; completions: its bare text, a newline between the messages."""
     chat_template: Annotated[str | None, FreeText()] = None

@@ -106,6 +106,11 @@ class CheckpointSpec(DraftingSpec):
     draft: DraftCheckpoint = field(default_factory=DraftCheckpoint)
     """The draft's checkpoint; a null path takes the model's known draft."""
 
+    @property
+    def draft_key(self) -> str:
+        """The key of `model.drafts` that a null path stands for: parallel drafting needs drafters of its own."""
+        return f"{self.name}_parallel" if getattr(self, "parallel_drafting", False) else self.name
+
 
 @dataclass(kw_only=True)
 class DraftModelSpec(CheckpointSpec):

@@ -19,7 +19,7 @@ from specdec_bench.config.schema.engine import SyntheticEngine
 from specdec_bench.config.schema.experiment import OPTIONS, Expected, ExperimentConfig
 from specdec_bench.config.schema.load import ClosedLoad, PoissonLoad
 from specdec_bench.config.schema.sampling import SamplingConfig
-from specdec_bench.config.schema.spec import DraftModelSpec, EagleSpec, NgramSpec
+from specdec_bench.config.schema.spec import DraftModelSpec, Eagle3Spec, EagleSpec, NgramSpec
 from specdec_bench.config.support import ENGINES, check_support
 from specdec_bench.errors import ConfigError
 from tests.helpers.composing import experiment
@@ -303,3 +303,17 @@ def test_an_archive_s_option_that_is_gone_changes_nothing_if_it_was_left_off() -
     tree["spec"]["parallel_drafting"] = True
     with pytest.raises(ConfigError, match="parallel_drafting"):
         compose.archived_experiment(tree)
+
+
+@pytest.mark.parametrize(
+    ("method", "one_by_one", "parallel"), [("draft_model", "draft", "pard"), ("eagle3", "eagle3", "peagle")]
+)
+def test_parallel_drafting_takes_the_model_s_drafter_for_it(method: str, one_by_one: str, parallel: str) -> None:
+    def path(*overrides: str) -> str | None:
+        spec = experiment("engine=vllm", f"spec={method}", *overrides).spec
+        assert isinstance(spec, DraftModelSpec | Eagle3Spec)
+        return spec.draft.path
+
+    assert path() == f"bundled:tiny/{one_by_one}"
+    assert path("spec.parallel_drafting=true") == f"bundled:tiny/{parallel}"
+    assert path("spec.parallel_drafting=true", "spec.draft.path=org/other") == "org/other"

@@ -7,6 +7,7 @@ import pytest
 
 from specdec_bench.archive import RunDirectory
 from specdec_bench.config.checkpoints import ASSETS
+from specdec_bench.records.checkpoint import StatedFacts
 from tests.helpers.engine_sweeps import COMMON, cells, command_line, requests, sweep
 
 pytestmark = pytest.mark.timeout(1200)
@@ -46,6 +47,16 @@ def test_it_accepts_more_than_random_weights_would(runs: dict[str, RunDirectory]
     assert joint[0] is not None
     assert joint[0] > card(drafter)["random_weights"]["interval_95"][1]
     assert card(drafter)["trained"]["interval_95"][0] > card(drafter)["random_weights"]["interval_95"][1]
+
+
+@pytest.mark.parametrize("drafter", DRAFTERS)
+def test_the_manifest_names_the_drafter_and_the_model_runner(runs: dict[str, RunDirectory], drafter: str) -> None:
+    manifest = runs[drafter].manifest()
+    facts = manifest.checkpoints["draft"].facts
+    assert isinstance(facts, StatedFacts)
+    assert facts.drafter is not None
+    assert facts.drafter.kind == drafter
+    assert manifest.engine["runner"] == "V1"  # V2 needs Triton, which has no CPU
 
 
 @pytest.mark.parametrize("drafter", DRAFTERS)

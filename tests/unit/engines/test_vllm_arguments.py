@@ -1,8 +1,5 @@
 """What each method and setting is called in vLLM."""
 
-import re
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -238,16 +235,6 @@ def test_some_methods_keep_their_name_whatever_the_path(path: str, other: str) -
         found = arguments.speculative_config(experiment(spec))
         assert found is not None
         assert (found["method"], found["model"]) == (spec.name, path)
-
-
-def test_the_words_are_those_of_the_installed_vllm() -> None:
-    """Every word that SpeculativeConfig looks for in a path, and every method for which it does not look."""
-    source = Path(find_spec("vllm").origin).parent / "config" / "speculative.py"  # type: ignore[union-attr, arg-type]
-    text = source.read_text(encoding="utf-8")
-    words = re.findall(r'"([\w-]+)" in self\.draft_model_config\.model\.lower\(\)', text)
-    assert words == list(arguments.METHODS_BY_NAME)
-    (kept,) = re.findall(r"if self\.method in \(([^)]*)\):\n +pass", text)
-    assert {*arguments.METHODS_THAT_KEEP_THEIR_NAME, "dspark"} == set(re.findall(r"\w+", kept))
 
 
 def test_synthetic_acceptance_is_refused_on_a_cpu() -> None:

@@ -101,10 +101,17 @@ class VLLMAdapter:
         if hasattr(async_llm, "RequestOutputCollector"):
             async_llm.RequestOutputCollector = _collector(async_llm.RequestOutputCollector)
         try:
-            resolved = arg_utils.AsyncEngineArgs(**arguments).create_engine_config()
+            made = arg_utils.AsyncEngineArgs(**arguments)
+            # As `from_engine_args` does, but for the check between.
+            resolved = made.create_engine_config(async_llm.UsageContext.ENGINE_CONTEXT)
             self._runner = _runner(resolved)
             self._check_drafting(resolved)
-            self._engine = async_llm.AsyncLLM.from_vllm_config(resolved, stat_loggers=[_stat_logger(self._totals)])
+            self._engine = async_llm.AsyncLLM.from_vllm_config(
+                resolved,
+                stat_loggers=[_stat_logger(self._totals)],
+                enable_log_requests=made.enable_log_requests,
+                disable_log_stats=made.disable_log_stats,
+            )
         except ConfigError:
             raise
         except Exception as error:  # vLLM may raise anything; the log has its engine core's errors

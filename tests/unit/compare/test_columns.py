@@ -34,6 +34,8 @@ SUMMARY = replace(
         output_tps_per_user=50.0,
         output_tps_per_request=replace(TIMES, mean=60.0),
     ),
+    energy=replace(MADE.energy, energy_per_token_j=0.75),
+    cost=replace(MADE.cost, cost_per_million_tokens=1.25),
 )
 
 
@@ -54,6 +56,8 @@ def test_every_figure_lies_where_the_summary_has_it() -> None:
         60.0,
         None,
         None,
+        0.75,
+        1.25,
     ]
 
 

@@ -4,11 +4,10 @@ from typing import Any
 
 import msgspec
 
-from specdec_bench.engines.server.framing import EventSplitter
 from specdec_bench.engines.server.http import error_message
-from specdec_bench.engines.server.steps import EventLog
+from specdec_bench.engines.server.reply import Reply
 from specdec_bench.errors import EngineError
-from specdec_bench.records.request import FinishReason, ServerTimes
+from specdec_bench.records.request import RequestMade, ServerTimes
 
 
 class Choice(msgspec.Struct):
@@ -58,63 +57,36 @@ class Event(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(Event)
 
 
-class Reply:
-    """What has come of one request's stream."""
+class CompletionReply(Reply):
+    """What has come of one request to /v1/completions."""
 
-    __slots__ = ("_splitter", "drafts", "error", "finish_reason", "log", "num_prompt_tokens", "times", "usage")
+    NO_TOKEN_IDS = "vLLM does since 0.20 (return_token_ids)"
 
     def __init__(self) -> None:
-        self._splitter = EventSplitter()
-        self.log = EventLog()
-        self.usage: Usage | None = None
+        super().__init__()
         self.drafts: Drafts | None = None
         self.times = ServerTimes()
-        self.finish_reason: str | None = None
-        self.num_prompt_tokens: int | None = None
-        self.error: str | None = None
 
-    def take(self, body: bytes, now_ns: int) -> None:
-        """Takes in a piece of the body, which reached this process at that time."""
-        for data in self._splitter.feed(body):
-            if data == b"[DONE]":
-                continue
-            try:
-                event = _DECODER.decode(data)
-            except msgspec.DecodeError as error:
-                raise EngineError(f"the server wrote an event that is no completion: {error}") from None
-            if event.error is not None:
-                self.error = error_message(data)
-            for choice in event.choices:
-                if choice.prompt_token_ids is not None:
-                    self.num_prompt_tokens = len(choice.prompt_token_ids)
-                if choice.token_ids:
-                    self.log.note(choice.token_ids, now_ns)
-                self.finish_reason = choice.finish_reason or self.finish_reason
-            if event.usage is not None:
-                self.usage = event.usage
-            if (metrics := event.metrics) is not None:
-                self.drafts = metrics.speculative_decoding
-                self.times = ServerTimes(queue_ms=metrics.queue_time_ms, ttft_ms=metrics.time_to_first_token_ms)
+    def _take_event(self, data: bytes, now_ns: int) -> None:
+        try:
+            event = _DECODER.decode(data)
+        except msgspec.DecodeError as error:
+            raise EngineError(f"the server wrote an event that is no completion: {error}") from None
+        if event.error is not None:
+            self.error = error_message(data)
+        for choice in event.choices:
+            if choice.prompt_token_ids is not None:
+                self.num_prompt_tokens = len(choice.prompt_token_ids)
+            if choice.token_ids:
+                self.log.note(choice.token_ids, now_ns)
+            self.finish_reason = choice.finish_reason or self.finish_reason
+        if event.usage is not None:
+            self.num_output_tokens = event.usage.completion_tokens
+        if (metrics := event.metrics) is not None:
+            self.drafts = metrics.speculative_decoding
+            self.times = ServerTimes(queue_ms=metrics.queue_time_ms, ttft_ms=metrics.time_to_first_token_ms)
 
-    def check(self) -> FinishReason:
-        """Returns why the reply ended. `[DONE]` proves nothing: a server that fails in mid-reply sends it too.
-
-        Raises:
-            EngineError: the reply is not complete, saying why.
-        """
-        if self.error is not None:
-            raise EngineError(f"the server gave the request up: {self.error}")
-        if not self._splitter.is_between_events:
-            raise EngineError("the server's stream ended in the middle of an event")
-        if self.finish_reason not in ("stop", "length"):
-            raise EngineError(f"the server ended the request with finish_reason {self.finish_reason}")
-        if self.usage is None:
-            raise EngineError("the server's stream ended without the event that counts its tokens")
-        if not self.log.token_ids:
-            raise EngineError("the server gives no token ids back; vLLM does since 0.20 (return_token_ids)")
-        if self.usage.completion_tokens != len(self.log.token_ids):
-            raise EngineError(
-                f"the server counts {self.usage.completion_tokens} tokens, and {len(self.log.token_ids)} came"
-            )
-        reason: FinishReason = "stop" if self.finish_reason == "stop" else "length"
-        return reason
+    @property
+    def made(self) -> RequestMade:
+        """What vLLM told of the request beside its tokens."""
+        return RequestMade(num_prompt_tokens=self.num_prompt_tokens, server_times=self.times)

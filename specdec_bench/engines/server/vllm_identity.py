@@ -1,19 +1,17 @@
 """Reads what a vLLM server runs, and compares it with the experiment."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-from specdec_bench.config.checkpoints import resolve
 from specdec_bench.config.schema.engine import VLLMServerEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig, draft_length
-from specdec_bench.config.schema.model import ModelConfig
 from specdec_bench.config.schema.spec import DraftingSpec
 from specdec_bench.engines.readback import differences
 from specdec_bench.engines.server.completion import Drafts
 from specdec_bench.engines.server.http import Client
+from specdec_bench.engines.server.identity import ServedModel
 from specdec_bench.engines.vllm import arguments as vllm_arguments
-from specdec_bench.errors import ConfigError, EngineError
+from specdec_bench.errors import ConfigError
 from specdec_bench.records.manifest import EngineDescription
 
 TOLD_OTHERWISE = (
@@ -21,64 +19,6 @@ TOLD_OTHERWISE = (
     *("speculative_config", "per_request_spec_decode_metrics"),
 )
 """Arguments that /v1/models and the probe request tell of, whatever else the server tells."""
-
-
-class ServedModel(NamedTuple):
-    """The model that requests name."""
-
-    name: str
-    """At the server."""
-    max_seq_len: int | None
-    is_claimed: bool
-    """Whether the server knows it under another path than the experiment."""
-
-
-async def find_model(client: Client, model: ModelConfig, started_as: str | None) -> ServedModel:
-    """Finds the experiment's model at the server.
-
-    Args:
-        client: of the server.
-        model: the experiment's.
-        started_as: the name that a server which the run started has for it; None for one that runs already.
-
-    Raises:
-        ConfigError: the server wants a key, serves another model, or another context length.
-        EngineError: it does not answer as vLLM's server does.
-    """
-    answer = await client.request("GET", "/v1/models")
-    if answer.status == 401:
-        raise ConfigError(f"engine.url={client.url}: the server wants a key; name its variable in engine.api_key_env")
-    told = answer.json() if answer.status == 200 else None
-    models = told.get("data") if isinstance(told, dict) else None
-    if not isinstance(models, list) or not all(isinstance(served, dict) and "id" in served for served in models):
-        raise EngineError(f"{client.url}: does not answer /v1/models as vLLM's server does")
-    if started_as is not None:
-        same = [served for served in models if served["id"] == started_as]
-        if not same:
-            raise EngineError(f"another server than the one that was started answers at {client.url}")
-        is_claimed = False
-    else:
-        same, is_claimed = _same_model(models, model.path)
-    found = same[0]
-    length: int | None = found.get("max_model_len")
-    if None not in (model.max_seq_len, length) and model.max_seq_len != length:
-        raise ConfigError(f"model.max_seq_len={model.max_seq_len}: the server's is {length}; set it to that")
-    return ServedModel(str(found["id"]), length, is_claimed)
-
-
-def _same_model(models: Sequence[Mapping[str, Any]], path: str) -> tuple[list[Mapping[str, Any]], bool]:
-    """Returns the models served under this path, or else under its last part, and whether it is only the latter."""
-
-    def names(served: Mapping[str, Any]) -> set[str]:
-        return {str(served[key]) for key in ("id", "root") if served.get(key)}
-
-    if same := [served for served in models if names(served) & {path, resolve(path)}]:
-        return same, False
-    last = Path(path).name.lower()
-    if same := [served for served in models if last in {Path(name).name.lower() for name in names(served)}]:
-        return same, True
-    others = ", ".join(str(served.get("root") or served["id"]) for served in models)
-    raise ConfigError(f"model.path={path}: the server serves {others}; choose that model")
 
 
 async def read_configuration(client: Client) -> dict[str, Any]:

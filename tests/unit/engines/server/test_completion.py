@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from specdec_bench.engines.server.completion import Reply
+from specdec_bench.engines.server.completion import CompletionReply
 from specdec_bench.engines.server.vllm import command_line
 from specdec_bench.errors import EngineError
 
@@ -40,8 +40,8 @@ EVENTS = [
 ]
 
 
-def reply(events: list[dict[str, Any]], tail: bytes = b"data: [DONE]\n\n") -> Reply:
-    found = Reply()
+def reply(events: list[dict[str, Any]], tail: bytes = b"data: [DONE]\n\n") -> CompletionReply:
+    found = CompletionReply()
     for number, event in enumerate(events):
         found.take(b"data: " + json.dumps(event).encode() + b"\n\n", number)
     found.take(tail, len(events))
@@ -80,7 +80,7 @@ def test_done_proves_nothing(events: list[dict[str, Any]], tail: bytes, words: s
 
 def test_an_event_that_is_no_json_is_refused() -> None:
     with pytest.raises(EngineError, match="no completion"):
-        Reply().take(b"data: <html>\n\n", 0)
+        CompletionReply().take(b"data: <html>\n\n", 0)
 
 
 def test_arguments_become_flags() -> None:

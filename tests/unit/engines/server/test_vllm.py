@@ -9,8 +9,8 @@ import pytest
 from specdec_bench.config.schema.engine import VLLMServerEngine
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
 from specdec_bench.config.schema.spec import DraftModelSpec
-from specdec_bench.engines.server import vllm_identity
-from specdec_bench.engines.server.completion import Reply
+from specdec_bench.engines.server import identity
+from specdec_bench.engines.server.completion import CompletionReply
 from specdec_bench.engines.server.http import Client, Response
 from specdec_bench.engines.server.vllm import VLLMServer
 from specdec_bench.errors import ConfigError, EngineError
@@ -23,8 +23,8 @@ def server(url: str | None = "http://127.0.0.1:1") -> VLLMServer:
     return VLLMServer(build.experiment(engine=VLLMServerEngine(url=url), spec=spec))
 
 
-def reply(sizes: list[int], accepted: list[int]) -> Reply:
-    found = Reply()
+def reply(sizes: list[int], accepted: list[int]) -> CompletionReply:
+    found = CompletionReply()
     for number, size in enumerate(sizes):
         event: dict[str, Any] = {"choices": [{"token_ids": [7] * size}]}
         found.take(b"data: " + json.dumps(event).encode() + b"\n\n", number)
@@ -47,7 +47,7 @@ def test_the_last_step_of_a_full_context_has_no_draft(max_seq_len: int | None, n
     adapter._description = EngineDescription(
         arguments={}, resolved={}, max_seq_len=max_seq_len, num_accelerators=1, reproducible=False
     )
-    _, steps = adapter._steps(reply([1, 3, 1, 1], [2, 0]), num_prompt_tokens=10)
+    _, steps = adapter._count(reply([1, 3, 1, 1], [2, 0]), num_prompt_tokens=10)
     assert steps.num_decode_steps == num_decode_steps
 
 
@@ -59,7 +59,7 @@ def test_counts_that_contradict_each_other_are_refused() -> None:
     assert found.drafts is not None
     found.drafts.num_spec_steps = 2
     with pytest.raises(EngineError, match="contradict each other"):
-        adapter._steps(found, num_prompt_tokens=10)
+        adapter._count(found, num_prompt_tokens=10)
 
 
 class Told(Client):
@@ -86,15 +86,15 @@ MODELS = [
     ("path", "is_claimed"), [("/models/Llama-8B", False), ("served", False), ("meta/llama-8b", True)]
 )
 def test_the_model_is_found_under_its_path_or_claimed_under_its_name(path: str, is_claimed: bool) -> None:
-    found = asyncio.run(vllm_identity.find_model(Told(MODELS), ModelConfig(name="m", path=path), None))
+    found = asyncio.run(identity.find_model(Told(MODELS), ModelConfig(name="m", path=path), None))
     assert found == ("served", 2048, is_claimed)
 
 
 def test_another_model_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"model\.path=a/b: the server serves /models/Other-1B, /models/Llama-8B"):
-        asyncio.run(vllm_identity.find_model(Told(MODELS), ModelConfig(name="m", path="a/b"), None))
+        asyncio.run(identity.find_model(Told(MODELS), ModelConfig(name="m", path="a/b"), None))
 
 
 def test_another_server_on_the_port_of_ours_is_refused() -> None:
     with pytest.raises(EngineError, match="another server than the one that was started"):
-        asyncio.run(vllm_identity.find_model(Told(MODELS), ModelConfig(name="m", path="a/b"), "specdec-bench-1"))
+        asyncio.run(identity.find_model(Told(MODELS), ModelConfig(name="m", path="a/b"), "specdec-bench-1"))

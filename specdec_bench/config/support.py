@@ -44,6 +44,8 @@ class EngineSupport:
     """Methods that run at temperature 0 only, and why."""
     model_types: tuple[str, ...] | None = None
     """Where it lists the model types that it adds to transformers', as module:name; None: not known."""
+    shares_ngrams: bool = False
+    """It keeps one table of n-grams for all requests, so that one request's text is proposed to another."""
     stops_drafting: bool = False
     """It continues without the draft once a request outgrows the draft's positions; other engines go wrong there."""
     takes_plain_heads: bool = True
@@ -105,6 +107,7 @@ ENGINES: dict[str, EngineSupport] = {
         sizes_batch=True,
         model_types=("sglang.srt.utils.hf_transformers.common:_CONFIG_REGISTRY",),
         takes_plain_heads=False,
+        shares_ngrams=True,
         long_draft_variable="SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN",
         methods={
             "none": {},
@@ -158,8 +161,8 @@ ENGINES: dict[str, EngineSupport] = {
     ),
 }
 
-ENGINES["vllm_server"] = replace(ENGINES["vllm"], adapter="specdec_bench.engines.server.vllm")
-"""A server does what the engine in it can do."""
+for _engine in ("vllm", "sglang"):  # a server does what the engine in it can do
+    ENGINES[f"{_engine}_server"] = replace(ENGINES[_engine], adapter=f"specdec_bench.engines.server.{_engine}")
 
 
 def archived_support(config: Mapping[str, Any]) -> EngineSupport:
@@ -168,7 +171,7 @@ def archived_support(config: Mapping[str, Any]) -> EngineSupport:
     Args:
         config: the manifest's.
     """
-    return ENGINES.get(config["engine"]["name"], _UNKNOWN)
+    return ENGINES.get(config.get("engine", {}).get("name", ""), _UNKNOWN)
 
 
 _UNKNOWN = EngineSupport(adapter="", methods={})

@@ -15,6 +15,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from specdec_bench.config import plugins
+from specdec_bench.config.support import archived_support
 from specdec_bench.errors import PluginError, named
 from specdec_bench.metrics.acceptance import (
     RequestAcceptance,
@@ -248,9 +249,9 @@ def _dataset(dataset: dict[str, Any]) -> DatasetCounts:
 
 
 def _drafts_from_other_requests(config: dict[str, Any]) -> bool:
-    """Whether one request's text is proposed to another: SGLang keeps one table of n-grams for all requests."""
+    """Whether one request's text is proposed to another."""
     spec = config["spec"]
-    is_shared = spec.get("name") == "ngram" and config.get("engine", {}).get("name") == "sglang"
+    is_shared = spec.get("name") == "ngram" and archived_support(config).shares_ngrams
     return is_shared or bool(spec.get("max_cached_requests"))
 
 

@@ -280,6 +280,13 @@ class VLLMServerEngine(ServerEngine, VLLMEngine):
         VLLMEngine.check_spec(self, spec)
 
 
+@dataclass(kw_only=True)
+class SGLangServerEngine(ServerEngine, SGLangEngine):
+    """SGLang's server. The settings are those of engine=sglang."""
+
+    name: str = "sglang_server"
+
+
 OPTIONS: dict[str, type] = {
     "transformers": TransformersEngine,
     "vllm": VLLMEngine,
@@ -287,6 +294,7 @@ OPTIONS: dict[str, type] = {
     "tensorrt_llm": TensorRTLLMEngine,
     "auto_deploy": AutoDeployEngine,
     "vllm_server": VLLMServerEngine,
+    "sglang_server": SGLangServerEngine,
     "synthetic": SyntheticEngine,
 }
 """The dataclass behind each option of the group."""

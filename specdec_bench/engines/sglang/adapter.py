@@ -17,12 +17,13 @@ from specdec_bench.config.schema.experiment import ExperimentConfig, draft_lengt
 from specdec_bench.config.schema.spec import NoSpec
 from specdec_bench.engines.readback import differences
 from specdec_bench.engines.sglang import arguments as sglang_arguments
+from specdec_bench.engines.sglang.release import import_sglang, read
+from specdec_bench.engines.sglang.requests import request_counters, sampling_parameters
 from specdec_bench.engines.step_buffer import StepBuffer
 from specdec_bench.errors import (
     ConfigError,
     EngineDiedError,
     EngineError,
-    EngineUnavailableError,
     SpecDecBenchError,
     first_line,
     named,
@@ -72,21 +73,19 @@ class SGLangAdapter:
             EngineUnavailableError: SGLang is missing, or the installed release lacks something the configuration needs.
             EngineError: it does not start.
         """
-        sglang = _import()
-        release = sglang.__version__
-        known = sglang_arguments.field_names(sglang.srt.server_args.ServerArgs)
-        algorithms = [*getattr(sglang.srt.speculative.spec_info.SpeculativeAlgorithm, "__members__", ()), "NEXTN"]
-        arguments = sglang_arguments.engine_arguments(self._config, known, algorithms)
-        arguments |= sglang_arguments.extra_arguments(self._engine_config.extra_args, known, release)
+        sglang = import_sglang()
+        release = read(sglang)
+        arguments = sglang_arguments.engine_arguments(self._config, release.known, release.algorithms)
+        arguments |= sglang_arguments.extra_arguments(self._engine_config.extra_args, release.known, release.version)
         self._arguments = arguments
         # By default SGLang kills this process when its scheduler fails.
-        handler = {"custom_sigquit_handler": ignore_signal} if "custom_sigquit_handler" in known else {}
+        handler = {"custom_sigquit_handler": ignore_signal} if "custom_sigquit_handler" in release.known else {}
         try:
             self._engine = sglang.Engine(**arguments, **handler)
         except SpecDecBenchError:
             raise
         except Exception as error:  # SGLang may raise anything; the log has its scheduler's errors
-            raise EngineError(f"SGLang {release} did not start: {named(error)}") from error
+            raise EngineError(f"SGLang {release.version} did not start: {named(error)}") from error
         manager, loop = self._engine.tokenizer_manager, asyncio.get_running_loop()
         manager.auto_create_handle_loop()
         # After the line above, which sets handlers that end this process.
@@ -116,9 +115,9 @@ class SGLangAdapter:
             ConfigError: SGLang refuses a value.
             EngineUnavailableError: SGLang is missing.
         """
-        parameters = _import().srt.sampling.sampling_params
+        parameters = import_sglang().srt.sampling.sampling_params
         try:
-            made = parameters.SamplingParams(**_sampling(sampling))
+            made = parameters.SamplingParams(**sampling_parameters(sampling))
             made.normalize(None)
             made.verify(2**31)  # the vocabulary's size, for a bias that no request sets
         except ValueError as error:
@@ -181,7 +180,7 @@ class SGLangAdapter:
                 raise asyncio.CancelledError
             outputs = await self._engine.async_generate(
                 input_ids=list(request.prompt_token_ids),
-                sampling_params=_sampling(request.sampling),
+                sampling_params=sampling_parameters(request.sampling),
                 stream=True,
                 rid=rid,
             )
@@ -247,38 +246,14 @@ class SGLangAdapter:
         """Returns the scheduler's counts of one finished request; zeros if the prefill ended it."""
         if self._is_plain:
             return None
-        num_verify_steps = meta.get("spec_verify_ct", 0)
-        # SGLang's list ends at the most drafts that one step accepted; without a verify step there is no list.
-        histogram = meta.get("spec_correct_drafts_histogram", meta.get("spec_accept_histogram"))
-        if histogram is not None or num_verify_steps == 0:
-            histogram = list(histogram or ())
-            histogram += [0] * (self._draft_length + 1 - len(histogram))
-        proposed = self._proposed_per_step
-        return AcceptanceCounters(
-            num_verify_steps=num_verify_steps,
+        return request_counters(
+            num_verify_steps=meta.get("spec_verify_ct", 0),
             num_accepted=meta.get("spec_num_correct_drafts", meta.get("spec_accepted_drafts", 0)),
-            num_proposed=None if proposed is None else proposed * num_verify_steps,
+            histogram=meta.get("spec_correct_drafts_histogram", meta.get("spec_accept_histogram")),
+            draft_length=self._draft_length,
+            proposed_per_step=self._proposed_per_step,
             num_decode_steps=num_decode_steps,
-            histogram=None if histogram is None else tuple(histogram),
         )
-
-
-def _import() -> Any:
-    """Returns SGLang.
-
-    Raises:
-        EngineUnavailableError: it is missing, or too old.
-    """
-    try:
-        import sglang
-        import sglang.srt.sampling.sampling_params
-        import sglang.srt.server_args
-        import sglang.srt.speculative.spec_info
-    except ImportError as error:
-        raise EngineUnavailableError(
-            f"engine=sglang needs SGLang 0.5.11 or later ({error}); install specdec-bench[sglang]"
-        ) from None
-    return sglang
 
 
 def ignore_signal(*_: Any) -> None:
@@ -307,20 +282,6 @@ def _note_steps(manager: Any, noted: Mapping[str, StepBuffer]) -> None:
         await handle(message)
 
     manager._handle_batch_output = noting
-
-
-def _sampling(sampling: RequestSampling) -> dict[str, Any]:
-    """Returns a request's own sampling parameters, by SGLang's names."""
-    stops = list(sampling.stop_token_ids)
-    return {
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k or -1,
-        "max_new_tokens": sampling.max_new_tokens,
-        # SGLang's ignore_eos switches all stops off, and without it the checkpoint's own ones stop too.
-        "ignore_eos": not stops,
-        **({"stop_token_ids": stops} if stops else {}),
-    }
 
 
 def _made(meta: Mapping[str, Any]) -> RequestMade:

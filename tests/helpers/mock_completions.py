@@ -113,22 +113,22 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             method, path, _ = lines[0].split()
             if KEY and path.startswith("/v1") and headers.get("authorization") != f"Bearer {KEY}":
-                _write(writer, 401, b'{"error":"Unauthorized"}')
+                write_answer(writer, 401, b'{"error":"Unauthorized"}')
             elif (method, path) == ("POST", "/v1/completions"):
                 await _complete(writer, json.loads(body))
             elif method == "GET" and path in ("/v1/models", "/health", "/metrics", "/version"):
                 models = {"object": "list", "data": [{"id": MODEL, "object": "model", "max_model_len": 2048}]}
                 told = {"/v1/models": models, "/version": {"version": "0.32.0"}}.get(path, {})
-                _write(writer, 200, metrics() if path == "/metrics" else json.dumps(told).encode())
+                write_answer(writer, 200, metrics() if path == "/metrics" else json.dumps(told).encode())
             else:
-                _write(writer, 404, b'{"detail":"Not Found"}')
+                write_answer(writer, 404, b'{"detail":"Not Found"}')
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
         pass
     writer.close()
 
 
-def _write(writer: asyncio.StreamWriter, status: int, content: bytes, more: bytes = b"") -> None:
+def write_answer(writer: asyncio.StreamWriter, status: int, content: bytes, more: bytes = b"") -> None:
     writer.write(b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\n%s" % (status, more))
     writer.write(b"content-length: %d\r\n\r\n%s" % (len(content), content))
 
@@ -138,9 +138,9 @@ async def _complete(writer: asyncio.StreamWriter, request: dict[str, Any]) -> No
     if fault == "dies":
         os._exit(1)
     if fault == "redirect":
-        _write(writer, 307, b"", b"location: http://127.0.0.1:1/elsewhere\r\n")
+        write_answer(writer, 307, b"", b"location: http://127.0.0.1:1/elsewhere\r\n")
     elif fault == "refuses":
-        _write(writer, 400, b'{"error":{"message":"the prompt is too long","type":"BadRequestError","code":400}}')
+        write_answer(writer, 400, b'{"error":{"message":"the prompt is too long","type":"BadRequestError","code":400}}')
     elif fault == "garbage":
         writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
     else:
@@ -169,20 +169,20 @@ async def _stream(writer: asyncio.StreamWriter, request: dict[str, Any], fault: 
             }
         data = b"data: " + json.dumps(event).encode() + b"\n\n"
         if number == 2 and fault == "cut":
-            _write_chunk(writer, data[:20])
+            write_chunk(writer, data[:20])
             raise ConnectionError
         if number == 2 and fault == "freezes":
             await asyncio.sleep(3600)
-        _write_chunk(writer, b": keep-alive\n\n" + data)
+        write_chunk(writer, b": keep-alive\n\n" + data)
         await writer.drain()
         await asyncio.sleep(STEP_S)
         if "error" in event:
             break
-    _write_chunk(writer, b"data: [DONE]\n\n")
+    write_chunk(writer, b"data: [DONE]\n\n")
     writer.write(b"0\r\n\r\n")
 
 
-def _write_chunk(writer: asyncio.StreamWriter, data: bytes) -> None:
+def write_chunk(writer: asyncio.StreamWriter, data: bytes) -> None:
     writer.write(b"%x\r\n%s\r\n" % (len(data), data))
 
 

@@ -1,38 +1,20 @@
 """engine=vllm_server against a server of known counts that runs already, and one that fails on demand."""
 
-import contextlib
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 
 from specdec_bench.archive import RunDirectory
-from tests.helpers.command_line import ROOT, CommandLine, Outcome
+from tests.helpers.command_line import CommandLine, Outcome
 from tests.helpers.mock_completions import steps
+from tests.helpers.mock_servers import serving
 
 KEY = "server-key-5f1d9c"
 
 
-@contextlib.contextmanager
-def server(fault: str = "", **environment: str) -> Iterator[str]:
-    """Runs the mock server, and gives its address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.helpers.mock_completions", fault],
-        cwd=ROOT,
-        env={**os.environ, "MOCK_MODEL": "target", **environment},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+def server(fault: str = "", **environment: str) -> AbstractContextManager[str]:
+    return serving("mock_completions", fault, **{"MOCK_MODEL": "target"} | environment)
 
 
 def measure(command_line: CommandLine, url: str, *overrides: str, **environment: str) -> Outcome:

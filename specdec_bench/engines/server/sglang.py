@@ -6,9 +6,11 @@ no accepted drafts.
 """
 
 import asyncio
+import json
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +86,16 @@ class SGLangServer(ServerAdapter[GenerateReply]):
         return {**made, **served, **extra}
 
     def _launch(self, port: int, key: str) -> Launch:
-        # The key would be an argument too; the file keeps it from whoever lists this machine's processes.
-        own = {"host": HOST, "port": port, "api_key": key, "served_model_name": self._served_as}
-        options = {name.replace("_", "-"): value for name, value in {**self._arguments, **own}.items()}
+        # SGLang takes the key as an argument alone. The file keeps it from whoever lists this machine's processes.
         self._folder = tempfile.TemporaryDirectory(prefix="specdec-bench-")  # of this user alone
-        file = Path(self._folder.name) / "server.yaml"
-        file.write_bytes(msgspec.json.encode(options))  # JSON is YAML
-        return Launch([sys.executable, "-m", "sglang.launch_server", "--config", str(file)], {})
+        file = Path(self._folder.name) / "key.yaml"
+        file.write_bytes(msgspec.json.encode({"api-key": key}))  # JSON is YAML
+        command = [
+            *(sys.executable, "-m", "sglang.launch_server", "--config", str(file)),
+            *("--host", HOST, "--port", str(port), "--served-model-name", self._served_as),
+            *command_line(self._arguments),
+        ]
+        return Launch(command, {})
 
     async def _wait_until_ready(self, process: ServerProcess) -> None:
         try:
@@ -202,3 +207,17 @@ class SGLangServer(ServerAdapter[GenerateReply]):
             if num_verify_steps is None
             else AcceptanceCounters(num_verify_steps=num_verify_steps, num_accepted=None)
         )
+
+
+def command_line(arguments: Mapping[str, Any]) -> list[str]:
+    """Returns the arguments of ServerArgs as SGLang's command line has them. Its switches are off by default."""
+    words: list[str] = []
+    for name, value in arguments.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words += [flag] if value else []
+        elif isinstance(value, list):
+            words += [flag, *map(str, value)]
+        else:
+            words += [flag, json.dumps(value) if isinstance(value, dict) else str(value)]
+    return words

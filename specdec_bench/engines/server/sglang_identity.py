@@ -19,7 +19,10 @@ NOT_ARCHIVED = (
     *("api_key", "admin_api_key", "ssl_keyfile_password", "launch_command"),  # the last holds the key too
     *("internal_states", "kv_events", "startup_time"),  # of this moment
 )
-NO_MATTER = ("skip_tokenizer_init", "log_level", "random_seed", "enable_metrics", "incremental_streaming_output")
+NOT_COMPARED = (
+    *("skip_tokenizer_init", "log_level", "random_seed", "enable_metrics", "incremental_streaming_output"),
+    "context_length",  # `find_model` compares it with what is in force
+)
 """Arguments that a server which runs already may have otherwise: no figure depends on them."""
 
 
@@ -87,7 +90,7 @@ def describe(
     compared, claimed = arguments, list[str]()
     if url is not None:
         untold = [name for name in arguments if _is_untold(name, told)]
-        compared = {name: value for name, value in arguments.items() if name not in (*untold, *NO_MATTER)}
+        compared = {name: value for name, value in arguments.items() if name not in (*untold, *NOT_COMPARED)}
         settings = [sglang_arguments.SETTINGS.get(name, f"engine.extra_args.{name}") for name in untold]
         claimed = [
             *(["model.path"] if model.is_claimed else []),
@@ -96,7 +99,7 @@ def describe(
         ]
     found = differences(sglang_arguments.asked_and_resolved(compared, told))
     if url is not None and found:
-        raise ConfigError(_refusal(found[0], url))
+        raise ConfigError(_refusal(found[0], config, url))
     num_workers = engine.tensor_parallel_size * engine.pipeline_parallel_size * engine.data_parallel_size
     return EngineDescription(
         arguments=dict(arguments) if url is None else {"url": url},
@@ -113,7 +116,7 @@ def describe(
 
 def _is_untold(name: str, told: Mapping[str, Any]) -> bool:
     """Whether the server leaves open with what value of this argument it runs."""
-    if name in NO_MATTER or name == "context_length":  # /v1/models tells the latter
+    if name in NOT_COMPARED:
         return False
     return name not in told or (told[name] in (None, "auto") and not name.startswith("speculative_"))
 
@@ -135,10 +138,16 @@ def _claimed_draft(config: ExperimentConfig, arguments: Mapping[str, Any], told:
     return () if is_same_path(path, names) else ("spec.draft.path",)
 
 
-def _refusal(found: Difference, url: str) -> str:
+def _refusal(found: Difference, config: ExperimentConfig, url: str) -> str:
     """Returns what to do about an argument that the server has otherwise."""
-    argument = found.name.removeprefix("engine.extra_args.")
+    argument, spec = found.name.removeprefix("engine.extra_args."), config.spec
     if argument in sglang_arguments.FIXED:
         return f"engine.url={url}: the server runs with {argument}={found.got}; start it with {argument}={found.asked}"
+    is_derived = isinstance(spec, DraftingSpec) and spec.num_draft_tokens is None
+    if found.name == "spec.num_draft_tokens" and is_derived and isinstance(found.got, int):
+        length = found.got - 1  # the rest is the token that is verified beside the drafts
+        return (
+            f"spec.draft_length={found.asked - 1}: the server at {url} drafts {length}; set spec.draft_length={length}"
+        )
     runs = f"the server at {url} runs with {found.got}"
     return f"{found.name}={found.asked}: {runs}; set it to that, or start another server"

@@ -55,6 +55,9 @@ SETTINGS: Mapping[str, str] = {
 }
 """Arguments of ServerArgs that a setting decides."""
 
+INVERTED = ("disable_radix_cache",)
+"""Arguments that say the opposite of their setting."""
+
 ALL_TOKENS = 1 << 30
 """SGLang's value for no top_k."""
 
@@ -169,7 +172,10 @@ def asked_and_resolved(arguments: Mapping[str, Any], resolved: Mapping[str, Any]
         resolved: of `resolved`.
     """
     return [
-        (SETTINGS.get(name, f"engine.extra_args.{name}"), asked, resolved[name])
+        (
+            SETTINGS.get(name, f"engine.extra_args.{name}"),
+            *((not asked, not resolved[name]) if name in INVERTED else (asked, resolved[name])),
+        )
         for name, asked in arguments.items()
         if name in resolved and (name, asked, resolved[name]) != ("speculative_algorithm", "NEXTN", "EAGLE")
     ]

@@ -118,6 +118,10 @@ def test_sglang_arguments_are_compared_under_the_settings_names() -> None:
         Difference(name="engine.max_num_seqs", asked=64, got=48),
         Difference(name="engine.extra_args.page_size", asked=16, got=1),
     )
+    cached = resolved | arguments | {"disable_radix_cache": False}
+    assert differences(sglang_arguments.asked_and_resolved(arguments, cached)) == (
+        Difference(name="engine.enable_prefix_caching", asked=False, got=True),
+    )
     fewer = resolved | {"speculative_num_draft_tokens": 3}
     assert "spec.num_draft_tokens" in [
         one.name for one in differences(sglang_arguments.asked_and_resolved(arguments, fewer))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from specdec_bench.archive import RunDirectory
 from tests.helpers.engine_runs import DRAFT, TARGET, EnginePool, demo_prompts
 from tests.helpers.engine_sweeps import transformers_sweep
 from tests.helpers.exactness import VOCABULARY, Pair, Truths
+from tests.helpers.sglang_sweeps import Cells, sglang_sweep
 
 
 @pytest.fixture(scope="session")
@@ -81,5 +83,16 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
     """What the transformers engine makes of the prompts, by method; one sweep for all processes of tests."""
+    return transformers_sweep(_shared(tmp_path_factory) / "transformers")
+
+
+@pytest.fixture(scope="session")
+def sglang_in_process(tmp_path_factory: pytest.TempPathFactory) -> Cells:
+    """What SGLang in process makes of the prompts; one sweep for all processes of tests."""
+    return sglang_sweep(_shared(tmp_path_factory) / "sglang", "sglang")
+
+
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the folder that all processes of this session of tests have in common."""
     own = tmp_path_factory.getbasetemp()
-    return transformers_sweep((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "transformers")
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own

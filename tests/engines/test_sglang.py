@@ -12,7 +12,6 @@ import pytest
 from specdec_bench.archive import RunDirectory
 from tests.helpers.engine_sweeps import (
     COMMON,
-    ROOT,
     assert_a_killed_engine_ends_its_cell_alone,
     assert_every_chunk_is_one_step,
     assert_outputs_agree,
@@ -22,34 +21,16 @@ from tests.helpers.engine_sweeps import (
     requests,
     same_output,
 )
-from tests.helpers.engine_sweeps import sweep as run_sweep
+from tests.helpers.sglang_sweeps import CONCURRENCIES, ENVIRONMENT, METHODS, PYTHON, SETTINGS, Cells
 
-METHODS = ("none", "ngram", "draft_model", "eagle3")
-CONCURRENCIES = (1, 16)
-PYTHON = str(ROOT / ".venv-sglang/bin/python")
-ENVIRONMENT = {"SGLANG_USE_CPU_ENGINE": "1", "PYTHONPATH": str(ROOT / "tests/sglang_cpu")}
-SGLANG = [
-    "engine=sglang",
-    "engine.enforce_eager=true",
-    # Its attention for CPUs, which it takes back where the processor lacks AMX, unless it is set for both phases.
-    "engine.attention_backend=torch_native",
-    "+engine.extra_args.prefill_attention_backend=intel_amx",
-    "+engine.extra_args.decode_attention_backend=intel_amx",
-    "+engine.extra_args.device=cpu",
-    "+engine.extra_args.max_total_tokens=16384",
-]
+SGLANG = ["engine=sglang", *SETTINGS]
 
 pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], RunDirectory]:
-    """The finished cells by method and concurrency."""
-    folder = tmp_path_factory.mktemp("sglang")
-    grid = [f"spec={','.join(METHODS)}", f"load.concurrency={','.join(map(str, CONCURRENCIES))}"]
-    cells = [(method, concurrency) for method in METHODS for concurrency in CONCURRENCIES]
-    runs = run_sweep(folder, *SGLANG, *COMMON, *grid, python=PYTHON, environment=ENVIRONMENT)
-    return dict(zip(cells, runs, strict=True))
+def sweep(sglang_in_process: Cells) -> Cells:
+    return sglang_in_process
 
 
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)

@@ -1,0 +1,76 @@
+"""The real SGLang behind HTTP: the outputs and counts of SGLang in process, request by request.
+
+As test_sglang.py it runs SGLang in .venv-sglang; the server's own processes inherit the kernels for CPUs.
+"""
+
+import pytest
+
+from specdec_bench.records.request import AcceptanceCounters, RequestRecord
+from tests.helpers.engine_sweeps import assert_every_chunk_is_one_step, requests, same_output
+from tests.helpers.sglang_sweeps import CONCURRENCIES, METHODS, Cells, sglang_sweep
+
+pytestmark = pytest.mark.timeout(1800)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Cells:
+    """By one server for each method, which the sweep starts."""
+    return sglang_sweep(tmp_path_factory.mktemp("served"), "sglang_server")
+
+
+def steps(record: RequestRecord) -> list[tuple[int, int | None, int | None]]:
+    return [(step.num_tokens, step.num_proposed, step.num_accepted) for step in record.steps]
+
+
+def told(record: RequestRecord) -> tuple[AcceptanceCounters | None, list[tuple[int, int | None, int | None]]]:
+    return record.counters, steps(record)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_outputs_and_counts_are_those_in_process(served: Cells, sglang_in_process: Cells, method: str) -> None:
+    found, expected = requests(served[method, 1]), requests(sglang_in_process[method, 1])
+    assert found.keys() == expected.keys()
+    for request_id, record in found.items():
+        assert record.error is None
+        assert record.prompt_token_ids == expected[request_id].prompt_token_ids
+        assert record.output_token_ids == expected[request_id].output_token_ids
+        assert record.finish_reason == expected[request_id].finish_reason
+        assert told(record) == told(expected[request_id])
+
+
+@pytest.mark.parametrize("method", ["none", "draft_model", "eagle3"])
+def test_they_are_with_many_in_flight_too(served: Cells, sglang_in_process: Cells, method: str) -> None:
+    """But where the batch makes another choice between two tokens that all but tie. n-grams depend on the batch."""
+    for record, other in same_output(served[method, 16], sglang_in_process[method, 16]):
+        assert told(record) == told(other), record.request_id
+
+
+@pytest.mark.parametrize("concurrency", CONCURRENCIES)
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_requests_and_the_servers_counter_agree_exactly(served: Cells, method: str, concurrency: int) -> None:
+    acceptance = served[method, concurrency].summary().acceptance
+    assert acceptance.source == "engine_request"
+    assert acceptance.cross_check.verify_steps > 50
+    assert acceptance.cross_check.difference.verify_steps == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_event_is_one_engine_step(served: Cells, method: str) -> None:
+    assert_every_chunk_is_one_step(served[method, 1], longest=1 if method == "none" else 4)
+
+
+def test_one_server_serves_the_cells_of_a_method_and_says_what_it_runs(served: Cells) -> None:
+    engines = [run.manifest().engine for run in served.values()]
+    assert [engine["reused"] for engine in engines] == [False, True] * len(METHODS)
+    for engine in engines:
+        assert (engine["differences"], engine["claimed"], engine["num_accelerators"]) == ([], [], 0)
+        assert engine["resolved"]["sglang"] == "0.5.20"
+        assert not {"api_key", "launch_command"} & engine["resolved"].keys()
+
+
+def test_the_settings_are_those_in_process(served: Cells, sglang_in_process: Cells) -> None:
+    """All that SGLang resolves, but for what only a server has."""
+    for cell, run in served.items():
+        over_http, direct = (one.manifest().engine["resolved"] for one in (run, sglang_in_process[cell]))
+        differing = {name for name in over_http.keys() & direct.keys() if over_http[name] != direct[name]}
+        assert differing <= {"port", "served_model_name", "enable_metrics", "incremental_streaming_output"}, cell

@@ -13,16 +13,17 @@ UNKNOWN_S = 1.0
 """Of a file that has not been measured."""
 SHORTEST_S = 1.0
 """Files that take less are not listed."""
+SGLANG = ("test_sglang.py", "test_sglang_server.py")
 VLLM = ("test_contract.py", "test_vllm.py", "test_vllm_drafters.py", "test_vllm_faults.py", "test_vllm_server.py")
 
 
 def scope_of(nodeid: str) -> str:
-    """Returns what is kept in one process: a file, whose tests share engines and sweeps, or all that start vLLM.
+    """Returns what is kept in one process: a file, whose tests share engines and sweeps, or all of vLLM's or SGLang's.
 
-    Two vLLMs at a time would bind themselves to the same core.
+    Two vLLMs at a time would bind themselves to the same core, and SGLang's files compare the same sweep.
     """
     file = nodeid.partition("::")[0]
-    return "vllm" if file.endswith(VLLM) else file
+    return "vllm" if file.endswith(VLLM) else "sglang" if file.endswith(SGLANG) else file
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

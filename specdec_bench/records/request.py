@@ -137,6 +137,8 @@ class StepBatch(NamedTuple):
     """What the engine made of the request, on the last batch only."""
     is_whole: bool = False
     """All of the request's steps, in place of those of its earlier batches: only its end tells what they accepted."""
+    are_exact: bool = True
+    """Each entry is one engine step; if not, some may hold several."""
 
 
 class RequestMade(NamedTuple):

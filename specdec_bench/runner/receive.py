@@ -77,12 +77,14 @@ async def receive(engine: Engine, request: GenerationRequest, live: Counts) -> t
                         live.output_tokens -= len(token_ids)
                         for earlier in (token_ids, times, sizes, proposed, accepted):
                             earlier.clear()
+                        received.steps_are_exact = True
                     token_ids += chunk.token_ids
                     times += chunk.times_ns
                     sizes += chunk.sizes
                     proposed += chunk.num_proposed
                     accepted += chunk.num_accepted
                     live.output_tokens += len(chunk.token_ids)
+                    received.steps_are_exact &= chunk.are_exact
                     if chunk.finish_reason is not None:
                         received.end(chunk)
                     continue

@@ -55,7 +55,7 @@ class EventLog:
         sizes = self.sizes[first:]
         unknown: list[int | None] = [None] * len(sizes)
         token_ids = self.token_ids[len(self.token_ids) - sum(sizes) :]
-        return StepBatch(token_ids, sizes, self.times_ns[first:], unknown, list(unknown))
+        return StepBatch(token_ids, sizes, self.times_ns[first:], unknown, list(unknown), are_exact=False)
 
     def whole(
         self, steps: Steps, finish_reason: FinishReason, counters: AcceptanceCounters | None, made: RequestMade
@@ -71,6 +71,7 @@ class EventLog:
             counters,
             made,
             is_whole=True,
+            are_exact=None not in steps.accepted,
         )
 
 

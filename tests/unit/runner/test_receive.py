@@ -107,6 +107,21 @@ def test_steps_that_come_in_batches_are_kept_apart() -> None:
     assert live.output_tokens == 5
 
 
+@pytest.mark.parametrize("is_joined", [False, True])
+def test_only_a_whole_reply_tells_whether_its_events_are_single_steps(is_joined: bool) -> None:
+    """A server's events are not known to be single steps until the counts come."""
+    sizes, accepted = ([1, 2], [0, None]) if is_joined else ([1, 2], [0, 1])
+    found, _ = received(
+        StepBatch([5], [1], [100], [None], [None], are_exact=False),
+        StepBatch(
+            [5, 6, 7], sizes, [100, 110], [0, 3], accepted, "length", COUNTERS, is_whole=True, are_exact=not is_joined
+        ),
+    )
+    assert (found.sizes, found.steps_are_exact) == ([1, 2], not is_joined)
+    cut_off, _ = received(StepBatch([5], [1], [100], [None], [None], are_exact=False))
+    assert not cut_off.steps_are_exact
+
+
 def test_what_the_engine_does_not_tell_stays_unknown() -> None:
     found, _ = received(Chunk((5, 6), received_ns=100), Chunk((7,), received_ns=110, finish_reason="stop"))
     assert (found.proposed, found.accepted, found.sizes) == ([None, None], [None, None], [2, 1])

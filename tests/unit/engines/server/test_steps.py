@@ -61,6 +61,9 @@ def test_events_are_passed_on_as_they_come_and_then_whole() -> None:
     assert (new.token_ids, new.sizes, new.times_ns, new.num_accepted) == ([8], [1], [30], [None])
     whole = log.whole(Steps([0, 3, 3], [0, 1, 0], 2), "length", None, RequestMade())
     assert (whole.token_ids, whole.num_accepted, whole.is_whole) == ([5, 6, 7, 8], [0, 1, 0], True)
+    assert (new.are_exact, whole.are_exact) == (False, True)
+    joined = log.whole(Steps([0, None, None], [0, None, None], 3), "length", None, RequestMade())
+    assert not joined.are_exact
 
 
 TEXT = """\

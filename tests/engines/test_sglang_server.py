@@ -3,10 +3,12 @@
 As test_sglang.py it runs SGLang in .venv-sglang; the server's own processes inherit the kernels for CPUs.
 """
 
+import itertools
+
 import pytest
 
-from specdec_bench.records.request import AcceptanceCounters, RequestRecord
-from tests.helpers.engine_sweeps import assert_every_chunk_is_one_step, requests, same_output
+from specdec_bench.records.request import RequestRecord
+from tests.helpers.engine_sweeps import requests, same_output
 from tests.helpers.sglang_sweeps import CONCURRENCIES, METHODS, Cells, sglang_sweep
 
 pytestmark = pytest.mark.timeout(1800)
@@ -18,12 +20,20 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Cells:
     return sglang_sweep(tmp_path_factory.mktemp("served"), "sglang_server")
 
 
+def assert_told_alike(served: RequestRecord, direct: RequestRecord) -> None:
+    """The same counts and the same steps; but where the server's loop was late, an event joins steps."""
+    assert served.counters == direct.counters, served.request_id
+    found, expected = steps(served), steps(direct)
+    if served.steps_are_exact:
+        assert found == expected, served.request_id
+        return
+    assert len(found) < len(expected)
+    ends = itertools.accumulate(size for size, *_ in expected)
+    assert set(itertools.accumulate(size for size, *_ in found)) <= set(ends), served.request_id
+
+
 def steps(record: RequestRecord) -> list[tuple[int, int | None, int | None]]:
     return [(step.num_tokens, step.num_proposed, step.num_accepted) for step in record.steps]
-
-
-def told(record: RequestRecord) -> tuple[AcceptanceCounters | None, list[tuple[int, int | None, int | None]]]:
-    return record.counters, steps(record)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -35,14 +45,14 @@ def test_outputs_and_counts_are_those_in_process(served: Cells, sglang_in_proces
         assert record.prompt_token_ids == expected[request_id].prompt_token_ids
         assert record.output_token_ids == expected[request_id].output_token_ids
         assert record.finish_reason == expected[request_id].finish_reason
-        assert told(record) == told(expected[request_id])
+        assert_told_alike(record, expected[request_id])
 
 
 @pytest.mark.parametrize("method", ["none", "draft_model", "eagle3"])
 def test_they_are_with_many_in_flight_too(served: Cells, sglang_in_process: Cells, method: str) -> None:
     """But where the batch makes another choice between two tokens that all but tie. n-grams depend on the batch."""
     for record, other in same_output(served[method, 16], sglang_in_process[method, 16]):
-        assert told(record) == told(other), record.request_id
+        assert_told_alike(record, other)
 
 
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)
@@ -55,8 +65,9 @@ def test_requests_and_the_servers_counter_agree_exactly(served: Cells, method: s
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_event_is_one_engine_step(served: Cells, method: str) -> None:
-    assert_every_chunk_is_one_step(served[method, 1], longest=1 if method == "none" else 4)
+def test_nearly_every_request_has_its_steps_apart(served: Cells, method: str) -> None:
+    are_exact = [record.steps_are_exact for record in requests(served[method, 1]).values()]
+    assert sum(are_exact) >= 0.8 * len(are_exact)
 
 
 def test_one_server_serves_the_cells_of_a_method_and_says_what_it_runs(served: Cells) -> None:

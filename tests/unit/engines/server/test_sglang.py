@@ -211,6 +211,7 @@ def test_a_server_that_runs_the_experiment_is_described() -> None:
     found = describe(TOLD)
     assert (found.arguments, found.claimed, found.differences) == ({"url": URL}, (), ())
     assert (found.max_seq_len, found.num_accelerators, found.resolved["sglang"]) == (2046, 1, "0.5.20")
+    assert found.is_elsewhere
     assert describe(TOLD | {"device": "cpu"}).num_accelerators == 0
 
 

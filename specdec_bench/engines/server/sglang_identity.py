@@ -1,5 +1,6 @@
 """Reads what an SGLang server runs, and compares it with the experiment."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -108,6 +109,7 @@ def describe(
         max_seq_len=None if model.max_seq_len is None else model.max_seq_len - 2,
         num_accelerators=0 if told.get("device") == "cpu" else num_workers,
         reproducible=False,
+        synthetic=None if url is not None else sglang_arguments.synthetic_stamp(config, os.environ),
         is_elsewhere=url is not None,
         differences=found,
         claimed=tuple(claimed),

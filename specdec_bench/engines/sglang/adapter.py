@@ -6,6 +6,7 @@ messages reach this process, one message per engine step (see `_note_steps`).
 """
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -146,7 +147,7 @@ class SGLangAdapter:
             max_seq_len=self._engine.tokenizer_manager.context_len - 2,
             num_accelerators=0 if resolved.get("device") == "cpu" else num_workers,
             reproducible=False,
-            synthetic=None,
+            synthetic=sglang_arguments.synthetic_stamp(self._config, os.environ),
             differences=differences(sglang_arguments.asked_and_resolved(self._arguments, resolved)),
         )
 

@@ -189,6 +189,21 @@ def proposed_per_step(config: ExperimentConfig) -> int | None:
     return (spec.num_draft_tokens or spec.draft_length + 1) - 1
 
 
+def synthetic_stamp(config: ExperimentConfig, environment: Mapping[str, str]) -> str | None:
+    """Returns why acceptance is not the model's own; None if it is.
+
+    SGLang forces an acceptance length that it finds in its environment, and tells of it nowhere.
+
+    Args:
+        config: the experiment.
+        environment: that SGLang runs in.
+    """
+    forced = environment.get("SGLANG_SIMULATE_ACC_LEN")
+    if not forced or forced.startswith("-") or not isinstance(config.spec, DraftingSpec):
+        return None
+    return f"SGLang accepted drafts at random: SGLANG_SIMULATE_ACC_LEN={forced}"
+
+
 def field_names(record: Any) -> list[str]:
     """Returns the fields of ServerArgs: a dataclass at first, a msgspec.Struct in newer releases."""
     if dataclasses.is_dataclass(record):

@@ -209,3 +209,21 @@ def test_the_fields_of_a_dataclass_and_of_a_struct() -> None:
 
     for record in (Older, Older(), Newer, Newer()):
         assert arguments.field_names(record) == ["model_path", "tp_size"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "forced", "is_synthetic"),
+    [
+        (Eagle3Spec(draft=DRAFT), "2.5", True),
+        (Eagle3Spec(draft=DRAFT), "-1", False),
+        (Eagle3Spec(draft=DRAFT), "", False),
+        (Eagle3Spec(draft=DRAFT), None, False),
+        (NoSpec(), "2.5", False),
+    ],
+)
+def test_an_acceptance_length_that_the_environment_forces_is_told(
+    spec: SpecConfig, forced: str | None, is_synthetic: bool
+) -> None:
+    environment = {} if forced is None else {"SGLANG_SIMULATE_ACC_LEN": forced}
+    stamp = arguments.synthetic_stamp(experiment(spec), environment)
+    assert stamp == ("SGLang accepted drafts at random: SGLANG_SIMULATE_ACC_LEN=2.5" if is_synthetic else None)

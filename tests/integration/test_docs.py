@@ -84,7 +84,9 @@ def test_every_other_command_is_of_something_there(command: Command) -> None:
             assert re.search(rf"^{target}:|^test soak:.*\b{target}\b", (ROOT / "Makefile").read_text(), re.M)
         case ("pip", "install", "-e", extra):
             assert f"\n{extra[2:-1]} = [" in (ROOT / "pyproject.toml").read_text()
-        case ("python", "-m", "pytest", path):
+        case ("pip", "install", "--no-deps", "--no-build-isolation", requirement):
+            assert f"--no-deps --no-build-isolation {requirement}\n" in (ROOT / "Makefile").read_text()
+        case ("python", "-m", "pytest", path) | ("pip", "install", "-r", path) | ("python", path, _):
             assert (ROOT / path).exists()
         case other:
             pytest.fail(f"no test knows how to try {other}")

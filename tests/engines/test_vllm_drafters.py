@@ -12,7 +12,7 @@ from specdec_bench.config.checkpoints import ASSETS
 from specdec_bench.records.checkpoint import StatedFacts
 from tests.helpers.engine_sweeps import COMMON, ROOT, cells, command_line, requests, sweep
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(2400)  # eight engines start
 
 VLLM = ["engine=vllm", "engine.enforce_eager=true", *COMMON]
 METHODS = ("none", "eagle", "medusa", "dflash", "suffix")

@@ -83,6 +83,7 @@ class EnergyMeter:
         self._missing: str | None = None
         self._devices: list[tuple[str, str, _Counter | _SampledPower]] = []
         self._idle_w: list[float] = []
+        self._window_s: float | None = None
         self._is_wanted = num_accelerators > 0
         if is_elsewhere:
             self._missing = "the server may run on another machine"
@@ -114,6 +115,8 @@ class EnergyMeter:
         began_s, before = time.perf_counter(), self._read()
         time.sleep(IDLE_S)
         after, took_s = self._read(), time.perf_counter() - began_s
+        if self._missing is not None:
+            return
         self._idle_w = [(end - start) / took_s for start, end in zip(before, after, strict=True)]
 
     def _read(self) -> list[float]:
@@ -141,9 +144,10 @@ class EnergyMeter:
         """Returns what was read; None if the engine uses no accelerator."""
         if self._missing is not None or not self._devices:
             return Energy(missing=self._missing) if self._is_wanted else None
-        if self._window_s < SHORTEST_S:
+        if self._window_s is None or self._window_s < SHORTEST_S:
             self._stop()
-            return Energy(missing=f"the measured window is shorter than {SHORTEST_S:g} s")
+            shorter = f"the measured window is shorter than {SHORTEST_S:g} s"
+            return Energy(missing="the run ended before its measured window" if self._window_s is None else shorter)
         taken_j = [end - start for start, end in zip(self._before, self._after, strict=True)]
         accelerators = tuple(
             AcceleratorEnergy(uuid=uuid, name=name, energy_j=joules, idle_power_w=idle, source=source.name)

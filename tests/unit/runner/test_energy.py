@@ -118,6 +118,27 @@ def test_an_accelerator_that_is_lost_fails_no_run(nvml: Any) -> None:
     assert found.missing == "NVML: GPU is lost"
 
 
+def test_one_that_is_lost_while_idle_fails_no_run(nvml: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = nvml(("GPU-a", H100, 300.0))
+    meter = EnergyMeter(1)
+    monkeypatch.setattr(energy.time, "sleep", lambda _: setattr(stand_in, "is_lost", True))
+    meter.measure_idle()
+    with meter:
+        stand_in.now_s += 4
+    found = meter.result()
+    assert found is not None
+    assert found.missing == "NVML: GPU is lost"
+
+
+def test_a_run_that_is_stopped_before_its_window_says_so(nvml: Any) -> None:
+    nvml(("GPU-a", H100, 300.0))
+    meter = EnergyMeter(1)
+    meter.measure_idle()
+    found = meter.result()
+    assert found is not None
+    assert found.missing == "the run ended before its measured window"
+
+
 def test_without_accelerators_there_is_nothing_to_say(nvml: Any) -> None:
     nvml(("GPU-a", H100, 300.0))
     meter = EnergyMeter(0)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from tests.helpers.command_line import ROOT
 
@@ -32,3 +33,9 @@ def serving(module: str, fault: str = "", **environment: str) -> Iterator[str]:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def assert_is_nowhere(secret: str, folder: Path) -> None:
+    """No file below the folder holds the secret."""
+    for path in folder.rglob("*"):
+        assert path.is_dir() or secret.encode() not in path.read_bytes(), path

@@ -8,7 +8,7 @@ import pytest
 from specdec_bench.archive import RunDirectory
 from tests.helpers.command_line import CommandLine, Outcome
 from tests.helpers.mock_completions import steps
-from tests.helpers.mock_servers import serving
+from tests.helpers.mock_servers import assert_is_nowhere, serving
 
 KEY = "server-key-5f1d9c"
 
@@ -47,8 +47,7 @@ def test_counts_are_those_of_the_server(command_line: CommandLine) -> None:
     claimed = run.manifest().engine["claimed"]
     assert {"spec", "model.path", "model.dtype", "engine.extra_args.block_size"} <= set(claimed)
     assert "spec.draft_length" not in claimed
-    for path in (command_line.folder / "run").rglob("*"):
-        assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
+    assert_is_nowhere(KEY, command_line.folder / "run")
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,12 @@ def weighted_cross_entropy(logits: Tensor, wanted: Tensor) -> Tensor:
 
 
 def write(folder: Path, tensors: dict[str, Tensor], config: dict[str, object]) -> None:
-    """Writes model.safetensors in bfloat16, and config.json."""
+    """Writes model.safetensors, whose real numbers are rounded to bfloat16, and config.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    rounded = {name: tensor.detach().to("cpu", torch.bfloat16).contiguous() for name, tensor in tensors.items()}
+    rounded = {
+        name: tensor.detach().to("cpu", torch.bfloat16 if tensor.is_floating_point() else tensor.dtype).contiguous()
+        for name, tensor in tensors.items()
+    }
     save_file(rounded, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 

@@ -5,6 +5,7 @@ names and the order of operations are those that vLLM's and SGLang's `llama_eagl
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,46 +25,78 @@ DECAY = 0.8
 """Weight of a draft position's loss over that of the one before it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """The shape of a Llama's layers; by default the tiny target's."""
+
+    width: int = WIDTH
+    heads: int = HEADS
+    kv_heads: int = HEADS
+    head_dim: int = HEAD_DIM
+    intermediate: int = INTERMEDIATE
+    epsilon: float = EPSILON
+    rope_theta: float = ROPE_THETA
+
+
+TINY = Shape()
+
+
 class Attention(nn.Module):
     """Causal attention whose keys grow by one a draft step, along the diagonal."""
 
-    def __init__(self, width: int = 2 * WIDTH, has_bias: bool = False) -> None:
+    def __init__(self, width: int | None = None, has_bias: bool = False, shape: Shape = TINY) -> None:
+        """Takes inputs of `width`, by default twice the shape's."""
         super().__init__()
-        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, HEADS * HEAD_DIM, bias=has_bias) for _ in range(3))
-        self.o_proj = nn.Linear(HEADS * HEAD_DIM, WIDTH, bias=False)
+        width = 2 * shape.width if width is None else width
+        self.shape = shape
+        self.q_proj = nn.Linear(width, shape.heads * shape.head_dim, bias=has_bias)
+        self.k_proj, self.v_proj = (nn.Linear(width, shape.kv_heads * shape.head_dim, bias=has_bias) for _ in range(2))
+        self.o_proj = nn.Linear(shape.heads * shape.head_dim, shape.width, bias=False)
 
     def forward(self, x: Tensor, past: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """Returns (batch, rows, WIDTH) for draft step len(past) and appends its keys and values to `past`.
+        """Returns (batch, rows, width) for draft step len(past) and appends its keys and values to `past`.
 
         Row r of step j stands at position r + j. It sees step 0 up to row r, and row r of the steps since.
         """
         step, rows = len(past), x.shape[1]
         positions = torch.arange(rows, device=x.device) + step
-        q, k, v = (split_heads(projection(x)) for projection in (self.q_proj, self.k_proj, self.v_proj))
-        q, k = rotate(q, positions), rotate(k, positions)
+        head_dim, theta = self.shape.head_dim, self.shape.rope_theta
+        q, k, v = (split_heads(projection(x), head_dim) for projection in (self.q_proj, self.k_proj, self.v_proj))
+        q, k = rotate(q, positions, theta), rotate(k, positions, theta)
+        k, v = (one.repeat_interleave(self.shape.heads // self.shape.kv_heads, 1) for one in (k, v))
         past.append((k, v))
         first_k, first_v = past[0]
         scores = q @ first_k[:, :, :rows].transpose(-1, -2)
         future = torch.ones(rows, rows, dtype=torch.bool, device=x.device).triu(1)
         scores = scores.masked_fill(future, float("-inf"))
         later = [(q * other_k[:, :, :rows]).sum(-1, keepdim=True) for other_k, _ in past[1:]]
-        weights = (torch.cat([scores, *later], -1).float() * HEAD_DIM**-0.5).softmax(-1).to(v.dtype)
+        weights = (torch.cat([scores, *later], -1).float() * head_dim**-0.5).softmax(-1).to(v.dtype)
         mixed = weights[..., :rows] @ first_v[:, :, :rows]
         for index, (_, other_v) in enumerate(past[1:]):
             mixed = mixed + weights[..., rows + index, None] * other_v[:, :, :rows]
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
 
-def split_heads(x: Tensor) -> Tensor:
-    """Returns (batch, HEADS, rows, HEAD_DIM) of (batch, rows, HEADS * HEAD_DIM)."""
-    return x.unflatten(-1, (HEADS, HEAD_DIM)).transpose(1, 2)
+def split_heads(x: Tensor, head_dim: int = HEAD_DIM) -> Tensor:
+    """Returns (batch, heads, rows, head_dim) of (batch, rows, heads * head_dim)."""
+    return x.unflatten(-1, (-1, head_dim)).transpose(1, 2)
 
 
-def rotate(x: Tensor, positions: Tensor) -> Tensor:
-    """Applies rotary position embedding (halves, not pairs) to (batch, heads, rows, HEAD_DIM)."""
-    inverse = ROPE_THETA ** (-torch.arange(0, HEAD_DIM, 2, device=x.device) / HEAD_DIM)
+def rotate(x: Tensor, positions: Tensor, theta: float = ROPE_THETA) -> Tensor:
+    """Applies rotary position embedding (halves, not pairs) to (batch, heads, rows, head_dim)."""
+    return turn(x, *rotary(positions, x.shape[-1], theta, x.dtype))
+
+
+def rotary(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Returns the cosines and sines of the positions' angles, each (positions, head_dim)."""
+    inverse = theta ** (-torch.arange(0, head_dim, 2, device=positions.device) / head_dim)
     angles = positions[:, None].float() * inverse
-    cos, sin = (torch.cat([f(angles)] * 2, -1).to(x.dtype) for f in (torch.cos, torch.sin))
+    cos, sin = (torch.cat([f(angles)] * 2, -1).to(dtype) for f in (torch.cos, torch.sin))
+    return cos, sin
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turns (batch, heads, rows, head_dim) by the angles of these cosines and sines."""
     left, right = x.chunk(2, -1)
     return x * cos + torch.cat([-right, left], -1) * sin
 
@@ -71,10 +104,10 @@ def rotate(x: Tensor, positions: Tensor) -> Tensor:
 class MLP(nn.Module):
     """Llama's gated feed-forward block."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: Shape = TINY) -> None:
         super().__init__()
-        self.gate_proj, self.up_proj = (nn.Linear(WIDTH, INTERMEDIATE, bias=False) for _ in range(2))
-        self.down_proj = nn.Linear(INTERMEDIATE, WIDTH, bias=False)
+        self.gate_proj, self.up_proj = (nn.Linear(shape.width, shape.intermediate, bias=False) for _ in range(2))
+        self.down_proj = nn.Linear(shape.intermediate, shape.width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the same shape."""
@@ -84,12 +117,12 @@ class MLP(nn.Module):
 class Layer(nn.Module):
     """One decoder layer over [token embedding, hidden state]."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: Shape = TINY) -> None:
         super().__init__()
         self.input_layernorm, self.hidden_norm, self.post_attention_layernorm = (
-            nn.RMSNorm(WIDTH, eps=EPSILON) for _ in range(3)
+            nn.RMSNorm(shape.width, eps=shape.epsilon) for _ in range(3)
         )
-        self.self_attn, self.mlp = Attention(), MLP()
+        self.self_attn, self.mlp = Attention(shape=shape), MLP(shape)
 
     def forward(self, embeds: Tensor, hidden: Tensor, past: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Returns the next hidden state, not yet normalized: what the next draft step takes."""
@@ -101,12 +134,12 @@ class Layer(nn.Module):
 class Eagle3(nn.Module):
     """The head. It shares the target's token embedding and has its own output projection."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: Shape = TINY, vocab_size: int = VOCAB_SIZE) -> None:
         super().__init__()
-        self.fc = nn.Linear(len(AUX_LAYERS) * WIDTH, WIDTH, bias=False)
-        self.midlayer = Layer()
-        self.norm = nn.RMSNorm(WIDTH, eps=EPSILON)
-        self.lm_head = nn.Linear(WIDTH, VOCAB_SIZE, bias=False)
+        self.fc = nn.Linear(len(AUX_LAYERS) * shape.width, shape.width, bias=False)
+        self.midlayer = Layer(shape)
+        self.norm = nn.RMSNorm(shape.width, eps=shape.epsilon)
+        self.lm_head = nn.Linear(shape.width, vocab_size, bias=False)
 
 
 def unrolled_loss(head: Eagle3, target: LlamaForCausalLM, ids: Tensor) -> Tensor:

@@ -159,8 +159,7 @@ def measure(work: Work) -> None:
 def measured(rows: Conversations, drafts_of: Any) -> dict[str, Any]:
     """Returns the figures of one drafter."""
     found = acceptance.measure(drafts_of, rows, DRAFT_LENGTH, MEASURED_ROWS, DEVICE)
-    rates = [round(count / found.steps, 4) for count in found.accepted_by_position]
-    return {"steps": found.steps, "acceptance_by_position": rates, "acceptance_length": round(found.length, 4)}
+    return {"steps": found.steps, "acceptance_by_position": found.rates, "acceptance_length": found.length}
 
 
 def complete(work: Work) -> None:
@@ -176,18 +175,18 @@ def trained(result: Fit, model: torch.nn.Module, folder: Path) -> dict[str, Any]
         "steps": result.steps,
         "tokens": result.tokens,
         "seconds": round(result.seconds, 1),
-        "loss": round(result.loss, 4),
+        "loss": result.loss,
         "trained_parameters": sum(one.numel() for one in model.parameters() if one.requires_grad),
         "bytes": file.stat().st_size,
         "sha256": digest(file),
     }
 
 
-def covered_share(work: Work, head: eagle3_head.Head) -> float:
-    """Returns the share of held-out reply tokens that the head can draft."""
+def covered_share(work: Work, head: eagle3_head.Head) -> float | None:
+    """Returns the share of held-out reply tokens that the head can draft; None without a reply."""
     rows = work.rows("held_out")
     tokens = torch.from_numpy(rows.ids[rows.is_reply].astype("int64"))
-    return round(torch.isin(tokens, head.vocabulary.cpu()).float().mean().item(), 4)
+    return torch.isin(tokens, head.vocabulary.cpu()).double().mean().item() if len(tokens) else None
 
 
 def digest(path: Path) -> str:

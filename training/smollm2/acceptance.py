@@ -19,9 +19,14 @@ class Acceptance(NamedTuple):
     """Entry j: in how many steps drafts 1 to j + 1 were all accepted."""
 
     @property
-    def length(self) -> float:
-        """Returns tokens a step: the accepted drafts and one of the target's own."""
-        return 1 + sum(self.accepted_by_position) / self.steps
+    def rates(self) -> list[float] | None:
+        """Returns the counts as shares of the steps; None without a step."""
+        return [count / self.steps for count in self.accepted_by_position] if self.steps else None
+
+    @property
+    def length(self) -> float | None:
+        """Returns tokens a step: the accepted drafts and one of the target's own. None without a step."""
+        return 1 + sum(self.accepted_by_position) / self.steps if self.steps else None
 
 
 def measure(

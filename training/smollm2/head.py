@@ -114,7 +114,7 @@ def save(head: Head, config: dict[str, Any], folder: Path) -> None:
     described = {
         "architectures": ["LlamaForCausalLMEagle3"],
         "model_type": "llama",
-        **{key: config[key] for key in copied},
+        **{key: config[key] for key in copied if config.get(key) is not None},
         "target_hidden_size": config["hidden_size"],
         "draft_vocab_size": len(vocabulary),
         "num_hidden_layers": 1,

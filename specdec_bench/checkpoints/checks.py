@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from specdec_bench.checkpoints.drafter_checks import check_drafter, check_head_name, check_mtp_target, check_target
+from specdec_bench.checkpoints.drafter_checks import check_drafter, check_mtp_target, check_target
 from specdec_bench.checkpoints.facts import CheckpointFacts, read_facts
 from specdec_bench.checkpoints.files import is_there
+from specdec_bench.checkpoints.head_name import check_head
 from specdec_bench.checkpoints.weights import Weights, read_weights
 from specdec_bench.config.checkpoints import BUNDLED, draft_checkpoint, resolve
 from specdec_bench.config.schema.experiment import ExperimentConfig, draft_length
@@ -79,9 +80,12 @@ def check_kinds(config: ExperimentConfig, facts: dict[str, CheckpointFacts]) -> 
         if isinstance(config.spec, MTPSpec) and checkpoint is None:
             check_mtp_target(config.model.path, target, _local_weights(config.model.path))
     if draft is not None and checkpoint is not None:
-        check_drafter(config.spec, checkpoint.path, draft, _local_weights(checkpoint.path))
+        weights = _local_weights(checkpoint.path)
+        check_drafter(config.spec, checkpoint.path, draft, weights)
         if not ENGINES[config.engine.name].takes_plain_heads:
-            check_head_name(config.spec, checkpoint.path, draft, config.engine.name)
+            tensors = () if weights is None else weights.tensors
+            is_folder = Path(resolve(checkpoint.path)).is_dir()
+            check_head(config.spec, checkpoint.path, draft.config, tensors, config.engine.name, is_folder=is_folder)
 
 
 def _local_weights(path: str) -> Weights | None:

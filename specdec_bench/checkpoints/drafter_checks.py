@@ -21,7 +21,6 @@ from specdec_bench.config.schema.spec import (
     CheckpointSpec,
     DFlashSpec,
     Eagle3Spec,
-    EagleSpec,
     MedusaSpec,
     MTPSpec,
     SpecConfig,
@@ -59,31 +58,6 @@ def check_drafter(spec: SpecConfig, path: str, facts: CheckpointFacts, weights: 
         _check_length(spec, heads, f"{path} has {heads} Medusa heads, one for each drafted token")
     if isinstance(spec, DFlashSpec) and (size := block_size(facts.config)) is not None:
         _check_length(spec, size - 1, f"{path} drafts blocks of block_size={size} tokens, one of them accepted before")
-
-
-def check_head_name(spec: SpecConfig, path: str, facts: CheckpointFacts, engine: str) -> None:
-    """Refuses an EAGLE head that calls itself a plain model, for an engine that would load it as one.
-
-    SGLang 0.5.20 loads a head named LlamaForCausalLM as a Llama, leaves out the tensors that a Llama lacks, and runs:
-    it accepts no draft at all.
-
-    Args:
-        spec: the method.
-        path: of the draft, for messages.
-        facts: of the draft.
-        engine: of `engine.name`, for messages.
-
-    Raises:
-        ConfigError: naming the architecture.
-    """
-    names = [str(name) for name in facts.config.get("architectures") or []]
-    is_plain = bool(names) and all(name.endswith("ForCausalLM") and "eagle" not in name.lower() for name in names)
-    if isinstance(spec, EagleSpec | Eagle3Spec) and is_plain:
-        suffix = "Eagle3" if isinstance(spec, Eagle3Spec) else "Eagle"
-        raise ConfigError(
-            f"{_subject(spec, path)} is named {names[0]}, which engine={engine} loads as a plain model; pass a copy of "
-            f"the folder whose config.json has architectures=[{names[0]}{suffix}]"
-        )
 
 
 def check_target(path: str, facts: CheckpointFacts) -> None:

@@ -49,7 +49,8 @@ class EngineSupport:
     stops_drafting: bool = False
     """It continues without the draft once a request outgrows the draft's positions; other engines go wrong there."""
     takes_plain_heads: bool = True
-    """It runs an EAGLE head whose `architectures` names a plain model (LlamaForCausalLM) as a head."""
+    """It runs an EAGLE head whose `architectures` names a plain model (LlamaForCausalLM) as a head. An engine that does
+    not is given the head under another name."""
     long_draft_variable: str | None = None
     """It gives the draft the target's context, whatever the requests need. If that exceeds the draft's positions, it
     starts only if this environment variable is set."""

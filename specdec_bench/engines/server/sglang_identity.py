@@ -4,9 +4,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from specdec_bench.config.checkpoints import draft_checkpoint
 from specdec_bench.config.schema.engine import SGLangServerEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.spec import CheckpointSpec, DraftingSpec
+from specdec_bench.config.schema.spec import DraftingSpec
 from specdec_bench.engines.readback import differences
 from specdec_bench.engines.server.http import Client
 from specdec_bench.engines.server.identity import ServedModel, is_same_name, is_same_path
@@ -95,7 +96,7 @@ def describe(
         settings = [sglang_arguments.SETTINGS.get(name, f"engine.extra_args.{name}") for name in untold]
         claimed = [
             *(["model.path"] if model.is_claimed else []),
-            *_claimed_draft(config, arguments, told),
+            *_claimed_draft(config, told),
             *dict.fromkeys(settings),
         ]
     found = differences(sglang_arguments.asked_and_resolved(compared, told))
@@ -123,16 +124,16 @@ def _is_untold(name: str, told: Mapping[str, Any]) -> bool:
     return name not in told or (told[name] in (None, "auto") and not name.startswith("speculative_"))
 
 
-def _claimed_draft(config: ExperimentConfig, arguments: Mapping[str, Any], told: Mapping[str, Any]) -> tuple[str, ...]:
+def _claimed_draft(config: ExperimentConfig, told: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the draft's setting, if the server knows a draft of that name under another path.
 
     Raises:
         ConfigError: its draft is another one.
     """
-    spec, asked = config.spec, arguments.get("speculative_draft_model_path")
-    if not isinstance(spec, CheckpointSpec) or asked is None:
+    draft = draft_checkpoint(config)
+    if draft is None:
         return ()
-    path = str(asked if spec.draft is None else spec.draft.path)
+    path = draft.path
     drafts_with = told.get("speculative_draft_model_path")
     names = [str(drafts_with)] if drafts_with else []
     if not is_same_name(path, names):

@@ -2,10 +2,12 @@
 
 import dataclasses
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from specdec_bench.checkpoints.head_name import named_head
 from specdec_bench.config.checkpoints import draft_checkpoint, resolve
 from specdec_bench.config.schema.engine import SGLangEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
@@ -148,7 +150,8 @@ def _speculative(config: ExperimentConfig, known: Collection[str], algorithms: C
     arguments["speculative_num_steps"] = 1 if isinstance(spec, DFlashSpec) else spec.draft_length
     arguments["speculative_eagle_topk"] = topk
     if isinstance(spec, CheckpointSpec) and (draft := draft_checkpoint(config)) is not None:
-        arguments["speculative_draft_model_path"] = resolve(draft.path)
+        folder = Path(resolve(draft.path))
+        arguments["speculative_draft_model_path"] = str(named_head(folder, spec)) if folder.is_dir() else draft.path
         arguments["speculative_draft_model_revision"] = draft.revision
     return arguments
 

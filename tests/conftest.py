@@ -1,11 +1,18 @@
 """How the tests are shared out among processes (`pytest -n 2`): what takes longest goes first."""
 
 import json
+import os
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Engines import thousands of modules in each of their processes. Where compiled modules are not kept, each process
+# compiles them again, which takes longer than the tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 DURATIONS = Path(__file__).with_name("durations.json")
 """Seconds that each file took when they were last measured: `make durations`."""
@@ -13,7 +20,7 @@ UNKNOWN_S = 1.0
 """Of a file that has not been measured."""
 SHORTEST_S = 1.0
 """Files that take less are not listed."""
-SGLANG = ("test_sglang.py", "test_sglang_server.py")
+SGLANG = ("test_sglang.py", "test_sglang_drafters.py", "test_sglang_server.py")
 VLLM = ("test_contract.py", "test_vllm.py", "test_vllm_drafters.py", "test_vllm_faults.py", "test_vllm_server.py")
 
 

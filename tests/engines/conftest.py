@@ -10,9 +10,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from specdec_bench.archive import RunDirectory
 from tests.helpers.engine_runs import DRAFT, TARGET, EnginePool, demo_prompts
-from tests.helpers.engine_sweeps import transformers_sweep
+from tests.helpers.engine_sweeps import COMMON, Cells, grid_once, sweep_once
 from tests.helpers.exactness import VOCABULARY, Pair, Truths
-from tests.helpers.sglang_sweeps import Cells, sglang_sweep
+from tests.helpers.sglang_sweeps import sglang_sweep
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +83,15 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
     """What the transformers engine makes of the prompts, by method; one sweep for all processes of tests."""
-    return transformers_sweep(_shared(tmp_path_factory) / "transformers")
+    methods = ("none", "ngram", "draft_model")
+    runs = sweep_once(_shared(tmp_path_factory) / "transformers", *COMMON, f"spec={','.join(methods)}")
+    return dict(zip(methods, runs, strict=True))
+
+
+@pytest.fixture(scope="session")
+def vllm_in_process(tmp_path_factory: pytest.TempPathFactory) -> Cells:
+    """What vLLM in process makes of the prompts; one sweep for all files."""
+    return grid_once(_shared(tmp_path_factory) / "vllm", "engine=vllm", "engine.enforce_eager=true")
 
 
 @pytest.fixture(scope="session")

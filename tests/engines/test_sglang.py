@@ -12,6 +12,9 @@ import pytest
 from specdec_bench.archive import RunDirectory
 from tests.helpers.engine_sweeps import (
     COMMON,
+    CONCURRENCIES,
+    METHODS,
+    Cells,
     assert_a_killed_engine_ends_its_cell_alone,
     assert_every_chunk_is_one_step,
     assert_outputs_agree,
@@ -21,7 +24,7 @@ from tests.helpers.engine_sweeps import (
     requests,
     same_output,
 )
-from tests.helpers.sglang_sweeps import CONCURRENCIES, ENVIRONMENT, METHODS, PYTHON, SETTINGS, Cells
+from tests.helpers.sglang_sweeps import ENVIRONMENT, PYTHON, SETTINGS
 
 SGLANG = ["engine=sglang", *SETTINGS]
 
@@ -36,14 +39,14 @@ def sweep(sglang_in_process: Cells) -> Cells:
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)
 @pytest.mark.parametrize("method", METHODS)
 def test_outputs_are_those_of_transformers(
-    sweep: dict[tuple[str, int], RunDirectory], truth: dict[str, RunDirectory], method: str, concurrency: int
+    sweep: Cells, truth: dict[str, RunDirectory], method: str, concurrency: int
 ) -> None:
     assert_outputs_agree(sweep[method, concurrency], truth["none"])
 
 
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)
 def test_acceptance_is_that_of_transformers_step_for_step(
-    sweep: dict[tuple[str, int], RunDirectory], truth: dict[str, RunDirectory], concurrency: int
+    sweep: Cells, truth: dict[str, RunDirectory], concurrency: int
 ) -> None:
     """All but each request's last step, which SGLang does not shorten to what the request may still emit."""
     for record, other in same_output(sweep["draft_model", concurrency], truth["draft_model"]):
@@ -54,9 +57,7 @@ def test_acceptance_is_that_of_transformers_step_for_step(
 
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)
 @pytest.mark.parametrize("method", METHODS[1:])
-def test_the_steps_add_up_to_the_schedulers_counts(
-    sweep: dict[tuple[str, int], RunDirectory], method: str, concurrency: int
-) -> None:
+def test_the_steps_add_up_to_the_schedulers_counts(sweep: Cells, method: str, concurrency: int) -> None:
     run = sweep[method, concurrency]
     assert run.summary().acceptance.source == "engine_request"
     for record in requests(run).values():
@@ -71,13 +72,11 @@ def test_the_steps_add_up_to_the_schedulers_counts(
 
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)
 @pytest.mark.parametrize("method", METHODS)
-def test_every_chunk_is_one_engine_step(
-    sweep: dict[tuple[str, int], RunDirectory], method: str, concurrency: int
-) -> None:
+def test_every_chunk_is_one_engine_step(sweep: Cells, method: str, concurrency: int) -> None:
     assert_every_chunk_is_one_step(sweep[method, concurrency], longest=1 if method == "none" else 4)
 
 
-def test_the_methods_accept_as_much_as_they_should(sweep: dict[tuple[str, int], RunDirectory]) -> None:
+def test_the_methods_accept_as_much_as_they_should(sweep: Cells) -> None:
     lengths = {method: pooled(sweep[method, 1]).acceptance_length for method in METHODS}
     assert lengths["none"] == 1
     assert lengths["ngram"] > 1.2
@@ -86,7 +85,7 @@ def test_the_methods_accept_as_much_as_they_should(sweep: dict[tuple[str, int], 
 
 
 def test_a_tree_of_drafts_accepts_more_and_changes_nothing(
-    sweep: dict[tuple[str, int], RunDirectory], truth: dict[str, RunDirectory], tmp_path: Path
+    sweep: Cells, truth: dict[str, RunDirectory], tmp_path: Path
 ) -> None:
     """Two candidates at each depth, 7 tokens to verify in all."""
     tree = ["spec=eagle3", "spec.topk=2", "spec.num_draft_tokens=7", "hydra.run.dir=tree"]
@@ -100,7 +99,7 @@ def test_a_tree_of_drafts_accepts_more_and_changes_nothing(
         assert record.counters.num_accepted == sum(step.num_accepted or 0 for step in record.steps)
 
 
-def test_a_sweep_starts_one_engine_for_each_method(sweep: dict[tuple[str, int], RunDirectory]) -> None:
+def test_a_sweep_starts_one_engine_for_each_method(sweep: Cells) -> None:
     manifests = [run.manifest() for run in sweep.values()]
     assert [manifest.engine["reused"] for manifest in manifests] == [False, True] * len(METHODS)
     # Fixed for the sweep: its largest concurrency, not the cell's own.

@@ -5,8 +5,8 @@ As test_sglang.py it runs SGLang in .venv-sglang; the server's own processes inh
 
 import pytest
 
-from tests.helpers.engine_sweeps import assert_same_steps, requests, same_output
-from tests.helpers.sglang_sweeps import CONCURRENCIES, METHODS, Cells, sglang_sweep
+from tests.helpers.engine_sweeps import CONCURRENCIES, METHODS, Cells, assert_same_steps, requests, same_output
+from tests.helpers.sglang_sweeps import sglang_sweep
 
 pytestmark = pytest.mark.timeout(1800)
 

@@ -13,7 +13,9 @@ from msgspec.structs import astuple
 from specdec_bench.archive import RunDirectory
 from specdec_bench.records.request import RequestRecord
 from tests.helpers.engine_sweeps import (
-    COMMON,
+    CONCURRENCIES,
+    METHODS,
+    Cells,
     assert_every_chunk_is_one_step,
     assert_outputs_agree,
     pooled,
@@ -22,26 +24,20 @@ from tests.helpers.engine_sweeps import (
 )
 from tests.helpers.engine_sweeps import sweep as run_sweep
 
-METHODS = ("none", "ngram", "draft_model", "eagle3")
-CONCURRENCIES = (1, 16)
 VLLM = ["engine=vllm", "engine.enforce_eager=true"]  # compiling takes longer than the runs
 
 pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], RunDirectory]:
-    """The finished cells by method and concurrency."""
-    folder = tmp_path_factory.mktemp("vllm")
-    grid = [f"spec={','.join(METHODS)}", f"load.concurrency={','.join(map(str, CONCURRENCIES))}"]
-    cells = [(method, concurrency) for method in METHODS for concurrency in CONCURRENCIES]
-    return dict(zip(cells, run_sweep(folder, *VLLM, *COMMON, *grid), strict=True))
+def sweep(vllm_in_process: Cells) -> Cells:
+    return vllm_in_process
 
 
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)
 @pytest.mark.parametrize("method", METHODS)
 def test_outputs_are_those_of_transformers(
-    sweep: dict[tuple[str, int], RunDirectory], truth: dict[str, RunDirectory], method: str, concurrency: int
+    sweep: Cells, truth: dict[str, RunDirectory], method: str, concurrency: int
 ) -> None:
     assert_outputs_agree(sweep[method, concurrency], truth["none"])
 
@@ -49,7 +45,7 @@ def test_outputs_are_those_of_transformers(
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)
 @pytest.mark.parametrize("method", ["ngram", "draft_model"])
 def test_acceptance_is_that_of_transformers_step_for_step(
-    sweep: dict[tuple[str, int], RunDirectory], truth: dict[str, RunDirectory], method: str, concurrency: int
+    sweep: Cells, truth: dict[str, RunDirectory], method: str, concurrency: int
 ) -> None:
     """All but each request's last decode step, which vLLM does not shorten to what the request may still emit.
 
@@ -70,9 +66,7 @@ def test_acceptance_is_that_of_transformers_step_for_step(
 
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)
 @pytest.mark.parametrize("method", METHODS[1:])
-def test_request_counts_and_the_engines_totals_agree_exactly(
-    sweep: dict[tuple[str, int], RunDirectory], method: str, concurrency: int
-) -> None:
+def test_request_counts_and_the_engines_totals_agree_exactly(sweep: Cells, method: str, concurrency: int) -> None:
     acceptance = sweep[method, concurrency].summary().acceptance
     assert acceptance.source == "engine_request"
     assert acceptance.cross_check.verify_steps > 100
@@ -81,13 +75,11 @@ def test_request_counts_and_the_engines_totals_agree_exactly(
 
 @pytest.mark.parametrize("concurrency", CONCURRENCIES)
 @pytest.mark.parametrize("method", METHODS)
-def test_every_chunk_is_one_engine_step(
-    sweep: dict[tuple[str, int], RunDirectory], method: str, concurrency: int
-) -> None:
+def test_every_chunk_is_one_engine_step(sweep: Cells, method: str, concurrency: int) -> None:
     assert_every_chunk_is_one_step(sweep[method, concurrency], longest=1 if method == "none" else 4)
 
 
-def test_the_methods_accept_as_much_as_they_should(sweep: dict[tuple[str, int], RunDirectory]) -> None:
+def test_the_methods_accept_as_much_as_they_should(sweep: Cells) -> None:
     lengths = {method: pooled(sweep[method, 1]).acceptance_length for method in METHODS}
     assert lengths["none"] == 1
     assert lengths["ngram"] > 1.2
@@ -95,7 +87,7 @@ def test_the_methods_accept_as_much_as_they_should(sweep: dict[tuple[str, int], 
     assert lengths["eagle3"] >= 1.8
 
 
-def test_a_sweep_starts_one_engine_for_each_method(sweep: dict[tuple[str, int], RunDirectory]) -> None:
+def test_a_sweep_starts_one_engine_for_each_method(sweep: Cells) -> None:
     manifests = {cell: run.manifest() for cell, run in sweep.items()}
     assert [manifest.engine["reused"] for manifest in manifests.values()] == [False, True] * len(METHODS)
     # Fixed for the sweep: its largest concurrency, not the cell's own.

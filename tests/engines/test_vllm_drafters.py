@@ -10,19 +10,19 @@ import pytest
 from specdec_bench.archive import RunDirectory
 from specdec_bench.config.checkpoints import ASSETS
 from specdec_bench.records.checkpoint import StatedFacts
-from tests.helpers.engine_sweeps import COMMON, ROOT, cells, command_line, requests, sweep
+from tests.helpers.engine_sweeps import COMMON, ROOT, Cells, cells, command_line, requests, sweep
 
-pytestmark = pytest.mark.timeout(2400)  # eight engines start
+pytestmark = pytest.mark.timeout(2400)  # seven engines start
 
 VLLM = ["engine=vllm", "engine.enforce_eager=true", *COMMON]
-METHODS = ("none", "eagle", "medusa", "dflash", "suffix")
+METHODS = ("eagle", "medusa", "dflash", "suffix")
 PARALLEL = {"eagle3": "peagle", "draft_model": "pard"}
 """Methods with a drafter of their own for `spec.parallel_drafting=true`."""
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
-    """One run by drafter, K=3; `none` is plain decoding."""
+    """One run by drafter, K=3."""
     folder = tmp_path_factory.mktemp("drafters")
     found = dict(zip(METHODS, sweep(folder, *VLLM, f"spec={','.join(METHODS)}"), strict=True))
     for method, drafter in PARALLEL.items():
@@ -82,9 +82,11 @@ def test_counts_are_the_engines_totals(runs: dict[str, RunDirectory], drafter: s
 
 
 @pytest.mark.parametrize("drafter", ALL)
-def test_outputs_are_those_of_plain_decoding(runs: dict[str, RunDirectory], drafter: str) -> None:
+def test_outputs_are_those_of_plain_decoding(
+    runs: dict[str, RunDirectory], vllm_in_process: Cells, drafter: str
+) -> None:
     """All but at most 5%, where two tokens all but tie."""
-    found, expected = requests(runs[drafter]), requests(runs["none"])
+    found, expected = requests(runs[drafter]), requests(vllm_in_process["none", 1])
     assert found.keys() == expected.keys()
     differing = [key for key in found if found[key].output_token_ids != expected[key].output_token_ids]
     assert len(differing) <= 0.05 * len(found), differing

@@ -1,67 +1,191 @@
-"""The real vLLM behind HTTP: the outputs and counts of vLLM in process, and nothing left running."""
+"""The real vLLM behind HTTP, started by the run and running already: the outputs and counts of vLLM in process."""
 
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
 
 from specdec_bench.archive import RunDirectory
+from specdec_bench.config.checkpoints import resolve
 from specdec_bench.records.request import RequestRecord
 from tests.helpers.command_line import ROOT
-from tests.helpers.engine_sweeps import COMMON, assert_same_steps, requests, sweep
+from tests.helpers.engine_runs import DRAFT, TARGET
+from tests.helpers.engine_sweeps import (
+    COMMON,
+    CONCURRENCIES,
+    METHODS,
+    Cells,
+    assert_same_steps,
+    command_line,
+    error_line,
+    grid_once,
+    requests,
+    same_output,
+)
+from tests.helpers.mock_servers import assert_is_nowhere
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(1800)
 
-CELLS = ["spec=draft_model", "load.concurrency=1,4", "dataset.num_prompts=6", "engine.max_num_seqs=4"]
 EAGER = "engine.enforce_eager=true"  # compiling takes longer than the runs
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> list[RunDirectory]:
-    """At 1 and 4 in flight, by one server that the sweep starts."""
-    return sweep(tmp_path_factory.mktemp("served"), "engine=vllm_server", EAGER, *COMMON, *CELLS)
+def served(tmp_path_factory: pytest.TempPathFactory) -> Cells:
+    """By one server for each method, which the sweep starts."""
+    return grid_once(tmp_path_factory.mktemp("served"), "engine=vllm_server", EAGER)
+
+
+def drafts(record: RequestRecord) -> tuple[tuple[int, ...] | None, ...]:
+    counters = record.counters
+    return () if counters is None else (counters.per_step_proposed, counters.per_step_accepted)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_outputs_and_counts_are_those_in_process(served: Cells, vllm_in_process: Cells, method: str) -> None:
+    found, expected = requests(served[method, 1]), requests(vllm_in_process[method, 1])
+    assert found.keys() == expected.keys()
+    for request_id, record in found.items():
+        assert record.error is None
+        assert record.output_token_ids == expected[request_id].output_token_ids
+        assert drafts(record) == drafts(expected[request_id])
+        assert_same_steps(record, expected[request_id])
+    assert any(record.steps_are_exact for record in found.values()), "unless the server is late"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_they_are_with_many_in_flight_too(served: Cells, vllm_in_process: Cells, method: str) -> None:
+    """But where the batch makes another choice between two tokens that all but tie."""
+    for record, other in same_output(served[method, 16], vllm_in_process[method, 16]):
+        assert drafts(record) == drafts(other)
+        assert_same_steps(record, other)
+
+
+@pytest.mark.parametrize("concurrency", CONCURRENCIES)
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_requests_and_the_servers_counters_agree_exactly(served: Cells, method: str, concurrency: int) -> None:
+    assert_counters_agree(served[method, concurrency])
+
+
+def assert_counters_agree(run: RunDirectory) -> None:
+    acceptance = run.summary().acceptance
+    assert acceptance.source == "engine_request"
+    assert acceptance.cross_check.verify_steps > 50
+    difference = acceptance.cross_check.difference
+    assert (difference.verify_steps, difference.proposed, difference.accepted) == (0, 0, 0)
+
+
+def test_one_server_serves_the_cells_of_a_method_and_says_what_it_runs(served: Cells) -> None:
+    assert [run.manifest().engine["reused"] for run in served.values()] == [False, True] * len(METHODS)
+    for (method, _), run in served.items():
+        engine = run.manifest().engine
+        drafting = engine["resolved"]["speculative_config"]
+        assert (None if drafting is None else drafting["num_speculative_tokens"]) == (None if method == "none" else 3)
+        assert (engine["differences"], engine["claimed"], engine["num_accelerators"]) == ([], [], 0)
+        assert all(record.server_times for record in requests(run).values())
+
+
+class Running(NamedTuple):
+    """A server that was started by other means than a run."""
+
+    overrides: list[str]
+    """Of a run that attaches itself to it."""
+    environment: dict[str, str]
+    key: str
 
 
 @pytest.fixture(scope="module")
-def in_process(tmp_path_factory: pytest.TempPathFactory) -> list[RunDirectory]:
-    return sweep(tmp_path_factory.mktemp("in_process"), "engine=vllm", EAGER, *COMMON, *CELLS)
+def running() -> Iterator[Running]:
+    """vLLM as docs/engines/servers.md starts it, drafting three tokens."""
+    key = secrets.token_hex()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    drafting = f'{{"method": "draft_model", "model": "{resolve(DRAFT)}", "num_speculative_tokens": 3}}'
+    arguments = {
+        **{"host": "127.0.0.1", "port": str(port), "model": resolve(TARGET), "dtype": "float32"},
+        **{"max-num-seqs": "16", "generation-config": "vllm", "speculative-config": drafting},
+        "per-request-spec-decode-metrics": "detailed",
+    }
+    flags = ["--no-enable-prefix-caching", "--enable-per-request-metrics", "--enforce-eager"]
+    words = [word for name, value in arguments.items() for word in (f"--{name}", value)]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_")}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words, *flags],
+        env=inherited | {"VLLM_API_KEY": key, "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_healthy(server, url)
+        yield Running(["engine=vllm_server", f"engine.url={url}", EAGER, *COMMON], {"THE_KEY": key}, key)
+    finally:
+        below = _descendants(server.pid)
+        server.terminate()
+        psutil.wait_procs([*below, psutil.Process(server.pid)], timeout=60)
+        for process in below:
+            if process.is_running():
+                process.kill()
+        server.kill()
+        server.wait()
 
 
-def drafts(record: RequestRecord) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
-    assert record.counters is not None
-    return record.counters.per_step_proposed, record.counters.per_step_accepted
+def wait_until_healthy(server: "subprocess.Popen[bytes]", url: str) -> None:
+    deadline = time.monotonic() + 600
+    while True:
+        assert server.poll() is None
+        assert time.monotonic() < deadline
+        try:
+            urllib.request.urlopen(f"{url}/health", timeout=5).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
 
 
-def test_outputs_and_counts_are_those_in_process(served: list[RunDirectory], in_process: list[RunDirectory]) -> None:
-    for over_http, direct in zip(served, in_process, strict=True):
-        found, expected = requests(over_http), requests(direct)
-        assert found.keys() == expected.keys()
-        for request_id, record in found.items():
-            assert record.output_token_ids == expected[request_id].output_token_ids
-            assert drafts(record) == drafts(expected[request_id])
-            assert_same_steps(record, expected[request_id])
-        assert any(record.steps_are_exact for record in found.values()), "unless the server is late"
+@pytest.mark.parametrize(
+    "load",
+    [["load.concurrency=4"], ["load=poisson", "load.rate=8", "load.max_in_flight=16", "engine.max_num_seqs=16"]],
+    ids=["closed", "poisson"],
+)
+def test_a_server_that_runs_already_gives_the_same(
+    running: Running, vllm_in_process: Cells, tmp_path: Path, load: list[str]
+) -> None:
+    attached = [*running.overrides, "engine.api_key_env=THE_KEY", "spec=draft_model", *load, "hydra.run.dir=run"]
+    done = command_line(tmp_path, *attached, environment=running.environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    run = RunDirectory.open(tmp_path / "run")
+    for record, other in same_output(run, vllm_in_process["draft_model", 1]):
+        assert drafts(record) == drafts(other)
+        assert_same_steps(record, other)
+    assert_counters_agree(run)
+    assert_is_nowhere(running.key, tmp_path / "run")
 
 
-def test_requests_and_the_servers_counters_agree_exactly(served: list[RunDirectory]) -> None:
-    for run in served:
-        check = run.summary().acceptance.cross_check
-        assert check.verify_steps > 50
-        assert (check.difference.verify_steps, check.difference.proposed, check.difference.accepted) == (0, 0, 0)
-
-
-def test_one_server_serves_the_sweep_and_says_what_it_runs(served: list[RunDirectory]) -> None:
-    assert [run.manifest().engine["reused"] for run in served] == [False, True]
-    for run in served:
-        engine = run.manifest().engine
-        assert engine["resolved"]["speculative_config"]["num_speculative_tokens"] == 3
-        assert (engine["differences"], engine["claimed"], engine["num_accelerators"]) == ([], [], 0)
-        assert all(record.server_times for record in requests(run).values())
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["engine.api_key_env=THE_KEY", "spec=draft_model", "spec.draft_length=5"], "spec.draft_length=5"),
+        (["engine.api_key_env=THE_KEY", "spec=none"], "spec=none"),
+        (["spec=draft_model"], "the server wants a key"),
+    ],
+)
+def test_a_server_that_runs_something_else_is_refused(
+    running: Running, tmp_path: Path, overrides: list[str], words: str
+) -> None:
+    done = command_line(tmp_path, *running.overrides, *overrides, environment=running.environment)
+    assert done.returncode == 2
+    assert words in error_line(done.stderr)
 
 
 def test_nothing_lives_on_after_the_run_is_killed(tmp_path: Path) -> None:

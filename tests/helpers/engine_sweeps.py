@@ -20,18 +20,18 @@ from tests.helpers.engine_runs import TARGET, raw_model
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMON = ("model.dtype=float32", "sampling.max_new_tokens=48", "load.num_warmup=2")
+METHODS = ("none", "ngram", "draft_model", "eagle3")
+CONCURRENCIES = (1, 16)
+GRID = [(method, concurrency) for method in METHODS for concurrency in CONCURRENCIES]
+Cells = dict[tuple[str, int], RunDirectory]
+"""The finished cells of that grid by method and concurrency."""
 NEAR_TIE = 1e-3
 
 
 def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
-    # Nested child processes start several times faster with compiled modules; and what an engine that ran in this
-    # process has set for itself is not theirs.
-    inherited = (
-        (name, value)
-        for name, value in os.environ.items()
-        if name != "PYTHONDONTWRITEBYTECODE" and not name.startswith("VLLM_")
-    )
-    return dict(inherited) | dict(more or {})
+    # What an engine that ran in this process has set for itself is not theirs.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_")}
+    return inherited | dict(more or {})
 
 
 def command_line(
@@ -58,15 +58,19 @@ def cells(folder: Path) -> list[RunDirectory]:
     return [RunDirectory.open(folder / "sweep" / str(number)) for number in numbers]
 
 
-def transformers_sweep(folder: Path) -> dict[str, RunDirectory]:
-    """Returns what the transformers engine makes of the prompts, by method. The first process to ask runs the sweep."""
-    methods = ("none", "ngram", "draft_model")
+def sweep_once(folder: Path, *arguments: str, **interpreter: Any) -> list[RunDirectory]:
+    """Returns the finished cells of a sweep that several processes ask for. The first one to ask runs it."""
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         is_there = (folder / "sweep" / "sweep.csv").is_file()
-        runs = cells(folder) if is_there else sweep(folder, *COMMON, f"spec={','.join(methods)}")
-    return dict(zip(methods, runs, strict=True))
+        return cells(folder) if is_there else sweep(folder, *arguments, **interpreter)
+
+
+def grid_once(folder: Path, *arguments: str, **interpreter: Any) -> Cells:
+    """Returns what an engine makes of the prompts with each method at each concurrency: one sweep."""
+    axes = [f"spec={','.join(METHODS)}", f"load.concurrency={','.join(map(str, CONCURRENCIES))}"]
+    return dict(zip(GRID, sweep_once(folder, *arguments, *COMMON, *axes, **interpreter), strict=True))
 
 
 def requests(run: RunDirectory) -> dict[str, RequestRecord]:

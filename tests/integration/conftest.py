@@ -13,12 +13,9 @@ PROMPTS = """\
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """What the processes inherit: nothing that is Hydra's, and compiled modules (a start is 3 s slower without)."""
-    variables = {name: value for name, value in os.environ.items() if name not in ("HYDRA_FULL_ERROR", "COLUMNS")}
-    if variables.pop("PYTHONDONTWRITEBYTECODE", None):
-        variables["PYTHONPYCACHEPREFIX"] = str(tmp_path_factory.mktemp("compiled"))
-    return variables
+def environment() -> Mapping[str, str]:
+    """What the processes inherit: nothing that is Hydra's."""
+    return {name: value for name, value in os.environ.items() if name not in ("HYDRA_FULL_ERROR", "COLUMNS")}
 
 
 @pytest.fixture(scope="session")

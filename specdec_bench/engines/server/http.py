@@ -165,7 +165,7 @@ class Response:
 class Client:
     """Requests to one server. Idle connections are used again for a few seconds."""
 
-    def __init__(self, url: str, api_key: str | None = None) -> None:
+    def __init__(self, url: str, api_key: str | None = None, *, reuses_connections: bool = True) -> None:
         """Takes the server's address, with a path before its routes if it has one, and the key that it wants."""
         parts = urlsplit(url)
         assert parts.hostname is not None
@@ -176,6 +176,8 @@ class Client:
         lines = [f"host: {parts.netloc}", "accept: */*", "content-type: application/json"]
         if api_key is not None:
             lines.append(f"authorization: Bearer {api_key}")
+        if not reuses_connections:
+            lines.append("connection: close")
         self._headers = "\r\n".join(lines)
         self._idle: list[Connection] = []
 

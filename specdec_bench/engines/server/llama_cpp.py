@@ -41,6 +41,7 @@ class LlamaCppServer(ServerAdapter[LlamaCppReply]):
 
     TITLE = "llama.cpp's server"
     ROUTE = "/completion"
+    REUSES_CONNECTIONS = False  # it closes them after a stream, and its headers say otherwise
 
     def __init__(self, config: ExperimentConfig) -> None:
         super().__init__(config)

@@ -177,7 +177,7 @@ ENGINES: dict[str, EngineSupport] = {
     ),
 }
 
-for _engine in ("vllm", "sglang"):  # a server does what the engine in it can do
+for _engine in ("vllm", "sglang", "tensorrt_llm"):  # a server does what the engine in it can do
     ENGINES[f"{_engine}_server"] = replace(ENGINES[_engine], adapter=f"specdec_bench.engines.server.{_engine}")
 
 

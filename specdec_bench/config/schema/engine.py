@@ -289,6 +289,13 @@ class SGLangServerEngine(ServerEngine, SGLangEngine):
 
 
 @dataclass(kw_only=True)
+class TensorRTLLMServerEngine(ServerEngine, TensorRTLLMEngine):
+    """TensorRT-LLM's server. The settings are those of engine=tensorrt_llm."""
+
+    name: str = "tensorrt_llm_server"
+
+
+@dataclass(kw_only=True)
 class LlamaCppServerEngine(ServerEngine):
     """llama.cpp's server. Checkpoints are folders with config.json, the tokenizer and GGUF files."""
 
@@ -330,6 +337,7 @@ OPTIONS: dict[str, type] = {
     "auto_deploy": AutoDeployEngine,
     "vllm_server": VLLMServerEngine,
     "sglang_server": SGLangServerEngine,
+    "tensorrt_llm_server": TensorRTLLMServerEngine,
     "llama_cpp_server": LlamaCppServerEngine,
     "synthetic": SyntheticEngine,
 }

@@ -29,6 +29,8 @@ class Steps(NamedTuple):
     accepted: list[int | None]
     num_decode_steps: int | None
     """Engine steps after the prefill; None if they cannot be told."""
+    are_single: bool = False
+    """Each event is one engine step, even where its drafts are unknown."""
 
 
 class EventLog:
@@ -71,7 +73,7 @@ class EventLog:
             counters,
             made,
             is_whole=True,
-            are_exact=None not in steps.accepted,
+            are_exact=steps.are_single or None not in steps.accepted,
         )
 
 

@@ -323,9 +323,9 @@ class LlamaCppServerEngine(ServerEngine):
         """Refuses n-grams that llama.cpp's lookup does not draft by."""
         if not isinstance(spec, NgramSpec):
             return
-        fix = f"llama.cpp looks up one length only; set it to spec.ngram_max={spec.ngram_max}"
+        fix = f"llama.cpp looks up one length only; set spec.ngram_min={spec.ngram_max}, as spec.ngram_max"
         require(spec.ngram_min == spec.ngram_max, "spec.ngram_min", spec.ngram_min, fix)
-        fix = f"llama.cpp drafts no fewer tokens than it looks up; set it to {spec.ngram_max} or more (spec.ngram_max)"
+        fix = f"llama.cpp drafts no fewer tokens than it looks up; set it to spec.ngram_max={spec.ngram_max} or more"
         require(spec.draft_length >= spec.ngram_max, "spec.draft_length", spec.draft_length, fix)
 
 

@@ -262,7 +262,7 @@ class ServerAdapter(ABC, Generic[R]):
             raise
         if counters is not None:
             counters = msgspec.structs.replace(counters, num_decode_steps=steps.num_decode_steps)
-        yield reply.log.whole(steps, reason, counters, reply.made)
+        yield reply.log.whole(steps, reason, counters, reply.made, are_single=reply.has_single_steps)
 
     async def _probe(self) -> R:
         """Sends one request outside the measurement, to learn whether token ids and counts come back.

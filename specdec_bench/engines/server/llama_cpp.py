@@ -6,7 +6,7 @@ that each engine step and what it accepted are exact. /metrics has the totals.
 
 import asyncio
 import itertools
-from collections.abc import Mapping
+import os
 from typing import Any
 
 import msgspec
@@ -17,11 +17,17 @@ from specdec_bench.engines.server import llama_cpp_identity
 from specdec_bench.engines.server.adapter import HOST, Launch, ServerAdapter
 from specdec_bench.engines.server.http import Client, error_message
 from specdec_bench.engines.server.identity import find_model
-from specdec_bench.engines.server.llama_cpp_arguments import Release, command_line, read_release, server_arguments
+from specdec_bench.engines.server.llama_cpp_arguments import (
+    Release,
+    command_line,
+    read_release,
+    refuse_environment,
+    server_arguments,
+)
 from specdec_bench.engines.server.llama_cpp_reply import LlamaCppReply
 from specdec_bench.engines.server.prometheus import Metrics, difference
 from specdec_bench.engines.server.steps import Steps, plain_steps
-from specdec_bench.errors import EngineError
+from specdec_bench.errors import ConfigError, EngineError
 from specdec_bench.records.manifest import EngineDescription
 from specdec_bench.records.request import AcceptanceCounters, GenerationRequest, RequestSampling
 
@@ -55,8 +61,14 @@ class LlamaCppServer(ServerAdapter[LlamaCppReply]):
 
     async def _prepare(self) -> None:
         if self._url is None:  # one that runs already tells its release by itself
+            refuse_environment(os.environ)
             self._release = await asyncio.to_thread(read_release, self._engine_config.binary)
             self._arguments = server_arguments(self._config, self._release)
+        elif extra := self._engine_config.extra_args:
+            raise ConfigError(
+                f"engine.extra_args.{next(iter(extra))}: is for a server that the run starts; leave it out beside "
+                "engine.url"
+            )
 
     def _launch(self, port: int, key: str) -> Launch:
         command = [
@@ -162,7 +174,5 @@ class LlamaCppServer(ServerAdapter[LlamaCppReply]):
 
 def _exact_difference(after: Metrics, before: Metrics, name: str) -> int | None:
     """Returns by how much a counter grew; None once the server rounds it."""
-    now: Mapping[str, int | None] = {"total": after.total(name)}
-    if now["total"] is None or now["total"] >= MOST_EXACT:
-        return None
-    return difference(after, before, name)
+    now = after.total(name)
+    return None if now is None or now >= MOST_EXACT else difference(after, before, name)

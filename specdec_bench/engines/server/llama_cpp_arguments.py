@@ -67,6 +67,21 @@ class Release(NamedTuple):
     """GPUs that it finds."""
 
 
+def refuse_environment(environment: Mapping[str, str]) -> None:
+    """Refuses arguments in the environment, which llama-server takes and no archive would tell.
+
+    Raises:
+        ConfigError: naming the first variable.
+    """
+    for name in sorted(environment):
+        if name.startswith("LLAMA_ARG_"):
+            argument = name.removeprefix("LLAMA_ARG_").lower()
+            raise ConfigError(
+                f"{name}={environment[name]}: llama-server reads arguments from the environment; unset it, and pass "
+                f"engine.extra_args.{argument}, or the setting that decides it"
+            )
+
+
 def read_release(binary: str) -> Release:
     """Asks the program for its version, its arguments and its devices. Takes no model.
 

@@ -84,10 +84,15 @@ def describe(
             f"engine.max_num_seqs={engine.max_num_seqs}: the server at {address} runs {slots} requests at once; set it "
             "to that"
         )
+    file = Path(str(told["model_path"])).name
+    if engine.gguf_file not in (None, file):
+        raise ConfigError(
+            f"engine.gguf_file={engine.gguf_file}: the server at {address} runs {file}; set it to that, or to null"
+        )
     claimed = _check_drafting(config, probe, address, num_positions)
     notes = []
     if url is not None:
-        claimed += [*(["model.path"] if model.is_claimed else []), *_untold(config.spec)]
+        claimed += [*(["model.path"] if model.is_claimed else []), *_untold(config.spec, engine)]
     if isinstance(config.spec, DraftingSpec) and not has_totals:
         notes.append(
             "the server keeps no counters; start it with --metrics to have its totals beside the requests' sums"
@@ -144,11 +149,13 @@ def _check_drafting(
     return []
 
 
-def _untold(spec: SpecConfig) -> list[str]:
+def _untold(spec: SpecConfig, engine: LlamaCppServerEngine) -> list[str]:
     """Returns settings that no server tells of, and the arguments that the project would have started it with."""
+    names = ("draft_gguf_file", "max_num_batched_tokens", "num_threads", "gpu_layers")
+    given = [f"engine.{name}" for name in names if getattr(engine, name) is not None]
     if isinstance(spec, NgramSpec):
-        return ["spec.ngram_max"]
+        return ["spec.ngram_max", *given]
     if not isinstance(spec, DraftingSpec):
-        return []
+        return given
     fixed = [f"{name}={FIXED[name]}" for name in ("spec_draft_n_min", "spec_draft_p_min")]
-    return [*(["spec.draft.path"] if isinstance(spec, CheckpointSpec) else []), *fixed]
+    return [*(["spec.draft.path"] if isinstance(spec, CheckpointSpec) else []), *given, *fixed]

@@ -86,12 +86,12 @@ class TensorRTLLMReply(Reply):
             )
         if is_plain:
             return None, plain_steps(sizes)
-        are_single = self.num_steps == list(range(1, len(sizes) + 1))
+        self.has_single_steps = self.num_steps == list(range(1, len(sizes) + 1))
         unknown: list[int | None] = [None] * len(sizes)
-        if are_single:
+        if self.has_single_steps:
             unknown[0] = 0  # the prefill verifies nothing
         counters = AcceptanceCounters(num_verify_steps=None, num_accepted=None)
-        return counters, Steps(unknown, list(unknown), total - 1, are_single=are_single)
+        return counters, Steps(unknown, list(unknown), total - 1)
 
     @property
     def made(self) -> RequestMade:

@@ -57,7 +57,7 @@ def test_each_step_and_what_it_accepted_is_exact(length: int) -> None:
     )
     assert found.log.sizes == [1, 1, 1, 1, 1, 2, 1, 3, 1]
     assert found.log.token_ids == [504, 2365, 6354, 16438, 314, 253, 8170, 1183, 282, 253, 8170, 5270]
-    assert steps == ([0, 3, 3, 3, 3, 3, 3, 3, 0], [0, 0, 0, 0, 0, 1, 0, 2, 0], 8, False)
+    assert steps == ([0, 3, 3, 3, 3, 3, 3, 3, 0], [0, 0, 0, 0, 0, 1, 0, 2, 0], 8)
     assert found.log.times_ns == sorted(found.log.times_ns)
     assert found.made.num_prompt_tokens == 15
 
@@ -66,7 +66,7 @@ def test_the_output_is_that_of_plain_decoding() -> None:
     plain = reply("plain")
     assert plain.check() == "length"
     assert plain.log.token_ids == reply("draft").log.token_ids
-    assert server(NoSpec())._count(plain, 15) == (None, ([0] * 12, [0] * 12, 11, False))
+    assert server(NoSpec())._count(plain, 15) == (None, ([0] * 12, [0] * 12, 11))
 
 
 def test_a_last_step_that_the_end_token_cuts() -> None:
@@ -91,7 +91,7 @@ def test_lookups_that_find_nothing_are_steps_without_drafts() -> None:
 
 def test_a_token_inside_a_character_is_noticed() -> None:
     """`A😀B漢C` and the end token are 10 tokens; the stream has the ids of 6."""
-    with pytest.raises(EngineError, match="left out the ids of 4 tokens: llama.cpp's streams have none for a token"):
+    with pytest.raises(EngineError, match=r"left out the ids of 4 tokens: llama.cpp's streams have none for a token"):
         reply("half_character").check()
 
 

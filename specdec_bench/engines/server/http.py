@@ -179,6 +179,7 @@ class Client:
         if not reuses_connections:
             lines.append("connection: close")
         self._headers = "\r\n".join(lines)
+        self._reuses_connections = reuses_connections
         self._idle: list[Connection] = []
 
     async def request(
@@ -222,7 +223,10 @@ class Client:
     def release(self, connection: Connection) -> None:
         """Takes back a connection. If its answer is not complete, the connection is closed."""
         if connection.release():
-            self._idle.append(connection)
+            if self._reuses_connections:
+                self._idle.append(connection)
+            else:
+                connection.close()
 
     def _take_idle(self) -> Connection | None:
         now_s = time.monotonic()

@@ -21,6 +21,7 @@ from specdec_bench.engines.server.llama_cpp_arguments import (
     Release,
     command_line,
     read_release,
+    refuse_dtype,
     refuse_environment,
     server_arguments,
 )
@@ -60,6 +61,7 @@ class LlamaCppServer(ServerAdapter[LlamaCppReply]):
         """The tokens that end a reply at this server."""
 
     async def _prepare(self) -> None:
+        refuse_dtype(self._config)
         if self._url is None:  # one that runs already tells its release by itself
             refuse_environment(os.environ)
             self._release = await asyncio.to_thread(read_release, self._engine_config.binary)

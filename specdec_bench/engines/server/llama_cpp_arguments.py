@@ -135,6 +135,19 @@ def _ask(binary: str, flag: str) -> str:
     return done.stdout + done.stderr
 
 
+def refuse_dtype(config: ExperimentConfig) -> None:
+    """Refuses a type of the weights.
+
+    Raises:
+        ConfigError: one is asked for.
+    """
+    if config.model.dtype != "auto":
+        raise ConfigError(
+            f"model.dtype={config.model.dtype}: llama.cpp computes with the types of the GGUF file; pass "
+            "model.dtype=auto"
+        )
+
+
 def server_arguments(config: ExperimentConfig, release: Release) -> dict[str, Any]:
     """Returns the server's arguments by their long names with underscores.
 
@@ -144,11 +157,7 @@ def server_arguments(config: ExperimentConfig, release: Release) -> dict[str, An
     """
     engine, spec = config.engine, config.spec
     assert isinstance(engine, LlamaCppServerEngine)
-    if config.model.dtype != "auto":
-        raise ConfigError(
-            f"model.dtype={config.model.dtype}: llama.cpp computes with the types of the GGUF file; pass "
-            "model.dtype=auto"
-        )
+    refuse_dtype(config)
     if config.model.max_seq_len is None:
         raise ConfigError(
             "model.max_seq_len=null: llama.cpp reserves every request's context when it starts; pass "

@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,7 +67,7 @@ class Release(NamedTuple):
     """GPUs that it finds."""
 
 
-def refuse_environment(environment: Mapping[str, str]) -> None:
+def refuse_environment(environment: Collection[str]) -> None:
     """Refuses arguments in the environment, which llama-server takes and no archive would tell.
 
     Raises:
@@ -77,7 +77,7 @@ def refuse_environment(environment: Mapping[str, str]) -> None:
         if name.startswith("LLAMA_ARG_"):
             argument = name.removeprefix("LLAMA_ARG_").lower()
             raise ConfigError(
-                f"{name}={environment[name]}: llama-server reads arguments from the environment; unset it, and pass "
+                f"{name} is set: llama-server reads arguments from the environment; unset it, and pass "
                 f"engine.extra_args.{argument}, or the setting that decides it"
             )
 

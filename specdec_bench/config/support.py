@@ -150,6 +150,22 @@ ENGINES: dict[str, EngineSupport] = {
         methods={"none": {}, "draft_model": {"draft_length": ANY, "draft": ANY}},
         sampling=_LLM_API_SAMPLING,
     ),
+    "llama_cpp_server": EngineSupport(
+        adapter="specdec_bench.engines.server.llama_cpp",
+        sizes_batch=True,
+        methods={
+            "none": {},
+            "ngram": {"draft_length": ANY, "ngram_min": ANY, "ngram_max": ANY},
+            "draft_model": {"draft_length": ANY, "draft": ANY},
+            "eagle3": {"draft_length": ANY, "draft": ANY},
+            "mtp": {"draft_length": ANY, "draft": ANY},
+            "dflash": {"draft_length": ANY, "draft": ANY},
+        },
+        sampling={
+            ("min_new_tokens",): "llama.cpp has no such setting",
+            ("stop_token_ids",): "llama.cpp stops at the end tokens of the GGUF file alone",
+        },
+    ),
     "synthetic": EngineSupport(
         adapter="specdec_bench.engines.synthetic",
         has_checkpoints=False,
@@ -162,7 +178,7 @@ ENGINES: dict[str, EngineSupport] = {
     ),
 }
 
-for _engine in ("vllm", "sglang"):  # a server does what the engine in it can do
+for _engine in ("vllm", "sglang", "tensorrt_llm"):  # a server does what the engine in it can do
     ENGINES[f"{_engine}_server"] = replace(ENGINES[_engine], adapter=f"specdec_bench.engines.server.{_engine}")
 
 
@@ -186,7 +202,7 @@ def check_support(config: "ExperimentConfig") -> None:
     """
     engine, spec, load = config.engine.name, config.spec, config.load
     support = ENGINES[engine]
-    if support.package is None and config.engine.extra_args:
+    if not support.has_checkpoints and config.engine.extra_args:
         raise ConfigError(f"engine.extra_args.{next(iter(config.engine.extra_args))}: engine={engine} has no arguments")
     if spec.name not in support.methods:
         others = [name for name, other in ENGINES.items() if spec.name in other.methods]

@@ -28,7 +28,10 @@ class Show:
 
 def test_help_shows_groups_overrides_and_examples(show: "Show") -> None:
     text = show("--help")
-    assert "engine: auto_deploy, sglang, sglang_server, synthetic, tensorrt_llm, transformers, vllm" in text
+    assert (
+        "engine: auto_deploy, llama_cpp_server, sglang, sglang_server, synthetic, tensorrt_llm, tensorrt_llm_server,"
+        in text
+    )
     assert "spec: dflash, draft_model, eagle, eagle3, medusa, mtp, ngram, none, suffix" in text
     for override in ("spec.draft_length", "load.concurrency", "sampling.max_new_tokens", "dataset.path", "seed"):
         assert f"\n{override}=" in text

@@ -11,6 +11,7 @@ from specdec_bench.config.schema.ranges import (
     ACCEPTANCE_LENGTH,
     CONCURRENCY,
     CONTEXT,
+    GPU_LAYERS,
     GPUS,
     MEMORY_GIB,
     MILLISECONDS,
@@ -25,7 +26,7 @@ from specdec_bench.config.schema.ranges import (
     FreeText,
     require,
 )
-from specdec_bench.config.schema.spec import DraftingSpec, SpecConfig
+from specdec_bench.config.schema.spec import DraftingSpec, NgramSpec, SpecConfig
 
 
 @dataclass(kw_only=True)
@@ -287,6 +288,47 @@ class SGLangServerEngine(ServerEngine, SGLangEngine):
     name: str = "sglang_server"
 
 
+@dataclass(kw_only=True)
+class TensorRTLLMServerEngine(ServerEngine, TensorRTLLMEngine):
+    """TensorRT-LLM's server. The settings are those of engine=tensorrt_llm."""
+
+    name: str = "tensorrt_llm_server"
+
+
+@dataclass(kw_only=True)
+class LlamaCppServerEngine(ServerEngine):
+    """llama.cpp's server. Checkpoints are folders with config.json, the tokenizer and GGUF files."""
+
+    name: str = "llama_cpp_server"
+    binary: str = "llama-server"
+    """The program that starts the server: a name on PATH, or a path."""
+    gguf_file: str | None = None
+    """The target's file within the folder of model.path; null takes the only GGUF file there."""
+    draft_gguf_file: str | None = None
+    """The draft's file within the folder of spec.draft.path; null takes the only GGUF file there."""
+    max_num_seqs: Annotated[int | None, CONCURRENCY] = None
+    """Requests in one batch (--parallel), each with room for model.max_seq_len tokens; null takes the largest
+    concurrency of the sweep (of the run, if it is none), so that every cell runs on the same engine, baseline included;
+    no more than there are conversations. An open load has no concurrency to take."""
+    max_num_batched_tokens: Annotated[int | None, CONTEXT] = None
+    """Tokens in one batch (--batch-size)."""
+    enable_prefix_caching: bool = False
+    """Reuse of the KV cache of an earlier request's prompt (cache_prompt)."""
+    num_threads: Annotated[int | None, THREADS] = None
+    """CPU threads (--threads)."""
+    gpu_layers: Annotated[int | None, GPU_LAYERS] = None
+    """Layers on the GPU (--gpu-layers); 0 computes on the CPU alone."""
+
+    def check_spec(self, spec: SpecConfig) -> None:
+        """Refuses n-grams that llama.cpp's lookup does not draft by."""
+        if not isinstance(spec, NgramSpec):
+            return
+        fix = f"llama.cpp looks up one length only; set spec.ngram_min={spec.ngram_max}, as spec.ngram_max"
+        require(spec.ngram_min == spec.ngram_max, "spec.ngram_min", spec.ngram_min, fix)
+        fix = f"llama.cpp drafts no fewer tokens than it looks up; set it to spec.ngram_max={spec.ngram_max} or more"
+        require(spec.draft_length >= spec.ngram_max, "spec.draft_length", spec.draft_length, fix)
+
+
 OPTIONS: dict[str, type] = {
     "transformers": TransformersEngine,
     "vllm": VLLMEngine,
@@ -295,6 +337,8 @@ OPTIONS: dict[str, type] = {
     "auto_deploy": AutoDeployEngine,
     "vllm_server": VLLMServerEngine,
     "sglang_server": SGLangServerEngine,
+    "tensorrt_llm_server": TensorRTLLMServerEngine,
+    "llama_cpp_server": LlamaCppServerEngine,
     "synthetic": SyntheticEngine,
 }
 """The dataclass behind each option of the group."""

@@ -65,6 +65,8 @@ class ServerAdapter(ABC, Generic[R]):
     """Whose server it is, for messages."""
     ROUTE: ClassVar[str]
     """Where requests go."""
+    REUSES_CONNECTIONS: ClassVar[bool] = True
+    """Whether the server leaves a connection open after a stream, or says that it does not."""
 
     def __init__(self, config: ExperimentConfig) -> None:
         assert isinstance(config.engine, ServerEngine)
@@ -149,10 +151,10 @@ class ServerAdapter(ABC, Generic[R]):
             port = free_port()
             launch = self._launch(port, self._key)
             self._process = ServerProcess(launch.command, launch.environment)
-            self._client = Client(f"http://{HOST}:{port}", self._key)
+            self._client = Client(f"http://{HOST}:{port}", self._key, reuses_connections=self.REUSES_CONNECTIONS)
         else:
             self._key = _key(self._api_key_env)
-            self._client = Client(self._url.rstrip("/"), self._key)
+            self._client = Client(self._url.rstrip("/"), self._key, reuses_connections=self.REUSES_CONNECTIONS)
         try:
             if self._process is not None:
                 await self._wait_until_ready(self._process)
@@ -260,7 +262,7 @@ class ServerAdapter(ABC, Generic[R]):
             raise
         if counters is not None:
             counters = msgspec.structs.replace(counters, num_decode_steps=steps.num_decode_steps)
-        yield reply.log.whole(steps, reason, counters, reply.made)
+        yield reply.log.whole(steps, reason, counters, reply.made, are_single=reply.has_single_steps)
 
     async def _probe(self) -> R:
         """Sends one request outside the measurement, to learn whether token ids and counts come back.

@@ -165,7 +165,7 @@ class Response:
 class Client:
     """Requests to one server. Idle connections are used again for a few seconds."""
 
-    def __init__(self, url: str, api_key: str | None = None) -> None:
+    def __init__(self, url: str, api_key: str | None = None, *, reuses_connections: bool = True) -> None:
         """Takes the server's address, with a path before its routes if it has one, and the key that it wants."""
         parts = urlsplit(url)
         assert parts.hostname is not None
@@ -176,7 +176,10 @@ class Client:
         lines = [f"host: {parts.netloc}", "accept: */*", "content-type: application/json"]
         if api_key is not None:
             lines.append(f"authorization: Bearer {api_key}")
+        if not reuses_connections:
+            lines.append("connection: close")
         self._headers = "\r\n".join(lines)
+        self._reuses_connections = reuses_connections
         self._idle: list[Connection] = []
 
     async def request(
@@ -220,7 +223,10 @@ class Client:
     def release(self, connection: Connection) -> None:
         """Takes back a connection. If its answer is not complete, the connection is closed."""
         if connection.release():
-            self._idle.append(connection)
+            if self._reuses_connections:
+                self._idle.append(connection)
+            else:
+                connection.close()
 
     def _take_idle(self) -> Connection | None:
         now_s = time.monotonic()

@@ -24,6 +24,8 @@ class Reply(ABC):
         self.num_prompt_tokens: int | None = None
         self.num_output_tokens: int | None = None
         """The server's count; None until it has told it."""
+        self.has_single_steps = False
+        """Each event is known to be one engine step, even where its drafts are unknown."""
 
     def take(self, body: bytes, now_ns: int) -> None:
         """Takes in a piece of the body, which reached this process at that time."""

@@ -58,9 +58,23 @@ class EventLog:
         return StepBatch(token_ids, sizes, self.times_ns[first:], unknown, list(unknown), are_exact=False)
 
     def whole(
-        self, steps: Steps, finish_reason: FinishReason, counters: AcceptanceCounters | None, made: RequestMade
+        self,
+        steps: Steps,
+        finish_reason: FinishReason,
+        counters: AcceptanceCounters | None,
+        made: RequestMade,
+        *,
+        are_single: bool = False,
     ) -> StepBatch:
-        """Returns all of the request's events, with what is known of their steps."""
+        """Returns all of the request's events, with what is known of their steps.
+
+        Args:
+            steps: of the events.
+            finish_reason: of the request.
+            counters: of the request.
+            made: of the request.
+            are_single: each event is one engine step, even where its drafts are unknown.
+        """
         return StepBatch(
             self.token_ids,
             self.sizes,
@@ -71,7 +85,7 @@ class EventLog:
             counters,
             made,
             is_whole=True,
-            are_exact=None not in steps.accepted,
+            are_exact=are_single or None not in steps.accepted,
         )
 
 

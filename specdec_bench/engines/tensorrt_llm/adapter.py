@@ -25,7 +25,7 @@ from specdec_bench.config.schema.spec import NoSpec
 from specdec_bench.engines.readback import differences
 from specdec_bench.engines.settings import settings_of
 from specdec_bench.engines.tensorrt_llm import arguments as tensorrt_llm_arguments
-from specdec_bench.engines.tensorrt_llm.arguments import Release
+from specdec_bench.engines.tensorrt_llm.release import LLM_ARGS, find, find_classes, read, unavailable
 from specdec_bench.errors import (
     ConfigError,
     EngineDiedError,
@@ -50,7 +50,7 @@ class TensorRTLLMAdapter:
     """One tensorrt_llm.LLM. TensorRT-LLM's executor counts each request's decode steps."""
 
     LLM = "tensorrt_llm.LLM"
-    LLM_ARGS = "tensorrt_llm.llmapi.llm_args.TorchLlmArgs"
+    LLM_ARGS = LLM_ARGS
 
     def __init__(self, config: ExperimentConfig) -> None:
         assert isinstance(config.engine, LLMAPIEngine)
@@ -68,12 +68,9 @@ class TensorRTLLMAdapter:
             EngineUnavailableError: it is missing, or too old.
         """
         try:
-            return importlib.import_module("tensorrt_llm"), _found(self.LLM), _found(self.LLM_ARGS)
+            return importlib.import_module("tensorrt_llm"), find(self.LLM), find(self.LLM_ARGS)
         except (ImportError, AttributeError) as error:
-            raise EngineUnavailableError(
-                f"engine={self._engine_config.name} needs TensorRT-LLM 1.0 or later ({error}); run in NVIDIA's "
-                "container: PyPI has only a stub of it"
-            ) from None
+            raise unavailable(self._engine_config.name, str(error)) from None
 
     async def start(self) -> None:
         """Loads target and draft.
@@ -85,12 +82,8 @@ class TensorRTLLMAdapter:
         """
         package, llm, llm_args = self._import()
         self._release = package.__version__
-        classes = _classes()
-        release = Release(
-            version=self._release,
-            known=set(llm_args.model_fields),
-            fields={name: set(found.model_fields) for name, found in classes.items()},
-        )
+        classes = find_classes()
+        release = read(self._release, llm_args)
         arguments = tensorrt_llm_arguments.engine_arguments(self._config, release)
         arguments |= tensorrt_llm_arguments.extra_arguments(self._engine_config.extra_args, release)
         self._arguments = arguments
@@ -248,23 +241,6 @@ class TensorRTLLMAdapter:
         if self._is_plain:
             return None
         return AcceptanceCounters(num_verify_steps=None, num_accepted=None, num_decode_steps=num_steps - 1)
-
-
-def _found(path: str) -> Any:
-    """Returns what a dotted path names."""
-    module, _, name = path.rpartition(".")
-    return getattr(importlib.import_module(module), name)
-
-
-def _classes() -> dict[str, Any]:
-    """Returns the LLM API's classes that this adapter uses and the release has, by name."""
-    modules = [importlib.import_module(name) for name in ("tensorrt_llm.llmapi.llm_args", "tensorrt_llm.llmapi")]
-    return {
-        name: getattr(module, name)
-        for module in modules
-        for name in tensorrt_llm_arguments.CLASSES
-        if hasattr(module, name)
-    }
 
 
 def _sampling(sampling: RequestSampling) -> Any:

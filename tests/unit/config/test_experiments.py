@@ -8,6 +8,7 @@ import yaml
 
 from specdec_bench.config import compose
 from specdec_bench.config.compose import CONF
+from specdec_bench.config.schema.engine import OPTIONS
 from specdec_bench.config.schema.experiment import draft_length
 from specdec_bench.config.support import ENGINES, check_support
 from specdec_bench.engines.sglang import arguments as sglang_arguments
@@ -18,7 +19,12 @@ from tests.helpers.composing import experiment
 PATHS = sorted((CONF / "experiment").glob("*.yaml"))
 NEUTRAL = [path.stem for path in PATHS if "override /engine" not in path.read_text(encoding="utf-8")]
 """Those that leave the engine to the command line."""
-ENGINES_WITH_EAGLE3 = [name for name, support in ENGINES.items() if "eagle3" in support.methods]
+ENGINES_WITH_EAGLE3 = [
+    name
+    for name, support in ENGINES.items()
+    if "eagle3" in support.methods and hasattr(OPTIONS[name], "tensor_parallel_size")
+]
+"""Those that the examples' checkpoints run on: llama.cpp wants GGUF files, and spreads them over GPUs by itself."""
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

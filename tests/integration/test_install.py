@@ -29,6 +29,7 @@ class Show:
 def test_help_shows_groups_overrides_and_examples(show: "Show") -> None:
     text = show("--help")
     assert "engine: auto_deploy, sglang, sglang_server, synthetic, tensorrt_llm, transformers, vllm" in text
+    assert "tracking: mlflow, none" in text
     assert "spec: dflash, draft_model, eagle, eagle3, medusa, mtp, ngram, none, suffix" in text
     for override in ("spec.draft_length", "load.concurrency", "sampling.max_new_tokens", "dataset.path", "seed"):
         assert f"\n{override}=" in text
@@ -41,7 +42,19 @@ def test_help_shows_groups_overrides_and_examples(show: "Show") -> None:
     assert "$" not in text
 
 
-OTHERS = ["replicate", "expected", "slo", "cost", "baseline", "control", "verbose", "order", "capacity", "objective"]
+OTHERS = [
+    "replicate",
+    "expected",
+    "slo",
+    "cost",
+    "baseline",
+    "control",
+    "verbose",
+    "order",
+    "capacity",
+    "tracking",
+    "objective",
+]
 
 
 def test_the_composed_experiment_is_shown_without_running_it(show: "Show") -> None:

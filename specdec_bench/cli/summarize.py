@@ -51,7 +51,9 @@ def summarize(arguments: list[str]) -> int:
 
 def _write_aa(runs: Sequence[RunDirectory], count_tokens: Callable[[str], int] | None) -> None:
     """Writes and prints the rates in tokens of o200k_base, if they were asked for."""
-    for run in runs if count_tokens is not None else ():
+    if count_tokens is None:
+        return
+    for run in runs:
         timing = write_aa(run, count_tokens)
         speed = timing.aa_output_tps_per_request.p50
         console().print(

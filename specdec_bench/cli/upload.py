@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from specdec_bench.archive import RunDirectory, files
+from specdec_bench.archive.names import CAPACITY
 from specdec_bench.archive.redact import redact_text
 from specdec_bench.archive.sweep_plan import run_folders
 from specdec_bench.cli.archives import is_folder
@@ -12,8 +13,6 @@ from specdec_bench.report.console import console
 from specdec_bench.share.storage import open_storage, refuse_inside
 from specdec_bench.share.upload import LocalFile, Stored, compare, find_files, send
 from specdec_bench.sweep.directory import SweepDirectory
-
-CAPACITY = "capacity.json"
 
 
 def upload(arguments: list[str]) -> int:

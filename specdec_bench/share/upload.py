@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from specdec_bench.archive.names import MANIFEST
+from specdec_bench.archive.names import JOBS_LOCK, LOCK, MANIFEST
 from specdec_bench.archive.redact import redact_text
 from specdec_bench.archive.sweep_plan import PLAN
 from specdec_bench.errors import SharingError, SpecDecBenchError, named
@@ -22,7 +22,6 @@ T = TypeVar("T")
 CHUNK_BYTES = 2**20
 _LAST = (MANIFEST, PLAN)
 """Sent after all other files, so that a folder with a manifest is complete wherever somebody finds it."""
-_LOCKS = (".lock", ".jobs")
 
 
 class Stored(Enum):
@@ -62,7 +61,7 @@ def find_files(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _is_scratch(name: str) -> bool:
-    return name in _LOCKS or (name.startswith(".") and name.endswith((".tmp", ".reserved")))
+    return name in (LOCK, JOBS_LOCK) or (name.startswith(".") and name.endswith((".tmp", ".reserved")))
 
 
 def compare(folder: Path, paths: Sequence[Path], storage: Storage) -> list[LocalFile]:

@@ -10,7 +10,7 @@ from typing import Self
 
 from specdec_bench.archive import codec, files
 from specdec_bench.archive.layout import RunDirectory
-from specdec_bench.archive.names import ATTEMPTS, MULTIRUN
+from specdec_bench.archive.names import ATTEMPTS, JOBS_LOCK, LOCK, MULTIRUN
 from specdec_bench.archive.provenance import utc_now
 from specdec_bench.archive.redact import redact_overrides, redact_text
 from specdec_bench.archive.sweep_plan import (
@@ -26,10 +26,6 @@ from specdec_bench.errors import ArchiveError, ArchiveInputError, ConfigError
 from specdec_bench.records.request import SCHEMA_VERSION
 from specdec_bench.sweep import landing
 from specdec_bench.sweep.plan import PlannedCell
-
-LOCK = ".lock"
-JOBS_LOCK = ".jobs"
-"""A lock that all jobs in other processes share; `LOCK` belongs to the sweep alone."""
 
 
 class SweepDirectory:

@@ -70,13 +70,18 @@ def test_a_tracker_that_fails_is_one_line_beside_a_whole_archive(
     assert read_json(tmp_path / "out" / "0" / "manifest.json")["status"] == "finished"
 
 
-def test_a_password_in_the_uri_is_not_archived(tmp_path: Path) -> None:
-    uri = "http://me:hunter2hunter2@127.0.0.1:9"
-    refused = run(tmp_path, *EXPERIMENT, "tracking=mlflow", f"tracking.uri={uri}", "--dry-run")
-    assert refused.status == 0  # which connects to nothing
-    shown = run(tmp_path, *EXPERIMENT, "tracking=mlflow", f"tracking.uri={uri}", "--cfg", "job")
+def test_a_password_in_the_uri_is_neither_archived_nor_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("specdec_bench.share.mlflow.MLflowTracker.connect", lambda _: None)
+    monkeypatch.setattr("specdec_bench.share.mlflow.MLflowTracker.log_run", lambda *_: None)
+    tracked = (*EXPERIMENT, "tracking=mlflow", "tracking.uri=http://me:hunter2hunter2@127.0.0.1:9")
+    measured = run(tmp_path, *tracked, "hydra.run.dir=run")
+    assert measured.status == 0, measured.stderr
+    assert "tracking.uri=http://[redacted]@127.0.0.1:9" in read_json(tmp_path / "run" / "manifest.json")["overrides"]
+    for path in (tmp_path / "run").rglob("*"):
+        assert path.is_dir() or b"hunter2" not in path.read_bytes(), path
+    shown = run(tmp_path, *tracked, "--cfg", "job")
     assert yaml.safe_load(shown.stdout)["tracking"]["uri"] == "http://[redacted]@127.0.0.1:9"
-    assert "hunter2" not in refused.stdout + refused.stderr + shown.stdout
+    assert "hunter2" not in measured.stdout + measured.stderr + shown.stdout
 
 
 def test_a_search_for_capacity_does_not_pretend_to_log(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ SpecDecBenchError
 ├── ArchiveError              a run directory that a run could not write or read  exit status 1
 │   └── ArchiveInputError     a folder that the user named and that is no run,   exit status 2
 │                             is damaged, taken or cannot be used
+├── SharingError              an archive is complete, but was not sent elsewhere  exit status 1
 ├── NotComparableError        a run that its expected values say nothing of      exit status 2
 └── RunInterrupted            the user stopped the run                           exit status 130
 """
@@ -74,6 +75,10 @@ class ArchiveInputError(ArchiveError):
     """A folder that the user named is no run or sweep, is damaged or of a newer release, or cannot be used for one."""
 
     exit_status = 2
+
+
+class SharingError(SpecDecBenchError):
+    """An archive is complete here, but could not be sent to storage or to a tracker."""
 
 
 class NotComparableError(SpecDecBenchError):

@@ -34,6 +34,8 @@ class Response(Record, frozen=True, kw_only=True, omit_defaults=True):
     text: str
     token_lengths: tuple[int, ...] | None = None
     """Characters of `text` that each output token adds. Told for a few replies only; None in older archives."""
+    first_chunk_length: int | None = None
+    """The same of the first chunk's tokens together. None in older archives, and where it is not known."""
 
 
 class _SchemaVersion(Record, frozen=True, kw_only=True):

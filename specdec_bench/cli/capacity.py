@@ -40,6 +40,8 @@ def capacity(arguments: list[str]) -> int:
     with composing.composed_tree(asked.overrides) as (app, composed):
         check_settings(composed, is_sweep=True)
         composing.refuse_fields_of_a_sweep(composed, "a search always runs plain decoding too")
+        if composed.tracking.name != "none":
+            raise ConfigError(f"tracking={composed.tracking.name}: is of runs and sweeps; a search logs nothing")
         HydraConfig.instance().set_config(composed)
         # Imported only now, so that refusing what cannot be composed is quick.
         from specdec_bench.report.capacity_table import print_capacity

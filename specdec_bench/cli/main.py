@@ -25,7 +25,7 @@ from specdec_bench.errors import (
 )
 from specdec_bench.report.streams import exit_with_error, guard_streams
 
-COMMANDS = ("capacity", "check", "compare", "export", "fetch", "prepare", "replay", "report", "summarize")
+COMMANDS = ("capacity", "check", "compare", "export", "fetch", "prepare", "replay", "report", "summarize", "upload")
 """Those with a module of their own, which has a function of that name. Anything else is an experiment."""
 
 

@@ -14,6 +14,7 @@ from specdec_bench.config.checkpoints import draft_checkpoint
 from specdec_bench.config.schema.cost import Cost
 from specdec_bench.config.schema.experiment import (
     OPTIONS,
+    OPTIONS_AROUND,
     Expected,
     ExperimentConfig,
     SweepConfig,
@@ -64,7 +65,7 @@ def register_schemas() -> None:
     """Registers every option's dataclass with Hydra. The files of conf/ refer to it as /schema/GROUP/OPTION."""
     store = ConfigStore.instance()
     store.store(name="experiment_schema", node=SweepConfig)
-    for group, options in OPTIONS.items():
+    for group, options in (OPTIONS | OPTIONS_AROUND).items():
         for option, schema in options.items():
             store.repo.setdefault("schema", {}).setdefault(group, {})[f"{option}.yaml"] = _Schema(group, option, schema)
 
@@ -273,7 +274,7 @@ def known_fields(key: str) -> list[str] | None:
     """Returns the fields of a dotted key's group, over all its options; None if there is no such group."""
     group = key.split(".")[0]
     single: dict[str, type] = {"expected": Expected, "slo": SLO, "cost": Cost, "capacity": Capacity}
-    schemas = {group: single[group]} if group in single else OPTIONS.get(group)
+    schemas = {group: single[group]} if group in single else (OPTIONS | OPTIONS_AROUND).get(group)
     if schemas is None:
         return None
     return sorted({name for schema in schemas.values() for name in field_names(schema)} - {"name"})

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from specdec_bench.metrics.acceptance import RequestAcceptance
     from specdec_bench.metrics.timing import RequestTimes
 
-Family = Literal["acceptance", "latency", "throughput", "client", "comparison"]
+Family = Literal["acceptance", "latency", "throughput", "client", "comparison", "o200k_base"]
 Direction = Literal["minimize", "maximize"]
 UNKNOWN = float("nan")
 
@@ -386,6 +386,39 @@ METRICS: tuple[Metric, ...] = (
         family="comparison",
         formula="the same of a second plain run against the first: what rounding alone changes",
         header="control",
+    ),
+    Metric(
+        name="aa_tokens",
+        family="o200k_base",
+        unit="tokens of o200k_base",
+        formula="tokens of o200k_base in the text of the replies, special tokens left out",
+    ),
+    Metric(
+        name="aa_tokens_per_token",
+        family="o200k_base",
+        formula="aa_tokens / output tokens of the same replies",
+    ),
+    Metric(
+        name="aa_output_tps_per_request",
+        family="o200k_base",
+        unit="tokens of o200k_base per second",
+        formula="(aa_tokens of the reply - those of the first chunk's text) / (e2e - ttft)",
+        better="maximize",
+        elsewhere="Artificial Analysis: output speed, of which it shows the median",
+    ),
+    Metric(
+        name="aa_output_tps_per_user",
+        family="o200k_base",
+        unit="tokens of o200k_base per second",
+        formula="sum over requests of (aa_tokens of the reply - those of the first chunk's text) / sum of (e2e - ttft)",
+        better="maximize",
+    ),
+    Metric(
+        name="aa_output_tps",
+        family="o200k_base",
+        unit="tokens of o200k_base per second",
+        formula="aa_tokens / (last token received - first request sent)",
+        better="maximize",
     ),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}

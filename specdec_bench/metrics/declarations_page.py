@@ -22,6 +22,7 @@ _TITLES: dict[Family, str] = {
     "throughput": "Throughput",
     "client": "The measuring client",
     "comparison": "Comparison with plain decoding",
+    "o200k_base": "In tokens of o200k_base",
 }
 _NOTES: dict[Family, str] = {
     "acceptance": "Each is given over all requests and by category: `pooled`, `macro` and `macro_by_conversation` say "
@@ -32,6 +33,9 @@ _NOTES: dict[Family, str] = {
     "client": "How much the measurement itself disturbs the times.",
     "comparison": "These are columns of the sweep's table, computed from a run and the plain run that it is compared "
     "with.",
+    "o200k_base": "`specdec-bench summarize --aa` writes these to `aa.json`, beside the metrics in the model's own "
+    "tokens, so that models with different vocabularies compare. They are computed from the archived text of finished "
+    "requests. `aa_output_tps_per_request` is a distribution; it leaves out replies that came in one chunk.",
 }
 
 

@@ -80,7 +80,8 @@ def _against_load(figure: Figure, axes: Any, curves: Sequence[Curve], panel: Pan
             x, values, low, high = map(np.array, zip(*known, strict=True))
             axes.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
             # A band of a single point is invisible, but its error bar is not.
-            ends = [np.maximum(values - low, 0), np.maximum(high - values, 0)]
+            # One array: of a list of arrays, matplotlib takes each for a number.
+            ends = np.maximum([values - low, high - values], 0)
             axes.errorbar(x, values, yerr=ends, fmt="none", ecolor=style["color"], elinewidth=1, capsize=2)
     axes.set_xticks(range(len(loads)), [amount(value) for value in loads])
     axes.set_xlim(-0.5, len(loads) - 0.5)
@@ -121,7 +122,9 @@ def _against_draft_length(figure: Figure, axes: Any, curves: Sequence[Curve]) ->
                     axes.vlines(at, low, high, color=style["color"], linewidth=1, alpha=0.5)
         line = {key: value for key, value in _style(same[0][0]).items() if not key.startswith("marker")}
         axes.plot([length + aside for length in sorted(means)], [np.mean(means[k]) for k in sorted(means)], **line)
-    axes.set_xticks(sorted({curve.draft_length for curve in curves if curve.draft_length is not None}))
+    drafted = sorted({curve.draft_length for curve in curves if curve.draft_length is not None})
+    axes.set_xticks(drafted)
+    axes.set_xlim(drafted[0] - 0.5, drafted[-1] + 0.5)  # the marks of one draft length would fill the axes
     axes.set(xlabel="draft length K", ylabel="acceptance length (tokens per decode step)")
     tidy(axes)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from specdec_bench.archive.layout import Response, RunDirectory
 from specdec_bench.archive.redact import redact_text
 from specdec_bench.checkpoints.prompter import Prompter
-from specdec_bench.records.request import Prompt
+from specdec_bench.records.request import Prompt, RequestRecord
 from specdec_bench.records.shown_first import shown_first
 
 MAX_SPLIT_TOKENS = 8192
@@ -36,7 +36,18 @@ def responses(run: RunDirectory, prompts: Sequence[Prompt], prompter: Prompter) 
             repeat=record.repeat,
             text=redacted,
             token_lengths=lengths,
+            first_chunk_length=first_chunk_length(prompter.decode, record, text) if redacted == text else None,
         )
+
+
+def first_chunk_length(decode: Callable[[Sequence[int]], str], record: RequestRecord, text: str) -> int | None:
+    """Returns how many characters of the text the tokens of the first chunk add; None if that cannot be told.
+
+    A character that several tokens make up belongs to the last of them.
+    """
+    num_tokens = next((step.num_tokens for step in record.steps if step.num_tokens > 0), 0)
+    beginning = decode(record.output_token_ids[:num_tokens]).rstrip("\ufffd")
+    return len(beginning) if text.startswith(beginning) else None
 
 
 def token_lengths(

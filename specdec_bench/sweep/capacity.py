@@ -12,7 +12,7 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
 from specdec_bench.archive import RunDirectory, codec, files
-from specdec_bench.archive.names import LOG
+from specdec_bench.archive.names import CAPACITY, LOG
 from specdec_bench.archive.redact import redact_overrides
 from specdec_bench.archive.sweep_plan import run_folders
 from specdec_bench.compare import capacity as statistics
@@ -36,7 +36,7 @@ from specdec_bench.sweep.run_cell import run_and_show
 if TYPE_CHECKING:
     from specdec_bench.datasets import Selection
 
-RESULT, TABLE, PROBES = "capacity.json", "probes.csv", "probes"
+RESULT, TABLE, PROBES = CAPACITY, "probes.csv", "probes"
 
 
 @dataclass(kw_only=True)

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from specdec_bench.archive import names
 from specdec_bench.errors import ConfigError
-from specdec_bench.sweep.directory import JOBS_LOCK, LOCK
 from specdec_bench.sweep.landing import BEGUN, RUN_DIR
 
-_WRITTEN_BEFORE = frozenset((names.HYDRA, names.LOG, names.MULTIRUN, LOCK, JOBS_LOCK))
+_WRITTEN_BEFORE = frozenset((names.HYDRA, names.LOG, names.MULTIRUN, names.LOCK, names.JOBS_LOCK))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Self
 
 from specdec_bench.archive import codec, files
 from specdec_bench.archive.layout import RunDirectory
-from specdec_bench.archive.names import ATTEMPTS, MULTIRUN
+from specdec_bench.archive.names import ATTEMPTS, JOBS_LOCK, LOCK, MULTIRUN
 from specdec_bench.archive.provenance import utc_now
 from specdec_bench.archive.redact import redact_overrides, redact_text
 from specdec_bench.archive.sweep_plan import (
@@ -26,10 +26,6 @@ from specdec_bench.errors import ArchiveError, ArchiveInputError, ConfigError
 from specdec_bench.records.request import SCHEMA_VERSION
 from specdec_bench.sweep import landing
 from specdec_bench.sweep.plan import PlannedCell
-
-LOCK = ".lock"
-JOBS_LOCK = ".jobs"
-"""A lock that all jobs in other processes share; `LOCK` belongs to the sweep alone."""
 
 
 class SweepDirectory:
@@ -110,6 +106,10 @@ class SweepDirectory:
             os.close(self._lock)
             self._lock = None
 
+    def is_running(self) -> bool:
+        """Says whether a process of this machine runs the sweep or one of its jobs. Changes nothing in the folder."""
+        return any(map(_is_locked, (self.path / LOCK, self.path / JOBS_LOCK)))
+
     def is_sweep(self) -> bool:
         """Says whether the folder holds a sweep: a planned one, or one whose cells a sweeper chose as it ran."""
         return files.is_file(self.plan_path) or files.is_file(self.path / MULTIRUN)
@@ -188,6 +188,20 @@ class SweepDirectory:
 
     def _cell_id(self, path: Path) -> str | None:
         return RunDirectory.open(path).manifest().cell_id
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def check_same_cells(plan: Plan, cells: Sequence[PlannedCell], path: Path) -> None:

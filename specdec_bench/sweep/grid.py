@@ -18,10 +18,12 @@ from specdec_bench.errors import (
     JobFailed,
     LauncherError,
     RunInterrupted,
+    SharingError,
 )
 from specdec_bench.report.progress import Cells
 from specdec_bench.report.streams import print_error
 from specdec_bench.runner import signals
+from specdec_bench.share.tracking import create_tracker
 from specdec_bench.sweep import directory, landing, latest, launch
 from specdec_bench.sweep.baselines import archived_baselines
 from specdec_bench.sweep.claims import claim
@@ -34,10 +36,13 @@ from specdec_bench.sweep.plan import PlannedCell, Planner
 from specdec_bench.sweep.run_cell import run_job
 from specdec_bench.sweep.search import largest_concurrency, run_search
 from specdec_bench.sweep.show import close_abandoned, show_line, show_plan, show_sweep
+from specdec_bench.sweep.tracked import log_sweep
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
     from hydra.core.utils import JobReturn
+
+    from specdec_bench.compare.cell import SweepResult
 
 
 def run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_resumed: bool, is_dry_run: bool) -> None:
@@ -108,12 +113,15 @@ def _run_grid(
     """
     sweep = directory.SweepDirectory(folder)
     archived = archived_baselines(str(composed.baseline), cells)
+    tracker = create_tracker(composed)
     folders = {} if is_resumed else landing.find_cell_folders([(cell.number, cell.composed) for cell in cells], folder)
     is_new = landing.is_named_by_clock(composed, landing.SWEEP_DIR)
     done = set() if is_new else _done(sweep, cells, folders)
     if is_dry_run:
         show_plan(cells, done, composed.order, shares_engines=job.runs_here)
         return
+    if tracker is not None:
+        tracker.connect()
     asked, hydra_overrides = launch.task_overrides(composed.hydra), launch.hydra_overrides(composed.hydra)
     # Jobs in other processes need a path that does not depend on the working directory.
     folder = folder if job.runs_here else folder.absolute()
@@ -127,7 +135,8 @@ def _run_grid(
         files.write_atomically(sweep.path / MULTIRUN, [redacted_yaml(composed)])
         to_run = [planned for planned in cells if planned.number not in done]
         results: list[JobReturn] = []
-        unwritten: ArchiveError | None = None
+        shown: SweepResult | None = None
+        unwritten: ArchiveError | SharingError | None = None
         try:
             for planned in to_run:
                 if moved := sweep.set_aside(planned):
@@ -146,13 +155,15 @@ def _run_grid(
             if not job.runs_here:
                 close_abandoned([planned.run_dir for planned in to_run])
             try:
-                show_sweep(sweep, archived)
+                shown = show_sweep(sweep, archived)
             except ArchiveError as error:  # reported beside any other failure on that disk
                 unwritten = error
                 print_error(str(error))
             unbegun = [str(planned.number) for planned in cells if not RunDirectory.is_run(planned.run_dir)]
             if not job.runs_here and unbegun:
                 print_error(f"never begun: job {', '.join(unbegun)}; resume={sweep.path} runs what is not finished")
+        if tracker is not None and shown is not None:
+            unwritten = log_sweep(tracker, sweep, shown) or unwritten
     raise_first_failure(results)
     if unwritten is not None:
         raise JobFailed(str(unwritten), unwritten.exit_status)

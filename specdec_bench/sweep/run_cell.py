@@ -33,6 +33,7 @@ def run_job(
     runs_here: bool = True,
     cells: Cells | None = None,
     judged_by: str | None = None,
+    on_finished: Callable[[RunDirectory], None] | None = None,
 ) -> float | None:
     """Runs a cell as the job that Hydra has set up, and reports its failure to the user or the sweep.
 
@@ -42,6 +43,7 @@ def run_job(
         runs_here: whether it runs in the command's process, which prints its results.
         cells: the sweep's progress.
         judged_by: the metric to return to a sweeper that optimizes.
+        on_finished: receives the archived run.
 
     Raises:
         SystemExit: the only cell failed; the error has been printed.
@@ -51,6 +53,8 @@ def run_job(
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     with _told(run_dir, number, runs_here=runs_here):
         run = run_and_show(make_cell(), run_dir, prints=runs_here, draws=number is None, cells=cells)
+        if on_finished is not None:
+            on_finished(run)
         return None if judged_by is None else objective(run.summary(), judged_by)
 
 

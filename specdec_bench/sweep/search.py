@@ -11,13 +11,15 @@ from specdec_bench.archive.hydra_files import redact_yaml
 from specdec_bench.compare.columns import METRICS
 from specdec_bench.config.compose import CONFIG
 from specdec_bench.config.schema.load import OPTIONS
-from specdec_bench.errors import ConfigError
+from specdec_bench.errors import ConfigError, JobFailed
 from specdec_bench.report.streams import print_error
+from specdec_bench.share.tracking import create_tracker
 from specdec_bench.sweep import directory, landing
 from specdec_bench.sweep.claims import claim
 from specdec_bench.sweep.job import Job, failure_of, raise_first_failure
 from specdec_bench.sweep.launchers import wait_for_all_jobs
 from specdec_bench.sweep.show import close_abandoned, show_best, show_sweep
+from specdec_bench.sweep.tracked import log_sweep
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -30,6 +32,9 @@ def run_search(app: "Hydra", composed: DictConfig, folder: Path, job: Job, overr
     Raises:
         JobFailed: the first job that failed; its error has been printed.
     """
+    tracker = create_tracker(composed)
+    if tracker is not None:
+        tracker.connect()
     check_landing = landing.SearchLanding(app.config_loader, composed, folder)
     is_new = landing.is_named_by_clock(composed, landing.SWEEP_DIR)
     results: list[JobReturn] = []
@@ -55,9 +60,12 @@ def run_search(app: "Hydra", composed: DictConfig, folder: Path, job: Job, overr
             for path in sweep.path.glob("*.yaml"):  # the sweeper's own
                 redact_yaml(path)
             close_abandoned([run.path for _, run in sweep.runs()])
-            show_sweep(sweep, [])
+            result = show_sweep(sweep, [])
             show_best(sweep, composed.objective, METRICS[composed.objective].better)
+        unlogged = None if tracker is None or result is None else log_sweep(tracker, sweep, result)
     raise_first_failure(results)
+    if unlogged is not None:
+        raise JobFailed(str(unlogged), unlogged.exit_status)
 
 
 def largest_concurrency(overrides: list[Override]) -> int:

@@ -36,7 +36,7 @@ FIXED: Mapping[str, tuple[tuple[Any, ...], str]] = {
 }
 """Settings with fixed values -> the values, and why or what to do instead."""
 
-OF_A_SWEEP = ("baseline", "control", "order", "objective")
+OF_A_SWEEP = ("baseline", "control", "order", "objective", "tracking")
 """Fields that apply to a sweep as a whole."""
 
 _SWEEP_WIDE = ("hydra.launcher", "hydra.sweeper", "hydra.callbacks", *OF_A_SWEEP)

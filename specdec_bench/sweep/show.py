@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
@@ -17,6 +17,9 @@ from specdec_bench.runner.cell import mark_interrupted
 from specdec_bench.sweep.directory import SweepDirectory
 from specdec_bench.sweep.plan import PlannedCell, in_running_order, num_engine_starts
 from specdec_bench.sweep.plan_table import plan_table
+
+if TYPE_CHECKING:
+    from specdec_bench.compare.cell import SweepResult
 
 
 def show_plan(cells: Sequence[PlannedCell], done: Set[int], order: Order, *, shares_engines: bool) -> None:
@@ -33,8 +36,12 @@ def show_plan(cells: Sequence[PlannedCell], done: Set[int], order: Order, *, sha
     )
 
 
-def show_sweep(sweep: SweepDirectory, archived: Sequence[RunDirectory]) -> None:
-    """Computes a sweep's tables, writes them beside its cells, and prints and draws them."""
+def show_sweep(sweep: SweepDirectory, archived: Sequence[RunDirectory]) -> "SweepResult | None":
+    """Computes a sweep's tables, writes them beside its cells, prints and draws them, and returns them.
+
+    Returns:
+        None if no cell has a run.
+    """
     from specdec_bench.report.html.page import collect_with_details, write_sweep_report
     from specdec_bench.report.sweep_plots import write_sweep_plots
     from specdec_bench.report.sweep_table import print_sweep, write_tables
@@ -43,13 +50,14 @@ def show_sweep(sweep: SweepDirectory, archived: Sequence[RunDirectory]) -> None:
     for line in found.not_taken:
         show_line(line)
     if not found.runs:
-        return
+        return None
     result, details = collect_with_details(found.runs, archived)
     write_tables(result, sweep.path)
     write_sweep_plots(result, sweep.path)
     write_sweep_report(result, found.runs, details, sweep.path)
     _print_unused([run.manifest().dataset for run in found.runs.values()])
     print_sweep(result, console(), path=str(sweep.path))
+    return result
 
 
 def show_line(text: str) -> None:

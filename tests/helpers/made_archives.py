@@ -103,6 +103,7 @@ def write_run(
                     repeat=record.repeat,
                     text=said,
                     token_lengths=(1,) * len(said) if is_split else None,
+                    first_chunk_length=record.steps[0].num_tokens if is_split and record.steps else None,
                 )
             )
     run.write_responses(responses)

@@ -32,6 +32,7 @@ def test_help_shows_groups_overrides_and_examples(show: "Show") -> None:
         "engine: auto_deploy, llama_cpp_server, sglang, sglang_server, synthetic, tensorrt_llm, tensorrt_llm_server,"
         in text
     )
+    assert "tracking: mlflow, none" in text
     assert "spec: dflash, draft_model, eagle, eagle3, medusa, mtp, ngram, none, suffix" in text
     for override in ("spec.draft_length", "load.concurrency", "sampling.max_new_tokens", "dataset.path", "seed"):
         assert f"\n{override}=" in text
@@ -44,7 +45,19 @@ def test_help_shows_groups_overrides_and_examples(show: "Show") -> None:
     assert "$" not in text
 
 
-OTHERS = ["replicate", "expected", "slo", "cost", "baseline", "control", "verbose", "order", "capacity", "objective"]
+OTHERS = [
+    "replicate",
+    "expected",
+    "slo",
+    "cost",
+    "baseline",
+    "control",
+    "verbose",
+    "order",
+    "capacity",
+    "tracking",
+    "objective",
+]
 
 
 def test_the_composed_experiment_is_shown_without_running_it(show: "Show") -> None:

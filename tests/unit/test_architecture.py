@@ -21,7 +21,7 @@ ORDER = (
     ("datasets", "engines"),
     ("compare",),
     ("runner",),
-    ("report",),
+    ("report", "share"),
     ("sweep",),
     ("cli",),
     ("__main__",),

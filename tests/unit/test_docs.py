@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from specdec_bench.config.compose import CONF, known_fields
-from specdec_bench.config.schema.experiment import OPTIONS
+from specdec_bench.config.schema.experiment import OPTIONS, OPTIONS_AROUND
 from tests.helpers.documents import COMMANDS, COMPOSED_ONLY, DOCS, PAGES, ROOT
 
 CODE = " ".join(code for page in PAGES for code in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")))
-GROUPS = "|".join(OPTIONS)
+GROUPS = "|".join(OPTIONS | OPTIONS_AROUND)
 
 
 @pytest.mark.parametrize("field", sorted(set(re.findall(rf"(?<![\w/.])((?:{GROUPS})\.[a-z_]+)\b(?![/.]py)", CODE))))

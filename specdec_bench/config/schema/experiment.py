@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from omegaconf import MISSING
 
-from specdec_bench.config.schema import dataset, engine, load, model, sampling, spec
+from specdec_bench.config.schema import dataset, engine, load, model, sampling, spec, tracking
 from specdec_bench.config.schema.cost import Cost
 from specdec_bench.config.schema.dataset import (
     DatasetConfig,
@@ -31,6 +31,7 @@ from specdec_bench.config.schema.spec import (
     DraftingSpec,
     SpecConfig,
 )
+from specdec_bench.config.schema.tracking import TrackingConfig
 
 
 @dataclass(kw_only=True)
@@ -106,6 +107,8 @@ class SweepConfig(ExperimentConfig):
     """In what order its cells run, where they run one after another."""
     capacity: Capacity = field(default_factory=Capacity)
     """How `specdec-bench capacity` searches."""
+    tracking: TrackingConfig = MISSING
+    """Where finished runs are logged, besides their archives; changes nothing in how they run."""
     objective: str = "tpot_ms_mean"
     """The figure of the sweep's table that a cell gives to a sweeper that optimizes; changes nothing in how it runs."""
 
@@ -119,6 +122,9 @@ OPTIONS: dict[str, dict[str, type]] = {
     "sampling": sampling.OPTIONS,
 }
 """The dataclass behind each option: `conf/GROUP/*.yaml` names one as /schema/GROUP/OPTION."""
+
+OPTIONS_AROUND: dict[str, dict[str, type]] = {"tracking": tracking.OPTIONS}
+"""The same for the groups that are no part of the experiment and so not of its archive."""
 
 
 def draft_length(spec: SpecConfig) -> int | None:

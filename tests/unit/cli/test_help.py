@@ -8,7 +8,7 @@ from specdec_bench import __version__
 from specdec_bench.cli.help import help_text
 from specdec_bench.cli.main import main
 from specdec_bench.config.compose import CONF
-from specdec_bench.config.schema.experiment import OPTIONS
+from specdec_bench.config.schema.experiment import OPTIONS, OPTIONS_AROUND
 
 
 def groups(text: str) -> dict[str, list[str]]:
@@ -19,7 +19,7 @@ def groups(text: str) -> dict[str, list[str]]:
 
 def test_every_group_with_its_options_is_shown() -> None:
     shown = groups(help_text())
-    assert list(shown) == sorted([*OPTIONS, "experiment", "hydra/launcher", "hydra/sweeper"])
+    assert list(shown) == sorted([*OPTIONS, *OPTIONS_AROUND, "experiment", "hydra/launcher", "hydra/sweeper"])
     for group, options in shown.items():
         assert options == sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 

@@ -16,7 +16,7 @@ from specdec_bench.config.compose import CONF
 from specdec_bench.config.identity import cell_id, engine_key, request_seed
 from specdec_bench.config.schema.dataset import RandomDataset
 from specdec_bench.config.schema.engine import SyntheticEngine
-from specdec_bench.config.schema.experiment import OPTIONS, Expected, ExperimentConfig
+from specdec_bench.config.schema.experiment import OPTIONS, OPTIONS_AROUND, Expected, ExperimentConfig
 from specdec_bench.config.schema.load import ClosedLoad, PoissonLoad
 from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftModelSpec, Eagle3Spec, EagleSpec, NgramSpec
@@ -24,7 +24,8 @@ from specdec_bench.config.support import ENGINES, check_support
 from specdec_bench.errors import ConfigError
 from tests.helpers.composing import experiment
 
-YAML_OPTIONS = [(group, path.stem) for group in OPTIONS for path in sorted((CONF / group).glob("*.yaml"))]
+GROUPS = OPTIONS | OPTIONS_AROUND
+YAML_OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
 
 @pytest.mark.parametrize(("group", "option"), YAML_OPTIONS)
@@ -44,7 +45,7 @@ def test_a_yaml_states_only_what_differs_from_its_dataclass(group: str, option: 
     content = yaml.safe_load((CONF / group / f"{option}.yaml").read_text(encoding="utf-8"))
     (schema, _) = content.pop("defaults")
     name = schema.removeprefix(f"/schema/{group}/").removesuffix("@_here_")
-    default = OmegaConf.to_container(OmegaConf.structured(OPTIONS[group][name]))
+    default = OmegaConf.to_container(OmegaConf.structured(GROUPS[group][name]))
     assert isinstance(default, dict)
     assert [key for key, value in content.items() if default[key] == value] == []
 

@@ -9,7 +9,7 @@ import pytest
 
 from specdec_bench.config.schema.dataset import JsonlDataset
 from specdec_bench.config.schema.engine import SyntheticEngine
-from specdec_bench.config.schema.experiment import OPTIONS, Expected, ExperimentConfig, SweepConfig
+from specdec_bench.config.schema.experiment import OPTIONS, OPTIONS_AROUND, Expected, ExperimentConfig, SweepConfig
 from specdec_bench.config.schema.model import ModelConfig
 from specdec_bench.config.schema.ranges import PROPER_SHARE, SHARE, FreeText, Range, bounds, shortened
 from specdec_bench.config.schema.sampling import SamplingConfig
@@ -17,7 +17,8 @@ from specdec_bench.config.schema.spec import Eagle3Spec, NgramSpec
 from specdec_bench.errors import ConfigError
 
 SCHEMAS = sorted(
-    {schema for options in OPTIONS.values() for schema in options.values()} | {Expected, ExperimentConfig, SweepConfig},
+    {schema for options in (OPTIONS | OPTIONS_AROUND).values() for schema in options.values()}
+    | {Expected, ExperimentConfig, SweepConfig},
     key=lambda schema: schema.__name__,
 )
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from specdec_bench.runner.replies import token_lengths
+from specdec_bench.records.request import Step
+from specdec_bench.runner.replies import first_chunk_length, token_lengths
+from tests.helpers.archive_samples import make_request
 
 WORDS = {1: b"Hello", 2: b" world", 3: "字".encode()[:1], 4: "字".encode()[1:], 5: b"", 6: b"!"}
 
@@ -38,6 +40,23 @@ def test_lengths_add_up_to_the_text(token_ids: tuple[int, ...], lengths: tuple[i
 
 def test_a_token_is_decoded_behind_those_before_it() -> None:
     assert token_lengths(decode_words, (2, 2, 1), decode_words((2, 2, 1))) == (5, 6, 5)
+
+
+@pytest.mark.parametrize(
+    ("token_ids", "num_first", "length"),
+    [((1, 2), 1, 5), ((1, 2), 2, 11), ((1, 3, 4), 2, 5), ((1, 3, 4), 3, 6), ((5, 1), 1, 0)],
+)
+def test_the_first_chunk_has_the_characters_that_are_whole_by_then(
+    token_ids: tuple[int, ...], num_first: int, length: int
+) -> None:
+    steps = (Step(received_ns=1, num_tokens=num_first), Step(received_ns=2, num_tokens=len(token_ids) - num_first))
+    record = make_request(output_token_ids=token_ids, steps=steps)
+    assert first_chunk_length(decode, record, decode(token_ids)) == length
+
+
+def test_where_the_text_does_not_begin_with_the_first_chunk_its_length_is_unknown() -> None:
+    record = make_request(output_token_ids=(1,), steps=(Step(received_ns=1, num_tokens=1),))
+    assert first_chunk_length(decode, record, "another text") is None
 
 
 def test_a_text_that_is_not_the_sum_of_its_tokens_has_no_lengths() -> None:

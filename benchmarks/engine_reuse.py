@@ -55,7 +55,7 @@ def main() -> None:
         json.dumps(
             {
                 "cells": len(cells),
-                "engines_started": sum(not manifest.engine["reused"] for manifest in manifests),
+                "engines_started": sum(not manifest.engine.reused for manifest in manifests),
                 "grid_s": grid_s,
                 "grid_outside_measuring_s": grid_outside_s,
                 "one_process_each_outside_measuring_s": alone_outside_s,

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec import UNSET
+
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.compare.labels import label
 from specdec_bench.records.canonical import canonical_json
@@ -88,8 +90,8 @@ def read_archive(path: str, runs: Sequence[RunDirectory]) -> Archive:
 def cell_fields(manifest: Manifest) -> Fields:
     """Returns the fields of an experiment that its replicates share. Files are identified by their content."""
     fields = flatten(manifest.config)
-    if "sha256" in manifest.dataset:
-        fields["dataset.path"] = manifest.dataset["sha256"]
+    if manifest.dataset.sha256 is not UNSET:
+        fields["dataset.path"] = manifest.dataset.sha256
     for role, name in PATHS.items():
         if role in manifest.checkpoints:
             fields[name] = manifest.checkpoints[role].fingerprint

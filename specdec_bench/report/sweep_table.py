@@ -15,6 +15,7 @@ from specdec_bench.archive import codec, files
 from specdec_bench.compare.cell import Recommendation, SweepResult
 from specdec_bench.compare.columns import METRICS
 from specdec_bench.compare.labels import conditions, label
+from specdec_bench.compare.row import number_in, text_in
 from specdec_bench.compare.speedup import NotJudged
 from specdec_bench.metrics.declarations import BY_NAME
 from specdec_bench.records.manifest import LoadLabel, amount
@@ -86,11 +87,11 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
     for row in unfinished:
         why = f": {row['error']}" if row["error"] else ""
         console.print(Text(literal(f"  job {row['job']} {row['status']}{why}"), style="bold red"), soft_wrap=True)
-    for reason in sorted({row["not_compared"] for row in rows if row.get("not_compared")}):
+    for reason in sorted({reason for row in rows if (reason := text_in(row, "not_compared"))}):
         console.print(Text(literal(f"NOT COMPARED with the plain run: {reason}"), style="bold red"), soft_wrap=True)
     for line in _caveats(rows):
         console.print(Text(literal(line), style="bold red"), soft_wrap=True)
-    if stamps := {row["synthetic"] for row in rows if row.get("synthetic")}:
+    if stamps := {stamp for row in rows if (stamp := text_in(row, "synthetic"))}:
         console.print(Text(literal(f"SYNTHETIC: {', '.join(sorted(stamps))}"), style="bold red"), soft_wrap=True)
     several = _several(rows, ("engine", "model", "dataset")) + conditions(result.varying_fields)
     shown = several + _several(rows, ("replicate",))
@@ -107,12 +108,12 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
             Text(literal(label(row, result.varying_fields))),
             _load(row, result),
             _with_interval(row, "acceptance_length"),
-            number(row.get("output_tps"), 1),
-            number(row.get("output_tps_per_user"), 1),
-            number(row.get("ttft_ms_p50"), 1),
+            number(number_in(row, "output_tps"), 1),
+            number(number_in(row, "output_tps_per_user"), 1),
+            number(number_in(row, "ttft_ms_p50"), 1),
             _with_interval(row, "speedup_tpot"),
             _same_output(row),
-            *(SHOWN_IF_KNOWN[name](row.get(name)) for name in known),
+            *(SHOWN_IF_KNOWN[name](number_in(row, name)) for name in known),
         )
     print_whole(console, table)
     if result.replicates:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import yaml
+from msgspec import to_builtins
 from omegaconf import OmegaConf
 
 from specdec_bench import datasets
@@ -17,6 +18,7 @@ from specdec_bench.errors import ArchiveInputError
 from specdec_bench.records.first_difference import first_difference
 from specdec_bench.records.flatten import flatten
 from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.options import number_option
 from specdec_bench.records.prompts_hash import prompts_fingerprint
 from specdec_bench.records.request import RequestRecord
 from specdec_bench.runner.cell import Cell
@@ -34,7 +36,7 @@ def archived_cell(run: RunDirectory, command: list[str]) -> Cell:
     """
     manifest = run.manifest()
     if manifest.imported is not None:
-        raise ArchiveInputError(f"{run.path}: was imported from {manifest.imported['tool']}; only it can run it again")
+        raise ArchiveInputError(f"{run.path}: was imported from {manifest.imported.tool}; only it can run it again")
     text = run.config()
     if REDACTED in text:
         names = [key for key, value in flatten(_tree(run, text)).items() if REDACTED in str(value)]
@@ -47,12 +49,12 @@ def archived_cell(run: RunDirectory, command: list[str]) -> Cell:
     config = archived_experiment(tree)
     check_support(config)
     check_checkpoints(config)
-    if not manifest.engine:
+    if not manifest.engine.has_started:
         raise ArchiveInputError(
             f"{run.path}: its engine never started ({manifest.error}); there is nothing to compare with"
         )
     prompts = run.prompts()
-    if prompts_fingerprint(prompts) != manifest.dataset.get("sha256"):
+    if prompts_fingerprint(prompts) != manifest.dataset.sha256:
         raise ArchiveInputError(
             f"{run.prompts_path}: is not what the run archived (its sha256 differs); restore the file"
         )
@@ -63,7 +65,7 @@ def archived_cell(run: RunDirectory, command: list[str]) -> Cell:
         command=command,
         replay_of=manifest.run_id,
         expected_checkpoints=manifest.checkpoints,
-        origin={key: manifest.dataset[key] for key in datasets.ORIGIN if key in manifest.dataset},
+        origin={key: value for key, value in to_builtins(manifest.dataset).items() if key in datasets.ORIGIN},
     )
 
 
@@ -101,7 +103,8 @@ def _tree(run: RunDirectory, text: str) -> dict[str, Any]:
 
 def must_be_identical(manifest: Manifest) -> bool:
     """Whether a replay has to give the same tokens and steps: the engine reported so, and the temperature is 0."""
-    return bool(manifest.engine.get("reproducible")) and manifest.config["sampling"]["temperature"] == 0
+    is_greedy = number_option(manifest.config, "sampling", "temperature") == 0
+    return manifest.engine.reproducible is True and is_greedy
 
 
 def compare(

@@ -102,11 +102,11 @@ def test_a_tree_of_drafts_accepts_more_and_changes_nothing(
 
 def test_a_sweep_starts_one_engine_for_each_method(sweep: dict[tuple[str, int], RunDirectory]) -> None:
     manifests = [run.manifest() for run in sweep.values()]
-    assert [manifest.engine["reused"] for manifest in manifests] == [False, True] * len(METHODS)
+    assert [manifest.engine.reused for manifest in manifests] == [False, True] * len(METHODS)
     # Fixed for the sweep: its largest concurrency, not the cell's own.
-    assert {manifest.engine["arguments"]["max_running_requests"] for manifest in manifests} == {16}
-    assert {manifest.engine["resolved"]["max_running_requests"] for manifest in manifests} == {16}
-    assert {manifest.engine["resolved"]["disable_radix_cache"] for manifest in manifests} == {True}
+    assert {manifest.engine.arguments["max_running_requests"] for manifest in manifests} == {16}
+    assert {manifest.engine.resolved["max_running_requests"] for manifest in manifests} == {16}
+    assert {manifest.engine.resolved["disable_radix_cache"] for manifest in manifests} == {True}
 
 
 def test_a_scheduler_that_is_killed_ends_the_run_in_one_line(tmp_path: Path) -> None:

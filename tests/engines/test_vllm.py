@@ -97,10 +97,10 @@ def test_the_methods_accept_as_much_as_they_should(sweep: dict[tuple[str, int], 
 
 def test_a_sweep_starts_one_engine_for_each_method(sweep: dict[tuple[str, int], RunDirectory]) -> None:
     manifests = {cell: run.manifest() for cell, run in sweep.items()}
-    assert [manifest.engine["reused"] for manifest in manifests.values()] == [False, True] * len(METHODS)
+    assert [manifest.engine.reused for manifest in manifests.values()] == [False, True] * len(METHODS)
     # Fixed for the sweep: its largest concurrency, not the cell's own.
-    assert {manifest.engine["arguments"]["max_num_seqs"] for manifest in manifests.values()} == {16}
-    assert {manifest.engine["resolved"]["scheduler_config"]["max_num_seqs"] for manifest in manifests.values()} == {16}
+    assert {manifest.engine.arguments["max_num_seqs"] for manifest in manifests.values()} == {16}
+    assert {manifest.engine.resolved["scheduler_config"]["max_num_seqs"] for manifest in manifests.values()} == {16}
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,7 @@ def test_the_manifest_names_the_drafter_and_the_model_runner(runs: dict[str, Run
     assert isinstance(facts, StatedFacts)
     assert facts.drafter is not None
     assert facts.drafter.kind == drafter
-    assert manifest.engine["runner"] == "V1"  # V2 needs Triton, which has no CPU
+    assert manifest.engine.runner == "V1"  # V2 needs Triton, which has no CPU
 
 
 def test_suffixes_that_occurred_before_are_drafted_and_accepted(runs: dict[str, RunDirectory]) -> None:

@@ -56,11 +56,11 @@ def test_requests_and_the_servers_counters_agree_exactly(served: list[RunDirecto
 
 
 def test_one_server_serves_the_sweep_and_says_what_it_runs(served: list[RunDirectory]) -> None:
-    assert [run.manifest().engine["reused"] for run in served] == [False, True]
+    assert [run.manifest().engine.reused for run in served] == [False, True]
     for run in served:
         engine = run.manifest().engine
-        assert engine["resolved"]["speculative_config"]["num_speculative_tokens"] == 3
-        assert (engine["differences"], engine["claimed"], engine["num_accelerators"]) == ([], [], 0)
+        assert engine.resolved["speculative_config"]["num_speculative_tokens"] == 3
+        assert (engine.differences, engine.claimed, engine.num_accelerators) == ((), (), 0)
         assert all(record.server_times for record in requests(run).values())
 
 

@@ -178,7 +178,7 @@ def assert_a_killed_engine_ends_its_cell_alone(
     assert (manifest["status"], summary["partial"]) == ("failed", True)
     assert summary["requests"]["finished"] >= 4
     after = RunDirectory.open(folder / "sweep" / "1").manifest()
-    assert (after.status, after.engine["reused"]) == ("finished", False)
+    assert (after.status, after.engine.reused) == ("finished", False)
 
 
 def error_line(errors: str) -> str:

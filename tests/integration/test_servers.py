@@ -44,7 +44,7 @@ def test_counts_are_those_of_the_server(command_line: CommandLine) -> None:
     assert acceptance.cross_check.difference.verify_steps == 0
     assert acceptance.cross_check.difference.accepted == 0
     assert acceptance.pooled.acceptance_length == pytest.approx(23 / 9)
-    claimed = run.manifest().engine["claimed"]
+    claimed = run.manifest().engine.claimed
     assert {"spec", "model.path", "model.dtype", "engine.extra_args.block_size"} <= set(claimed)
     assert "spec.draft_length" not in claimed
     assert_is_nowhere(KEY, command_line.folder / "run")

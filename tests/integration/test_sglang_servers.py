@@ -54,8 +54,8 @@ def test_counts_are_those_of_the_server(command_line: CommandLine) -> None:
     assert (acceptance.cross_check.difference.verify_steps, acceptance.cross_check.accepted) == (0, None)
     assert acceptance.pooled.acceptance_length == pytest.approx(23 / 9)
     engine = run.manifest().engine
-    assert engine["claimed"] == ["model.path", "spec.draft.path", "model.dtype"]
-    assert (engine["resolved"]["sglang"], engine["max_seq_len"]) == ("0.5.20", 2046)
+    assert engine.claimed == ("model.path", "spec.draft.path", "model.dtype")
+    assert (engine.resolved["sglang"], engine.max_seq_len) == ("0.5.20", 2046)
     assert_is_nowhere(KEY, command_line.folder / "run")
 
 

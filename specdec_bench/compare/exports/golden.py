@@ -14,6 +14,7 @@ from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.records.canonical import canonical_json
 from specdec_bench.records.json_types import Json
 from specdec_bench.records.labels import run_labels
+from specdec_bench.records.options import option
 
 GOLDEN_VERSION = "specdec_bench/1"
 OF_A_PLACE = ("spec.draft_length", "spec.num_draft_tokens", "model.chat_template_kwargs")
@@ -83,7 +84,9 @@ def _refuse_differences(cells: Sequence[MeasuredAcceptance], allowed: tuple[str,
 
 def _thinking(cell: MeasuredAcceptance) -> str:
     """Returns whether the model thought, as far as the template's arguments tell."""
-    arguments = cell.manifest.config.get("model", {}).get("chat_template_kwargs") or {}
+    arguments = option(cell.manifest.config, "model", "chat_template_kwargs")
+    if not isinstance(arguments, dict):
+        return "thinking_default"
     for name in SWITCHES:
         value = arguments.get(name)
         value = value.lower() if isinstance(value, str) else value

@@ -16,6 +16,7 @@ from specdec_bench.metrics.acceptance import figures as pooled_figures
 from specdec_bench.records.interval import Interval
 from specdec_bench.records.labels import method_of
 from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.options import option
 from specdec_bench.records.request import AcceptanceSource, RequestRecord
 from specdec_bench.records.summary import PooledAcceptance
 
@@ -201,7 +202,7 @@ def _rates_where_proposed(
     draft_length = len(pooled.acceptance_histogram) - 1
     pairs = Counter((step.num_proposed, step.num_accepted) for record in records for step in record.steps[1:])
     known = {(p, a): n for (p, a), n in pairs.items() if p is not None and a is not None and p > 0}
-    is_chain = (manifest.config["spec"].get("topk") or 1) == 1
+    is_chain = (option(manifest.config, "spec", "topk") or 1) == 1
     if not is_chain or sum(known.values()) != pooled.verify_steps:
         return pooled.acceptance_conditional or ()
     rates: list[float | None] = []

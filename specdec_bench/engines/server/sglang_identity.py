@@ -146,7 +146,8 @@ def _refusal(found: Difference, config: ExperimentConfig, url: str) -> str:
     if argument in sglang_arguments.FIXED:
         return f"engine.url={url}: the server runs with {argument}={found.got}; start it with {argument}={found.asked}"
     is_derived = isinstance(spec, DraftingSpec) and spec.num_draft_tokens is None
-    if found.name == "spec.num_draft_tokens" and is_derived and isinstance(found.got, int):
+    is_length = found.name == "spec.num_draft_tokens" and is_derived
+    if is_length and isinstance(found.got, int) and isinstance(found.asked, int):
         length = found.got - 1  # the rest is the token that is verified beside the drafts
         return (
             f"spec.draft_length={found.asked - 1}: the server at {url} drafts {length}; set spec.draft_length={length}"

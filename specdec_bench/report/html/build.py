@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, to_builtins
 
 from specdec_bench import __version__
 from specdec_bench.archive import codec, provenance
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.sweep_plan import PLAN, read_plan
-from specdec_bench.compare.cell import SweepResult
+from specdec_bench.compare.cell import OutputComparison, SweepResult
 from specdec_bench.compare.columns import METRICS, metric_value
+from specdec_bench.compare.row import integer_in, job_of, number_in
 from specdec_bench.metrics.declarations import BY_NAME
 from specdec_bench.records.flatten import flatten
 from specdec_bench.records.interval import Interval
@@ -72,7 +74,7 @@ def build_report(
     shared = _shared(settings.values())
     cells = []
     for row in result.rows:
-        job = row["job"]
+        job = job_of(row)
         known, own = details[job], settings[job]
         cells.append(
             Cell(
@@ -80,14 +82,14 @@ def build_report(
                 name=curve_name(row, result.varying_fields),
                 folder=os.path.relpath(runs[job].path, root),
                 spec=str(row["spec"]),
-                draft_length=row["draft_length"],
+                draft_length=integer_in(row, "draft_length"),
                 engine=str(row["engine"]),
                 model=str(row["model"]),
                 dataset=str(row["dataset"]),
                 load=label_of_load(manifests[job]).text,
-                load_value=row["load_value"],
-                replicate=row["replicate"],
-                status=row["status"],
+                load_value=number_in(row, "load_value"),
+                replicate=integer_in(row, "replicate") or 0,
+                status=str(row["status"]),
                 note=str(row["error"] or row.get("not_compared") or ""),
                 num_finished=None if known.summary is None else known.summary.requests.finished,
                 num_failed=None if known.summary is None else known.summary.requests.failed,
@@ -212,17 +214,10 @@ def _same_output(row: Mapping[str, Any]) -> str:
     return f"{share:.1%}" + (f" (control {control:.1%})" if control is not None else "")
 
 
-def _excerpts(comparisons: Mapping[str, Any]) -> tuple[list[Excerpt], list[str]]:
-    divergences = {
-        int(job): list(compared["measured"].divergences)
-        for job, compared in comparisons.items()
-        if compared.get("measured") is not None
-    }
-    num_different = sum(
-        compared["measured"].num_compared - compared["measured"].num_identical
-        for compared in comparisons.values()
-        if compared.get("measured") is not None
-    )
+def _excerpts(comparisons: Mapping[str, OutputComparison]) -> tuple[list[Excerpt], list[str]]:
+    outputs = {int(job): found.measured for job, found in comparisons.items() if found.measured is not UNSET}
+    divergences = {job: measured.divergences for job, measured in outputs.items()}
+    num_different = sum(measured.num_compared - measured.num_identical for measured in outputs.values())
     found: list[Excerpt] = []
     for place in range(max(map(len, divergences.values()), default=0)):
         for job, of_job in sorted(divergences.items()):
@@ -251,15 +246,12 @@ def _settings(config: Mapping[str, object]) -> dict[str, str]:
 
 def _origin(manifest: Manifest) -> dict[str, str]:
     """Returns what a run was made with: versions, hardware, fingerprints, and what the engine really got."""
+    dataset, engine = to_builtins(manifest.dataset), to_builtins(manifest.engine)
     tree: dict[str, object] = {
         "project": manifest.project,
         "environment": manifest.environment,
-        "dataset": {key: manifest.dataset.get(key) for key in ("sha256", "num_prompts", "num_turns")},
-        "engine": {
-            "arguments": manifest.engine.get("arguments", {}),
-            "num_accelerators": manifest.engine.get("num_accelerators"),
-            "max_seq_len": manifest.engine.get("max_seq_len"),
-        },
+        "dataset": {key: dataset.get(key) for key in ("sha256", "num_prompts", "num_turns")},
+        "engine": {key: engine.get(key) for key in ("arguments", "num_accelerators", "max_seq_len")},
         "checkpoint": {
             role: {"fingerprint": checkpoint.fingerprint} for role, checkpoint in manifest.checkpoints.items()
         },

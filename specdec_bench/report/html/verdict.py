@@ -7,6 +7,7 @@ from typing import Any
 
 from specdec_bench.compare.cell import Recommendation, SweepResult
 from specdec_bench.compare.labels import conditions, label
+from specdec_bench.compare.row import job_of, number_in, text_in
 from specdec_bench.compare.speedup import Advice, NotJudged
 from specdec_bench.records.manifest import amount
 from specdec_bench.records.summary import Summary
@@ -154,10 +155,10 @@ def _output(result: SweepResult) -> list[Statement]:
     judged: dict[str, list[int]] = defaultdict(list)
     shares: dict[str, list[float]] = defaultdict(list)
     for row in result.rows:
-        if row["spec"] != "none" and row.get("lossless") is not None:
-            judged[row["lossless"]].append(row["job"])
-            if row.get("share_identical") is not None:
-                shares[row["lossless"]].append(row["share_identical"])
+        if row["spec"] != "none" and (verdict := text_in(row, "lossless")) is not None:
+            judged[verdict].append(job_of(row))
+            if (share := number_in(row, "share_identical")) is not None:
+                shares[verdict].append(share)
     if not judged:
         return [
             Statement(
@@ -180,12 +181,12 @@ def _distrust(result: SweepResult, cells: Sequence[Cell], summaries: Mapping[int
             reasons[f"status {cell.status}: {cell.note}" if cell.note else f"status {cell.status}"].append(cell.job)
     for row in result.rows:
         if row.get("not_compared"):
-            reasons[f"NOT COMPARED with the plain run: {row['not_compared']}"].append(row["job"])
+            reasons[f"NOT COMPARED with the plain run: {row['not_compared']}"].append(job_of(row))
         if row.get("speedup_caveat"):
-            reasons[f"speedup by {row['speedup_caveat']}"].append(row["job"])
+            reasons[f"speedup by {row['speedup_caveat']}"].append(job_of(row))
         if row.get("acceptance_source") == "stream":
             reasons["acceptance is counted from chunks of the stream, an upper bound of the true one"].append(
-                row["job"]
+                job_of(row)
             )
     for job, summary in summaries.items():
         for warning in run_warnings(summary):
@@ -195,7 +196,7 @@ def _distrust(result: SweepResult, cells: Sequence[Cell], summaries: Mapping[int
     same: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for row in result.rows:
         if row["status"] == "finished":
-            same[row["cell_id"], row["replicate"]].append(row["job"])
+            same[row["cell_id"], row["replicate"]].append(job_of(row))
     for jobs in same.values():
         if len(jobs) > 1:
             reasons["several runs of the same cell and replicate; comparisons take the last one"] += jobs

@@ -17,7 +17,8 @@ from tests.helpers.engine_sweeps import COMMON, assert_same_steps, requests, swe
 
 pytestmark = pytest.mark.timeout(1200)
 
-CELLS = ["spec=draft_model", "load.concurrency=1,4", "dataset.num_prompts=6", "engine.max_num_seqs=4"]
+METHOD = "draft_model"
+CELLS = [f"spec={METHOD}", "load.concurrency=1,4", "dataset.num_prompts=6", "engine.max_num_seqs=4"]
 EAGER = "engine.enforce_eager=true"  # compiling takes longer than the runs
 
 

@@ -162,11 +162,11 @@ def test_rates_that_are_none(rates: list[float]) -> None:
 )
 def test_extra_arguments_are_refused_by_name(key: str, words: str) -> None:
     with pytest.raises(ConfigError, match=rf"engine\.extra_args\.{key}.*{words}"):
-        arguments.extra_arguments({key: 1}, ["max_model_len", "swap_space", "generation_config"], "1.2.3")
+        arguments.EXTRA_ARGUMENTS.check({key: 1}, ["max_model_len", "swap_space", "generation_config"], "1.2.3")
 
 
 def test_known_extra_arguments_are_passed() -> None:
-    assert arguments.extra_arguments({"swap_space": 2}, ["swap_space"], "1.2.3") == {"swap_space": 2}
+    assert arguments.EXTRA_ARGUMENTS.check({"swap_space": 2}, ["swap_space"], "1.2.3") == {"swap_space": 2}
 
 
 def test_an_older_release_loses_the_per_request_counts_and_nothing_else() -> None:
@@ -256,4 +256,4 @@ def test_block_verification_is_refused_where_it_would_be_the_standard_one() -> N
 def test_drafting_is_not_set_past_the_method(key: str) -> None:
     """Else a run with spec=none could draft, or one of `block` verification go by the standard one's name."""
     with pytest.raises(ConfigError, match=rf"engine\.extra_args\.{key}: the project sets this itself; use spec"):
-        arguments.extra_arguments({key: "ngram"}, [key], "0.32")
+        arguments.EXTRA_ARGUMENTS.check({key: "ngram"}, [key], "0.32")

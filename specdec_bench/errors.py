@@ -77,7 +77,7 @@ class ArchiveInputError(ArchiveError):
 
 
 class NotComparableError(SpecDecBenchError):
-    """A run cannot be held against the figures that are expected of it: neither passed nor off."""
+    """A run cannot be compared with the values expected of it."""
 
     exit_status = 2
 

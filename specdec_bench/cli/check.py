@@ -9,7 +9,7 @@ from specdec_bench.report.streams import print_error
 
 
 def check(arguments: list[str]) -> int:
-    """Compares a finished run with the figures that its experiment expects.
+    """Compares a finished run with the values that its experiment expects.
 
     Returns:
         0, or 1 where one of them is off by more than the tolerance.
@@ -27,7 +27,7 @@ def check(arguments: list[str]) -> int:
     verdicts = compare_with_published(summary, config)
     expected = expected_of(config)
     console().print(verdict_table(verdicts, expected.relative_tolerance, expected.source))
-    off = [verdict.figure for verdict in verdicts if not verdict.passed]
+    off = [verdict.metric for verdict in verdicts if not verdict.passed]
     if not off:
         return 0
     print_error(f"{run.path}: off in {', '.join(off)}")

@@ -55,7 +55,7 @@ def _other_work(one: Manifest, two: Manifest) -> str | None:
     weights = [target and target.fingerprint for target in (m.checkpoints.get("target") for m in (one, two))]
     if weights[0] != weights[1]:
         return "the target's weights differ"
-    if fields := _differing(one, two, "sampling"):
+    if fields := _describe_differences(one, two, "sampling"):
         return f"the sampling differs ({fields})"
     return None
 
@@ -78,7 +78,7 @@ def _other_counts(reference: Sequence[ComparedRun], other: Sequence[ComparedRun]
 
 
 def _other_load(one: Manifest, two: Manifest) -> str | None:
-    if fields := _differing(one, two, "load"):
+    if fields := _describe_differences(one, two, "load"):
         return f"the load differs ({fields})"
     is_open = label_of_load(one).max_in_flight is None
     if is_open and one.config.get("seed") != two.config.get("seed"):
@@ -94,7 +94,7 @@ def _no_outputs(one: Manifest, two: Manifest) -> str | None:
     return None
 
 
-def _differing(one: Manifest, two: Manifest, group: str) -> str:
+def _describe_differences(one: Manifest, two: Manifest, group: str) -> str:
     """Returns the options of a group that differ with both values, in words; empty if there are none."""
     then, now = (flatten(options(manifest.config, group)) for manifest in (one, two))
     # An option that is left null did not exist in earlier releases.

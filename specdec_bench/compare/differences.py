@@ -58,15 +58,15 @@ def _checkpoints(manifest: Manifest) -> Mapping[str, object]:
 
 def _dataset(manifest: Manifest) -> Mapping[str, object]:
     names = ("sha256", "num_prompts", "num_turns")
-    return _chosen(to_builtins(manifest.dataset), names)
+    return _choose(to_builtins(manifest.dataset), names)
 
 
 def _engine_settings(manifest: Manifest) -> Mapping[str, object]:
     names = ("arguments", "resolved", "max_seq_len", "num_accelerators", "synthetic")
-    return flatten(_chosen(to_builtins(manifest.engine), names))
+    return flatten(_choose(to_builtins(manifest.engine), names))
 
 
-def _chosen(tree: Mapping[str, object], names: Sequence[str]) -> dict[str, object]:
+def _choose(tree: Mapping[str, object], names: Sequence[str]) -> dict[str, object]:
     return {name: tree[name] for name in names if name in tree}
 
 

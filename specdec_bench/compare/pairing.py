@@ -105,7 +105,7 @@ def match_cells(reference: Archive, other: Archive) -> Match:
         return Match(
             pairs=[Pair(name=pair_name(one, two), reference=one, other=two)], only_in_reference=[], only_in_other=[]
         )
-    names = sorted(_varying(reference.cells) | _varying(other.cells))
+    names = sorted(_varying_fields(reference.cells) | _varying_fields(other.cells))
     by_key = {_key(cell.fields, names): cell for cell in other.cells}
     pairs, only_in_reference = [], []
     for cell in reference.cells:
@@ -121,7 +121,7 @@ def match_cells(reference: Archive, other: Archive) -> Match:
     )
 
 
-def _varying(cells: Sequence[ArchivedCell]) -> set[str]:
+def _varying_fields(cells: Sequence[ArchivedCell]) -> set[str]:
     """Returns the fields that do not have the same value in all cells."""
     names = set().union(*(cell.fields for cell in cells))
     return {name for name in names if len({canonical_json(cell.fields.get(name)) for cell in cells}) > 1}

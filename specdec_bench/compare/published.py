@@ -26,7 +26,7 @@ class Expected(Record, frozen=True, kw_only=True):
 class Verdict(NamedTuple):
     """One metric compared with its expected value."""
 
-    figure: str
+    metric: str
     expected: float
     measured: float | None
     deviation: float | None
@@ -49,7 +49,7 @@ def compare_with_published(summary: Summary, config: Mapping[str, Json]) -> list
     """Returns a verdict for each expected value.
 
     The tolerance limits deviations of the acceptance length in both directions, those of a position's acceptance only
-    downwards. vLLM's own test of its published figures judges them the same way.
+    downwards. vLLM's own test of its published values judges them the same way.
 
     Args:
         summary: of the run.

@@ -21,7 +21,7 @@ from specdec_bench.compare.cell import (
 )
 from specdec_bench.compare.columns import METRICS, metric_value
 from specdec_bench.compare.divergence_text import with_texts
-from specdec_bench.compare.intervals import around, columns, log_margin_of_runs, no_interval, rate, widened
+from specdec_bench.compare.intervals import around, columns, log_margin_of_runs, no_interval, rate, widen
 from specdec_bench.compare.labels import method_name
 from specdec_bench.compare.recommend import recommend_method
 from specdec_bench.compare.row import Row, integer_in, number_in
@@ -81,11 +81,11 @@ def collect(
     for number, run in runs:
         manifest = run.manifest()
         load = label_of_load(manifest)
-        rows[number], configs[number] = _asked(number, run, manifest), manifest.config
+        rows[number], configs[number] = _settings(number, run, manifest), manifest.config
         loads.setdefault(load.axis, load)
         if manifest.status == "finished":
             groups[manifest.baseline_id].append((number, run))
-    varying_fields = _tell_apart(rows, configs)
+    varying_fields = _add_varying_fields(rows, configs)
     plain_runs = {run.manifest().cell_id: run for run in archived}
     comparisons: dict[str, OutputComparison] = {}
     replicates, recommendations = [], []
@@ -100,10 +100,10 @@ def collect(
             rows[number] |= _metrics(cell)
             other = plain.get(0) if cell.is_plain else plain.get(cell.replicate, plain.get(0))
             if other is not None and other is not cell:
-                row, comparisons[str(number)] = _against(other, cell, None if cell.is_plain else noise)
+                row, comparisons[str(number)] = _compare_with_plain(other, cell, None if cell.is_plain else noise)
                 rows[number] |= row
         _add_ideal([rows[number] for number in measured], plain.get(0), varying_fields)
-        replicates += _replicates(plain, measured, rows, varying_fields)
+        replicates += _summarize_replicates(plain, measured, rows, varying_fields)
         if advice := recommend_method(plain, measured, rows, varying_fields):
             recommendations.append(advice)
     return SweepResult(
@@ -124,7 +124,7 @@ def _noise(plain: Mapping[int, Measured]) -> losslessness.Sameness | None:
     return losslessness.compare(plain[0].outputs, control.outputs)
 
 
-def _asked(number: int, run: RunDirectory, manifest: Manifest) -> Row:
+def _settings(number: int, run: RunDirectory, manifest: Manifest) -> Row:
     return {
         "job": number,
         "status": manifest.status,
@@ -137,11 +137,11 @@ def _asked(number: int, run: RunDirectory, manifest: Manifest) -> Row:
         "environment_id": manifest.environment_id,
         "error": manifest.error,
         "runner": manifest.engine.runner or None,
-        **_overridden(manifest),
+        **_overridden_settings(manifest),
     }
 
 
-def _overridden(manifest: Manifest) -> Row:
+def _overridden_settings(manifest: Manifest) -> Row:
     """Returns the values that overrides set (by dotted key) or chose (by group). Lists and tables are JSON."""
     found: Row = {}
     for override in manifest.overrides:
@@ -160,7 +160,7 @@ def _scalar(value: object) -> Scalar:
     return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
 
 
-def _tell_apart(rows: Mapping[int, Row], configs: Mapping[int, Mapping[str, Json]]) -> list[str]:
+def _add_varying_fields(rows: Mapping[int, Row], configs: Mapping[int, Mapping[str, Json]]) -> list[str]:
     """Adds columns for the fields that differ between cells with the same `ALWAYS_SHOWN`, and returns their names."""
     fields = {number: {k: _scalar(v) for k, v in flatten(config).items()} for number, config in configs.items()}
     alike: dict[tuple[Scalar, ...], list[Row]] = defaultdict(list)
@@ -196,10 +196,12 @@ def _metrics(cell: Measured) -> Row:
 def _intervals(cell: Measured) -> dict[str, Interval]:
     """Returns the intervals of a run's metrics, over its conversations; for `output_tps`, over its repeats."""
     repeats = cell.times.repeats()
-    return headline.figures([cell.conversations]) | ({"output_tps": rate(*repeats)} if repeats else {})
+    return headline.pooled_metrics([cell.conversations]) | ({"output_tps": rate(*repeats)} if repeats else {})
 
 
-def _against(plain: Measured, cell: Measured, noise: losslessness.Sameness | None) -> tuple[Row, OutputComparison]:
+def _compare_with_plain(
+    plain: Measured, cell: Measured, noise: losslessness.Sameness | None
+) -> tuple[Row, OutputComparison]:
     """Returns a cell's metrics against its plain cell, and its diverging outputs. `noise` compares two plain runs."""
     baseline = str(plain.run.path)
     if (reason := incomparable(plain.manifest, cell.manifest)) is not None:
@@ -225,12 +227,12 @@ def _against(plain: Measured, cell: Measured, noise: losslessness.Sameness | Non
 
 
 def _speedups(plain: Sequence[Measured], runs: Sequence[Measured]) -> Row:
-    figures = speedup([run.times for run in plain], [run.times for run in runs])
+    found = speedup([run.times for run in plain], [run.times for run in runs])
     return {
-        "num_conversations": figures.num_conversations,
-        **columns("speedup_tpot", figures.speedup_tpot),
-        **columns("speedup_e2e", figures.speedup_e2e),
-        **columns("speedup_throughput", figures.speedup_throughput),
+        "num_conversations": found.num_conversations,
+        **columns("speedup_tpot", found.speedup_tpot),
+        **columns("speedup_e2e", found.speedup_e2e),
+        **columns("speedup_throughput", found.speedup_throughput),
     }
 
 
@@ -260,13 +262,13 @@ def _add_ideal(rows: Sequence[Row], plain: Measured | None, varying_fields: Sequ
                     row["ideal_speedup_gap"] = ideal - speedup_tpot
 
 
-def _replicates(
+def _summarize_replicates(
     plain: Mapping[int, Measured],
     measured: Mapping[int, Measured],
     rows: Mapping[int, Row],
     varying_fields: Sequence[str],
 ) -> list[Row]:
-    """Returns one row for each cell that was run several times: its figures and speedups over all of its runs.
+    """Returns one row for each cell that was run several times: its metrics and speedups over all of its runs.
 
     `job` is the number of the first run; `jobs` has the numbers of all runs.
     """
@@ -282,7 +284,7 @@ def _replicates(
         first = rows[numbers[0]]
         row = {name: first[name] for name in ("job", *ALWAYS_SHOWN, "temperature", "seed", *varying_fields)}
         row |= {"jobs": " ".join(map(str, numbers)), "num_runs": len(numbers)}
-        for name, interval in _over_runs(cells, [rows[number] for number in numbers]).items():
+        for name, interval in _metrics_over_runs(cells, [rows[number] for number in numbers]).items():
             row |= columns(name, interval)
         if not cells[0].is_plain:
             row |= _speedups([plain[replicate] for replicate in sorted(runs)], cells)
@@ -290,14 +292,14 @@ def _replicates(
     return found
 
 
-def _over_runs(cells: Sequence[Measured], rows: Sequence[Row]) -> dict[str, Interval]:
+def _metrics_over_runs(cells: Sequence[Measured], rows: Sequence[Row]) -> dict[str, Interval]:
     """Returns the metrics of all runs of a cell, with intervals over runs and, for headline metrics, conversations."""
-    found: dict[str, Interval] = headline.figures([cell.conversations for cell in cells])
+    found: dict[str, Interval] = headline.pooled_metrics([cell.conversations for cell in cells])
     for name in METRICS:
         values = [value for row in rows if (value := number_in(row, name)) is not None]
         if len(values) < len(rows) or min(values) <= 0:
             found.setdefault(name, no_interval(None))
             continue
         margin = log_margin_of_runs(np.array(values))
-        found[name] = widened(found[name], margin) if name in found else around(float(np.mean(values)), margin)
+        found[name] = widen(found[name], margin) if name in found else around(float(np.mean(values)), margin)
     return found

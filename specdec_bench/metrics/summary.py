@@ -17,11 +17,11 @@ from specdec_bench.config import plugins
 from specdec_bench.config.support import archived_support
 from specdec_bench.errors import PluginError, named
 from specdec_bench.metrics.acceptance import (
+    AcceptanceByRequest,
     RequestAcceptance,
-    RequestFigures,
-    figures,
     from_counters,
     numbered,
+    pool,
     request_acceptance,
 )
 from specdec_bench.metrics.arrays import Integers
@@ -349,12 +349,12 @@ def _acceptance(samples: Samples, manifest: Manifest) -> Acceptance:
     counts, source = samples.acceptance, next(iter(samples.sources), None)
     draft_length = integer_option(manifest.config, "spec", "draft_length") or 0
     draft_length = max([draft_length, *(len(request.histogram or ()) - 1 for request in counts)])
-    by_request, conversations = RequestFigures(counts, draft_length), numbered(samples.conversations)
+    by_request, conversations = AcceptanceByRequest(counts, draft_length), numbered(samples.conversations)
 
     def of_category(rows: Integers) -> CategoryAcceptance:
         return CategoryAcceptance(
             num_requests=len(rows),
-            pooled=figures((counts[row] for row in rows), draft_length),
+            pooled=pool((counts[row] for row in rows), draft_length),
             macro=by_request.mean(rows),
             macro_by_conversation=by_request.mean(rows, conversations),
         )
@@ -369,7 +369,7 @@ def _acceptance(samples: Samples, manifest: Manifest) -> Acceptance:
         # From the requests, if each chunk was one step.
         steps = total.decode_steps if pooled.decode_steps is None else pooled.decode_steps
         pooled = msgspec.structs.replace(
-            figures([total], max(draft_length, len(total.histogram or ()) - 1)),
+            pool([total], max(draft_length, len(total.histogram or ()) - 1)),
             decode_steps=steps,
             acceptance_length=emitted / steps if steps else None,
         )

@@ -37,7 +37,7 @@ class EngineDescription(Record, frozen=True, kw_only=True):
     """Which of its implementations of the model's loop the engine chose, as vLLM's V1 and V2; `None`: it has one, or
     does not tell."""
     synthetic: str | None = None
-    """Why the figures are not those of a real model, if they are not."""
+    """Why the metrics are not those of a real model, if they are not."""
     differences: tuple[Difference, ...] = ()
     """Settings of which the engine made something else, once it had started."""
     is_elsewhere: bool = False
@@ -45,7 +45,7 @@ class EngineDescription(Record, frozen=True, kw_only=True):
     claimed: tuple[str, ...] = ()
     """Settings that a server which runs already does not tell. That it runs with them is the user's claim."""
     notes: tuple[str, ...] = ()
-    """What else distorts or limits the figures; summaries repeat them as warnings."""
+    """What else distorts or limits the metrics; summaries repeat them as warnings."""
 
 
 class ArchivedEngine(Record, frozen=True, kw_only=True):
@@ -168,7 +168,7 @@ class Manifest(Record, frozen=True, kw_only=True):
     baseline_id: str | None = None
     """The `cell_id` of the plain cell that this one is compared with; its own, if it is that cell."""
     environment_id: str | None = None
-    """A hash of the hardware and the installed versions that the figures depend on."""
+    """A hash of the hardware and the installed versions that the metrics depend on."""
     finished_utc: str | None = None
     environment: dict[str, Json] = msgspec.field(default_factory=dict)
     """Hardware and installed versions, read by the process that measures."""
@@ -185,7 +185,7 @@ class Manifest(Record, frozen=True, kw_only=True):
     energy: Energy | None = None
     """What the accelerators took over the measured window; None if the engine uses none."""
     synthetic: str | None = None
-    """Why the figures are not those of a real model; stamped on every table and plot."""
+    """Why the metrics are not those of a real model; stamped on every table and plot."""
     replay_of: str | None = None
     imported: ImportedFrom | None = None
     """None for the project's own runs."""

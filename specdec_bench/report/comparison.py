@@ -119,12 +119,12 @@ def _cell(cell: CellComparison) -> Iterator[Block]:
             for metric in cell.metrics
         ],
     )
-    for reason, headers in _refused(cell.metrics).items():
+    for reason, headers in _group_refusals(cell.metrics).items():
         yield Line(text=f"no ratio of {', '.join(headers)}: {reason}", tone="warning")
     yield from _outputs(cell.outputs, cell.outputs_reason)
 
 
-def _refused(metrics: Sequence[MetricComparison]) -> dict[str, list[str]]:
+def _group_refusals(metrics: Sequence[MetricComparison]) -> dict[str, list[str]]:
     """Returns the headers of the metrics that have no ratio, by reason."""
     found: dict[str, list[str]] = {}
     for metric in metrics:

@@ -115,7 +115,7 @@ def run_warnings(summary: Summary) -> list[str]:
     requests = summary.requests
     total = requests.finished + requests.failed + requests.skipped + requests.interrupted
     warnings = [
-        f"{count} of {total} requests {words}; they are in no figure"
+        f"{count} of {total} requests {words}; no metric includes them"
         for count, words in (
             (requests.failed, "FAILED"),
             (requests.skipped, f"SKIPPED: longer than the model's context ({abbreviated(requests.skipped_prompts)})"),

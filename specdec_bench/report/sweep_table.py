@@ -65,13 +65,13 @@ def write_tables(result: SweepResult, folder: Path) -> None:
             frame = pd.DataFrame(rows).convert_dtypes()
             for column in [key for key in frame if is_object_dtype(frame[key])]:  # `auto` in one cell, 3 in another
                 frame[column] = frame[column].map(str, na_action="ignore")
-            files.write_atomically(folder / f"{name}.csv", [_defused(frame).to_csv(index=False).encode()])
+            files.write_atomically(folder / f"{name}.csv", [_defuse(frame).to_csv(index=False).encode()])
             files.write_atomically(folder / f"{name}.parquet", [frame.to_parquet(index=False)])
     comparison = {"recommendations": [found.as_tree() for found in result.recommendations], "cells": result.comparisons}
     files.write_atomically(folder / COMPARISON, [codec.encode_document(comparison)])
 
 
-def _defused(frame: pd.DataFrame) -> pd.DataFrame:
+def _defuse(frame: pd.DataFrame) -> pd.DataFrame:
     """Returns the table made safe for spreadsheets, which take none of its texts and headers for formulas."""
     texts = [key for key in frame if is_string_dtype(frame[key])]
     inert = frame.assign(**{str(key): frame[key].map(defused, na_action="ignore") for key in texts})
@@ -83,7 +83,7 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
     rows = result.rows
     unfinished = [row for row in rows if row["status"] != "finished"]
     if unfinished:
-        console.print(Text(f"{len(unfinished)} of {len(rows)} cells have no figures:", style="bold red"))
+        console.print(Text(f"{len(unfinished)} of {len(rows)} cells have no metrics:", style="bold red"))
     for row in unfinished:
         why = f": {row['error']}" if row["error"] else ""
         console.print(Text(literal(f"  job {row['job']} {row['status']}{why}"), style="bold red"), soft_wrap=True)

@@ -130,11 +130,11 @@ def run_cell(
             raise RunInterrupted("interrupted")
         run = _run_cell(cell, run_dir, on_progress, on_samples, stops)
     if stops.count:  # while the end was being written: the run is complete, but no other may follow
-        raise _interrupted(run)
+        raise _interruption(run)
     return run
 
 
-def _interrupted(run: RunDirectory) -> RunInterrupted:
+def _interruption(run: RunDirectory) -> RunInterrupted:
     return RunInterrupted(f"interrupted; what was measured is in {run.path}")
 
 
@@ -239,7 +239,7 @@ def _run_cell(
     except KeyboardInterrupt:
         discard_process()
         end("interrupted", "stopped by the user")
-        raise _interrupted(run) from None
+        raise _interruption(run) from None
     except SpecDecBenchError as error:
         discard_process()
         end("failed", str(error))
@@ -251,7 +251,7 @@ def _run_cell(
     }
     if done.interrupted:
         end("interrupted", "stopped by the user", **counted)
-        raise _interrupted(run)
+        raise _interruption(run)
     if done.counts.finished == 0:
         failure = _why_none_finished(done.counts)
         end("failed", failure, **counted)

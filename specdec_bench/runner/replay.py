@@ -118,7 +118,7 @@ def compare(
     accepted drafts in every step. `differences` lists the first few requests that differ, with the position
     of the first different token (`null`: the tokens are equal, the steps are not).
     """
-    before, after = _finished(original), _finished(replayed)
+    before, after = _finished_by_key(original), _finished_by_key(replayed)
     common = [key for key in before if key in after]
     differences: list[dict[str, Any]] = []
     same_outputs = same_acceptance = 0
@@ -150,7 +150,7 @@ def environment_changes(original: Manifest, replayed: Manifest) -> dict[str, lis
     return {key: [then.get(key), now.get(key)] for key in keys if then.get(key) != now.get(key)}
 
 
-def _finished(records: Iterable[RequestRecord]) -> dict[tuple[str, int, int], RequestRecord]:
+def _finished_by_key(records: Iterable[RequestRecord]) -> dict[tuple[str, int, int], RequestRecord]:
     return {(r.prompt_id, r.turn, r.repeat): r for r in records if r.phase == "measure" and r.error is None}
 
 

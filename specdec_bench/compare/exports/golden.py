@@ -40,16 +40,16 @@ def golden_lengths(cells: Sequence[MeasuredAcceptance]) -> str:
     intervals: dict[str, dict[str, dict[int, Json]]] = {}
     for model, of_model in by_model.items():
         _refuse_differences(of_model, OF_A_PLACE)
-        for cell in sorted(of_model, key=lambda cell: (_thinking(cell), cell.draft_length)):
-            place = lengths.setdefault(model, {}).setdefault(_thinking(cell), {})
+        for cell in sorted(of_model, key=lambda cell: (_thinking_mode(cell), cell.draft_length)):
+            place = lengths.setdefault(model, {}).setdefault(_thinking_mode(cell), {})
             if cell.draft_length in place:
                 raise ArchiveInputError(
-                    f"{cell.name}: is the second cell of {model} with {_thinking(cell)} and {cell.draft_length} "
+                    f"{cell.name}: is the second cell of {model} with {_thinking_mode(cell)} and {cell.draft_length} "
                     "drafts; export them one by one"
                 )
             place[cell.draft_length] = cell.length.value
             ends: Json = [cell.length.low, cell.length.high]
-            intervals.setdefault(model, {}).setdefault(_thinking(cell), {})[cell.draft_length] = ends
+            intervals.setdefault(model, {}).setdefault(_thinking_mode(cell), {})[cell.draft_length] = ends
     first = run_labels(cells[0].manifest)
     metadata = {
         "schema_version": GOLDEN_VERSION,
@@ -82,7 +82,7 @@ def _refuse_differences(cells: Sequence[MeasuredAcceptance], allowed: tuple[str,
             )
 
 
-def _thinking(cell: MeasuredAcceptance) -> str:
+def _thinking_mode(cell: MeasuredAcceptance) -> str:
     """Returns whether the model thought, as far as the template's arguments tell."""
     arguments = option(cell.manifest.config, "model", "chat_template_kwargs")
     if not isinstance(arguments, dict):

@@ -123,7 +123,7 @@ class VLLMEngine(EngineConfig):
     cpu_kv_cache_gib: Annotated[int, MEMORY_GIB] = 1
     """GiB of the KV cache on a CPU, where VLLM_CPU_KVCACHE_SPACE is not set."""
     synthetic_acceptance_length: Annotated[float | None, ACCEPTANCE_LENGTH] = None
-    """Accepts drafts at random so that 1 + accepted / verify steps is this; stamped on every figure."""
+    """Accepts drafts at random so that 1 + accepted / verify steps is this; stamped on every metric."""
     synthetic_acceptance_rates: Annotated[list[float] | None, PROBABILITY] = None
     """The same, as the joint acceptance of each draft position."""
 

@@ -24,7 +24,7 @@ NOT_COMPARED = (
     *("skip_tokenizer_init", "log_level", "random_seed", "enable_metrics", "incremental_streaming_output"),
     "context_length",  # `find_model` compares it with what is in force
 )
-"""Arguments that a server which runs already may have otherwise: no figure depends on them."""
+"""Arguments that a server which runs already may have otherwise: no metric depends on them."""
 
 
 async def read_configuration(client: Client) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def build_report(
     percentiles = PERCENTILES if len(runs) <= MANY_CELLS else FEW_PERCENTILES
     settings = {job: _settings(manifest.config) for job, manifest in manifests.items()}
     origins = {job: _origin(manifest) for job, manifest in manifests.items()}
-    shared = _shared(settings.values())
+    shared = _shared_settings(settings.values())
     cells = []
     for row in result.rows:
         job = job_of(row)
@@ -96,7 +96,7 @@ def build_report(
                 metrics=_metrics(row, known),
                 same_output=_same_output(row),
                 acceptance=acceptance(known, max_categories=num_categories),
-                quantiles={name: _chosen(values, percentiles) for name, values in known.quantiles.items()},
+                quantiles={name: _choose(values, percentiles) for name, values in known.quantiles.items()},
                 settings={name: value for name, value in own.items() if name not in shared},
                 inspected=known.inspected,
             )
@@ -108,7 +108,7 @@ def build_report(
         fewer = f"{len(FEW_PERCENTILES)} percentiles instead of {len(PERCENTILES)}"
         thinned.append(f"Latency has {fewer}, because there are more than {MANY_CELLS} cells.")
     summaries = {job: known.summary for job, known in details.items() if known.summary is not None}
-    same, differing = _compared(origins)
+    same, differing = _compare(origins)
     return Report(
         title=_title(cells),
         subtitle=_subtitle(cells, manifests),
@@ -151,13 +151,13 @@ def thin_replies(report: Report, budget: int) -> Report:
     if num_kept < finished:
         thinned.append(
             f"The inspector has {num_kept:,} of {finished:,} replies: of each cell those to the first prompt of each "
-            "category, then to the next prompts in their order, as far as the page's size allows. Every figure is "
+            "category, then to the next prompts in their order, as far as the page's size allows. Every metric is "
             "computed from all replies."
         )
     return msgspec.structs.replace(report, cells=cells, thinned=thinned)
 
 
-def _chosen(values: Sequence[float], percentiles: Sequence[float]) -> list[float]:
+def _choose(values: Sequence[float], percentiles: Sequence[float]) -> list[float]:
     """Returns those of the values at `PERCENTILES` that the page shows."""
     wanted = set(percentiles)
     return [float(f"{value:.6g}") for value, at in zip(values, PERCENTILES, strict=True) if at in wanted]
@@ -264,15 +264,15 @@ def _text(value: object) -> str:
     return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]} … (cut)"
 
 
-def _shared(trees: Any) -> dict[str, str]:
+def _shared_settings(trees: Any) -> dict[str, str]:
     """Returns the fields that have the same value everywhere."""
     first, *others = trees
     return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
 
 
-def _compared(origins: Mapping[int, dict[str, str]]) -> tuple[dict[str, str], dict[str, dict[str, list[int]]]]:
+def _compare(origins: Mapping[int, dict[str, str]]) -> tuple[dict[str, str], dict[str, dict[str, list[int]]]]:
     """Returns the fields that all runs share, and for each other field the jobs by value."""
-    same = _shared(origins.values())
+    same = _shared_settings(origins.values())
     differing: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for name in sorted(set().union(*origins.values()) - same.keys()):
         for job, origin in origins.items():
@@ -316,7 +316,7 @@ def _commands(manifests: Mapping[int, Manifest], root: Path, kind: Kind) -> list
             text=shlex.join(["specdec-bench", "replay", folder]),
         ),
         Command(
-            purpose="Compute the figures again from the archived requests",
+            purpose="Compute the metrics again from the archived requests",
             text=shlex.join(["specdec-bench", "summarize", root.name if kind != "archives" else "DIR"]),
         ),
         Command(

@@ -73,7 +73,7 @@ def make_details(run: RunDirectory, records: Sequence[RequestRecord]) -> Details
     for record in shown:
         response = replies.get((record.prompt_id, record.turn))
         text, lengths = (response.text, response.token_lengths) if response else ("", None)
-        inspected.append(_inspected(record, prompts[record.prompt_id], text, lengths))
+        inspected.append(_inspect(record, prompts[record.prompt_id], text, lengths))
     summary = run.summary() if run.summary_path.is_file() else None
     if summary is not None and summary.definitions != DEFINITIONS:  # of another release
         summary = summarize(records, run.manifest())
@@ -86,7 +86,7 @@ def make_details(run: RunDirectory, records: Sequence[RequestRecord]) -> Details
     )
 
 
-def _inspected(record: RequestRecord, prompt: Prompt, text: str, lengths: Sequence[int] | None) -> Inspected:
+def _inspect(record: RequestRecord, prompt: Prompt, text: str, lengths: Sequence[int] | None) -> Inspected:
     sent = record.sent_ns if record.sent_ns is not None else record.scheduled_ns
     times = [sent, *(step.received_ns for step in record.steps)]
     asked = prompt.turns[record.turn] if record.turn < len(prompt.turns) else ""

@@ -30,5 +30,5 @@ def check(arguments: list[str]) -> int:
     off = [verdict.metric for verdict in verdicts if not verdict.passed]
     if not off:
         return 0
-    print_error(f"{run.path}: off in {', '.join(off)}")
+    print_error(f"{run.path}: outside the tolerance in {', '.join(off)}")
     return 1

@@ -58,7 +58,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     if not runs_nothing and not flags.help:
         for name, instead in NOT_TAKEN.items():
             if getattr(flags, name):
-                raise ConfigError(f"--{name.replace('_', '-')}: is not taken; {instead}")
+                raise ConfigError(f"--{name.replace('_', '-')}: is not supported; {instead}")
         if flags.config_dir is not None:
             overrides = [*overrides, _search_path(flags.config_dir, overrides)]
     return CommandLine(

@@ -43,10 +43,12 @@ def import_runs(arguments: list[str]) -> int:
             f"--baseline={options.baseline}: no file tells whether the runs match; pass --assume-matched to claim it"
         )
     if options.assume_matched and options.baseline is None:
-        raise ConfigError("--assume-matched: matched with what? pass --baseline=RUN_DIR")
+        raise ConfigError("--assume-matched: needs a baseline; pass --baseline=RUN_DIR")
     baseline = None if options.baseline is None else open_run(options.baseline)
     if baseline is not None and method_of(baseline.manifest().config)[0] != "none":
-        raise ConfigError(f"--baseline={options.baseline}: is no run of plain decoding; import it with --method=none")
+        raise ConfigError(
+            f"--baseline={options.baseline}: is not a run of plain decoding; import it with --method=none"
+        )
     reader = importlib.import_module(f"specdec_bench.archive.imports.{TOOLS[options.tool]}")
     imported = reader.read(
         options.path, is_plain=options.method == "none", drafts_always=options.method not in SOMETIMES_DRAFT

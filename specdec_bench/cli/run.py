@@ -64,7 +64,7 @@ def compose_and_run(arguments: list[str]) -> None:
 
         check_objective(composed.objective)
         if OmegaConf.to_object(composed.capacity) != Capacity():
-            raise ConfigError("capacity: is of a search; pass the same overrides to specdec-bench capacity")
+            raise ConfigError("capacity: belongs to a search; pass the same overrides to specdec-bench capacity")
         if composed.hydra.mode == RunMode.MULTIRUN:
             launcher_plugins.import_put_off()
             from specdec_bench.sweep.grid import run_sweep

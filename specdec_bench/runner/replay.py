@@ -41,7 +41,7 @@ def archived_cell(run: RunDirectory, command: list[str]) -> Cell:
     if REDACTED in text:
         names = [key for key, value in flatten(_tree(run, text)).items() if REDACTED in str(value)]
         raise ArchiveInputError(
-            f"{run.config_path}: {', '.join(names)} was a secret, which a replay would need and no archive keeps; "
+            f"{run.config_path}: {', '.join(names)} was a secret, which a replay needs and an archive does not keep; "
             "a run that is given it as ${oc.env:NAME} can be replayed"
         )
     tree = _tree(run, text)

@@ -152,7 +152,7 @@ def _run_grid(
                 print_error(str(error))
             unbegun = [str(planned.number) for planned in cells if not RunDirectory.is_run(planned.run_dir)]
             if not job.runs_here and unbegun:
-                print_error(f"never begun: job {', '.join(unbegun)}; resume={sweep.path} runs what is not finished")
+                print_error(f"not started: job {', '.join(unbegun)}; resume={sweep.path} runs what is not finished")
     raise_first_failure(results)
     if unwritten is not None:
         raise JobFailed(str(unwritten), unwritten.exit_status)

@@ -178,7 +178,7 @@ def check_cell_unused(folder: Path, number: int) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(
-            f"{folder}: job {number} would land there, but it is there already; choose another {SWEEP_DIR}"
+            f"{folder}: job {number} would be written there, but it exists already; choose another {SWEEP_DIR}"
         )
 
 
@@ -219,7 +219,7 @@ def _top_folder(composed: DictConfig, key: str) -> Path:
     _refuse_secrets(composed, key, text)
     _check_names(text, given)
     if text.startswith("~"):
-        raise ConfigError(f"{given}: ~ stands for nothing here; write the folder in full")
+        raise ConfigError(f"{given}: ~ is not expanded here; write the full path")
     _check_length(Path(text), given)
     try:
         _check_place(text, given)

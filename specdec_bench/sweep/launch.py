@@ -91,7 +91,7 @@ def check_plugins(loader: ConfigLoader, composed: DictConfig) -> None:
         raise ConfigError(f"hydra.callbacks, hydra.launcher or hydra.sweeper: {reason}; correct it") from None
     for made in callbacks.callbacks:
         if not isinstance(made, Callback):
-            raise ConfigError(f"hydra.callbacks: {made} is no callback of Hydra's; give its class as _target_")
+            raise ConfigError(f"hydra.callbacks: {made} is not a Hydra callback; give its class as _target_")
 
 
 def launch(

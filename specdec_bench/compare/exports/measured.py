@@ -116,7 +116,7 @@ def measure(cell: ArchivedCell) -> MeasuredAcceptance:
     draft_length = max([draft_length, *(len(count.histogram or ()) - 1 for count in counts)])
     pooled = pool(counts, draft_length)
     if pooled.acceptance_length_drafted is None:
-        raise ArchiveInputError(f"{where}: no verify step was counted, so that there is no acceptance to export")
+        raise ArchiveInputError(f"{where}: no verify step was counted, so there is no acceptance to export")
     _check(where, pooled)
     is_by_request = source == "engine_request"
     return MeasuredAcceptance(

@@ -144,7 +144,7 @@ class VLLMEngine(EngineConfig):
             return
         key = "engine.synthetic_acceptance_length" if rates is None else "engine.synthetic_acceptance_rates"
         drafted = spec.draft_length if isinstance(spec, DraftingSpec) else 0
-        require(drafted > 0, key, length or rates, "there are no drafts; choose another spec")
+        require(drafted > 0, key, length or rates, "spec drafts nothing; choose a method that drafts")
         require(length is None or length <= drafted + 1, key, length, f"at most spec.draft_length + 1 = {drafted + 1}")
         fix = f"give one rate for each of spec.draft_length={drafted} positions"
         require(rates is None or len(rates) == drafted, key, rates, fix)

@@ -141,7 +141,7 @@ def _refuse_a_name_that_decides(config: ExperimentConfig) -> None:
     for word, other in METHODS_BY_NAME.items():
         if word in path.lower():
             raise ConfigError(
-                f"{key}={path}: for the word {word} in this path vLLM would run it by its method {other}, not "
+                f"{key}={path}: the path contains {word}, so vLLM would use its method {other} instead of "
                 f"spec={method}; give the folder a path without {word}"
                 + (f", or use spec={other}" if other in METHODS_THAT_KEEP_THEIR_NAME and draft is not None else "")
             )
@@ -255,7 +255,7 @@ def check_resolved_method(method: str, resolved: str | None) -> None:
         resolved is not None and resolved != method and not (method == "mtp" and resolved.endswith("_mtp"))
     ):  # each model's own name for it
         raise ConfigError(
-            f"spec={method}: vLLM takes the draft for one of its method {resolved}; choose another spec.draft.path"
+            f"spec={method}: vLLM takes this draft for a draft of its method {resolved}; choose another spec.draft.path"
         )
 
 

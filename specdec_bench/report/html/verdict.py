@@ -60,7 +60,7 @@ def _of_cell(cell: Cell, *, several: bool) -> Statement:
         return Statement(
             tone="open", text=f"{text}, {speedup.value:.2f} times as fast as plain decoding{interval}, by single runs."
         )
-    return Statement(tone="open", text=f"{text}. There is no plain run beside it, so its speedup is unknown.")
+    return Statement(tone="open", text=f"{text}. There is no plain run to compare with, so its speedup is unknown.")
 
 
 def _fastest(recommendation: Recommendation, result: SweepResult) -> Statement:

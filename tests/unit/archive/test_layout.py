@@ -153,7 +153,7 @@ def test_paths_that_are_no_folders_are_refused(tmp_path: Path) -> None:
 
 def test_the_manifest_is_replaced_whole(new_run: NewRun) -> None:
     run = new_run()
-    finished = msgspec.structs.replace(run.manifest(), status="finished", engine={"limit": 2**70, "rate": 0.1})
+    finished = msgspec.structs.replace(run.manifest(), status="finished", environment={"limit": 2**70, "rate": 0.1})
     run.write_manifest(finished)
     assert RunDirectory.open(run.path).manifest() == finished
     text = run.manifest_path.read_text(encoding="utf-8")

@@ -134,7 +134,7 @@ def test_synthetic_acceptance() -> None:
 @pytest.mark.parametrize(
     ("spec", "engine", "words"),
     [
-        (NoSpec(), {"synthetic_acceptance_length": 2.0}, "there are no drafts"),
+        (NoSpec(), {"synthetic_acceptance_length": 2.0}, "spec drafts nothing"),
         (NgramSpec(draft_length=3), {"synthetic_acceptance_length": 4.5}, "at most spec.draft_length + 1 = 4"),
         (NgramSpec(draft_length=3), {"synthetic_acceptance_rates": [0.5, 0.4]}, "spec.draft_length=3"),
     ],
@@ -186,7 +186,7 @@ def test_what_the_release_lacks_is_refused_with_those_that_have_it() -> None:
 
 
 def test_an_engine_that_runs_another_method_is_refused() -> None:
-    with pytest.raises(ConfigError, match="spec=draft_model: vLLM takes the draft for one of its method dspark"):
+    with pytest.raises(ConfigError, match="spec=draft_model: vLLM takes this draft for a draft of its method dspark"):
         arguments.check_resolved_method("draft_model", "dspark")
     with pytest.raises(ConfigError, match="spec=none: vLLM drafts with this model, by its method eagle3"):
         arguments.check_resolved_method("none", "eagle3")

@@ -49,8 +49,8 @@ SHOWN_IF_KNOWN: dict[str, Callable[[float | None], str]] = {
 """Shown too if any cell has them: how each is written."""
 
 OF_SINGLE_RUNS = (
-    "Intervals are of single runs: how much this machine's speed differs from run to run is not in them; "
-    "replicate=range(0,5) order=replicates puts it there."
+    "Intervals are of single runs and do not include how much the speed varies from run to run; "
+    "replicate=range(0,5) order=replicates measures that."
 )
 
 
@@ -207,7 +207,7 @@ def _advice(recommendation: Recommendation, several: Sequence[str], loads: Mappi
     best, second = (names.get(name, name) for name in (advice.best, advice.runner_up))
     if advice.tied:
         tied = ", ".join(names.get(name, name) for name in advice.tied)
-        return f"{at}a tie of {best} and {tied} (ratio to {second} {ratio.value:.3f}, {interval})"
+        return f"{at}{best} and {tied} are tied (ratio to {second} {ratio.value:.3f}, {interval})"
     return (
         f"{at}{best} is the fastest, {ratio.value:.3f} times as fast as {second} ({interval}, paired); "
         f"{advice.num_runs} runs of each, corrected for {len(advice.p_values)} comparisons"

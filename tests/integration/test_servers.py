@@ -7,7 +7,7 @@ import pytest
 
 from specdec_bench.archive import RunDirectory
 from tests.helpers.command_line import CommandLine, Outcome
-from tests.helpers.mock_completions import steps
+from tests.helpers.mock_http import steps
 from tests.helpers.mock_servers import assert_all_but_one_failed, assert_is_nowhere, assert_refused, serving
 
 KEY = "server-key-5f1d9c"

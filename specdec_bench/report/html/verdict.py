@@ -206,8 +206,8 @@ def _distrust(result: SweepResult, cells: Sequence[Cell], summaries: Mapping[int
         found.append(
             Statement(
                 tone="bad",
-                text="Every cell was run once. How much this machine's speed differs from run to run is in no "
-                "interval; replicate=range(0,5) order=replicates puts it there.",
+                text="Every cell was run once. No interval includes how much the speed varies from run to run; "
+                "replicate=range(0,5) order=replicates measures that.",
             )
         )
     if any(isinstance(advice, Advice) and advice.num_runs < 5 for advice in several_loads):

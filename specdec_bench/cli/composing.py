@@ -124,7 +124,7 @@ def _first_failing(app: "Hydra", overrides: Sequence[str]) -> str:
     return overrides[-1] if overrides else CONFIG
 
 
-def resumed(overrides: list[str], resume: str) -> list[str]:
+def resume_overrides(overrides: list[str], resume: str) -> list[str]:
     """Returns the overrides of a sweep to resume: those given, and for the rest those that it began with.
 
     If only Hydra's own settings are given, paths are relative to the folder where the sweep was started.
@@ -152,4 +152,4 @@ def resumed(overrides: list[str], resume: str) -> list[str]:
             f"resume={resume}: was started with {', '.join(secret)}, and an archive keeps no secrets; give all of its "
             "overrides again, with the secret or as ${oc.env:NAME}"
         )
-    return [*began_with, *overrides, f"{landing.SWEEP_DIR}={landing.quoted(folder)}"]
+    return [*began_with, *overrides, f"{landing.SWEEP_DIR}={landing.quote(folder)}"]

@@ -99,4 +99,4 @@ def _search_path(config_dir: str, overrides: Sequence[str]) -> str:
         raise ConfigError(f"--config-dir={config_dir}: is an override of hydra.searchpath; leave out one of them")
     from specdec_bench.sweep import landing
 
-    return f"{SEARCH_PATH}[{landing.quoted(f'file://{Path(config_dir).absolute()}')}]"
+    return f"{SEARCH_PATH}[{landing.quote(f'file://{Path(config_dir).absolute()}')}]"

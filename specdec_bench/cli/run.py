@@ -54,7 +54,7 @@ def compose_and_run(arguments: list[str]) -> None:
     if asked.is_sweep:
         overrides = [*overrides, MULTIRUN_MODE]
     if asked.resume is not None:
-        overrides = composing.resumed(overrides, asked.resume)
+        overrides = composing.resume_overrides(overrides, asked.resume)
     with composing.composed_tree(overrides) as (app, composed):
         gc.enable()
         app.compose_config = lambda **_: composed  # type: ignore[method-assign]

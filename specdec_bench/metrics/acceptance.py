@@ -194,10 +194,10 @@ def macro(
         draft_length: K, the length of the lists.
         groups: the conversation of each request. If given, turns are averaged first, then the conversations.
     """
-    return AcceptanceByRequest(counts, draft_length).mean(groups=None if groups is None else numbered(groups))
+    return AcceptanceByRequest(counts, draft_length).mean(groups=None if groups is None else number_groups(groups))
 
 
-def numbered(keys: Sequence[Hashable]) -> Integers:
+def number_groups(keys: Sequence[Hashable]) -> Integers:
     """Returns a number for each key; equal keys get equal numbers."""
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)

@@ -20,7 +20,7 @@ from specdec_bench.metrics.acceptance import (
     AcceptanceByRequest,
     RequestAcceptance,
     from_counters,
-    numbered,
+    number_groups,
     pool,
     request_acceptance,
 )
@@ -349,7 +349,7 @@ def _acceptance(samples: Samples, manifest: Manifest) -> Acceptance:
     counts, source = samples.acceptance, next(iter(samples.sources), None)
     draft_length = integer_option(manifest.config, "spec", "draft_length") or 0
     draft_length = max([draft_length, *(len(request.histogram or ()) - 1 for request in counts)])
-    by_request, conversations = AcceptanceByRequest(counts, draft_length), numbered(samples.conversations)
+    by_request, conversations = AcceptanceByRequest(counts, draft_length), number_groups(samples.conversations)
 
     def of_category(rows: Integers) -> CategoryAcceptance:
         return CategoryAcceptance(

@@ -20,7 +20,7 @@ from specdec_bench.compare.speedup import NotJudged
 from specdec_bench.metrics.declarations import BY_NAME
 from specdec_bench.records.manifest import LoadLabel, amount
 from specdec_bench.report.run_table import number, print_whole
-from specdec_bench.report.text import defused, literal
+from specdec_bench.report.text import defuse, literal
 
 TABLE, REPLICATES, COMPARISON = "sweep", "replicates", "comparison.json"
 
@@ -74,8 +74,8 @@ def write_tables(result: SweepResult, folder: Path) -> None:
 def _defuse(frame: pd.DataFrame) -> pd.DataFrame:
     """Returns the table made safe for spreadsheets, which take none of its texts and headers for formulas."""
     texts = [key for key in frame if is_string_dtype(frame[key])]
-    inert = frame.assign(**{str(key): frame[key].map(defused, na_action="ignore") for key in texts})
-    return inert.rename(columns=defused)
+    inert = frame.assign(**{str(key): frame[key].map(defuse, na_action="ignore") for key in texts})
+    return inert.rename(columns=defuse)
 
 
 def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:

@@ -192,7 +192,7 @@ def settle_sweep(composed: DictConfig, sweep: Path) -> None:
     """Sets a sweep's folder in its tree, and as an override for the jobs that others compose."""
     with flag_override(composed.hydra, ["struct", "readonly"], [False, False]):
         composed.hydra.sweep.dir = str(sweep)
-        composed.hydra.overrides.hydra.append(f"{SWEEP_DIR}={quoted(sweep)}")
+        composed.hydra.overrides.hydra.append(f"{SWEEP_DIR}={quote(sweep)}")
 
 
 def settle_cell(composed: DictConfig, sweep: Path, folder: str) -> None:
@@ -207,7 +207,7 @@ def _with_number(composed: DictConfig, number: int) -> DictConfig:
     return composed
 
 
-def quoted(value: str | Path) -> str:
+def quote(value: str | Path) -> str:
     """Returns a text as the value of an override."""
     return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
 

@@ -24,7 +24,7 @@ from specdec_bench.records.interval import Interval
 from specdec_bench.records.manifest import Manifest, label_of_load
 from specdec_bench.report.curves import curve_name, panels
 from specdec_bench.report.html.data import Cell, Column, Command, Excerpt, Inspected, Report
-from specdec_bench.report.html.details import PERCENTILES, Details, acceptance, rounded
+from specdec_bench.report.html.details import PERCENTILES, Details, acceptance, round_for_page
 from specdec_bench.report.html.verdict import make_verdict
 
 COMPARED = ("speedup_tpot", "speedup_e2e", "speedup_throughput", "ideal_speedup")
@@ -171,13 +171,15 @@ def _metrics(row: Mapping[str, Any], details: Details) -> dict[str, Interval]:
             value = metric_value(details.summary, name)
         if value is not None:
             low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-            found[name] = Interval(value=rounded(value), low=rounded(low), high=rounded(high))
+            found[name] = Interval(value=round_for_page(value), low=round_for_page(low), high=round_for_page(high))
     return found
 
 
 def _rounded_panel(panel: Any) -> Any:
     def rounded_interval(interval: Interval) -> Interval:
-        return Interval(value=rounded(interval.value), low=rounded(interval.low), high=rounded(interval.high))
+        return Interval(
+            value=round_for_page(interval.value), low=round_for_page(interval.low), high=round_for_page(interval.high)
+        )
 
     curves = tuple(
         msgspec.structs.replace(

@@ -56,7 +56,7 @@ def test_where_neither_run_nor_sweep_can_land(tmp_path: Path, folder: str, words
     (tmp_path / "planned" / "sweep.json").touch()
     for key, find in ((landing.RUN_DIR, landing.find_run_folder), (landing.SWEEP_DIR, landing.find_sweep_folder)):
         with pytest.raises(ConfigError, match=words) as refusal:
-            find(composed(f"{key}={landing.quoted(folder)}"))
+            find(composed(f"{key}={landing.quote(folder)}"))
         assert str(refusal.value).isprintable()
 
 

@@ -213,7 +213,7 @@ def test_a_draft_s_path_that_decides_its_method_is_refused_for_other_methods(
 ) -> None:
     spec = kind(draft=DraftCheckpoint(path=path))
     with pytest.raises(
-        ConfigError, match=rf"spec\.draft\.path={path}: .* by its method {other}, not spec={spec.name};"
+        ConfigError, match=rf"spec\.draft\.path={path}: .* use its method {other} instead of spec={spec.name};"
     ):
         arguments.speculative_config(experiment(spec))
 
@@ -222,7 +222,7 @@ def test_a_draft_s_path_that_decides_its_method_is_refused_for_other_methods(
 def test_a_target_that_drafts_by_itself_must_not_have_such_a_path(path: str, other: str) -> None:
     """Without a draft, vLLM takes the target's path for the draft's; with one, or with n-grams, it does not look."""
     model = ModelConfig(name="m", path=path)
-    with pytest.raises(ConfigError, match=rf"model\.path={path}: .* by its method {other}, not spec=mtp;"):
+    with pytest.raises(ConfigError, match=rf"model\.path={path}: .* use its method {other} instead of spec=mtp;"):
         arguments.speculative_config(build.experiment(engine=VLLMEngine(), model=model, spec=MTPSpec()))
     for spec in (MTPSpec(draft=DRAFT), DraftModelSpec(draft=DRAFT), NgramSpec(), SuffixSpec()):
         assert arguments.speculative_config(build.experiment(engine=VLLMEngine(), model=model, spec=spec)) is not None

@@ -35,7 +35,7 @@ REFUSED_FOLDERS = {
     "run/inner": "lies in the folder of a run",
     "planned/extra/run": "lies in the folder of a run or a sweep",
     "a/ b": "begins or ends with a space",
-    "~/runs": "write the folder in full",
+    "~/runs": "write the full path",
     "a\x1b[31m": "cannot be printed",
     "a\nb": "cannot be printed",
     "x" * 241: "a name of 241 bytes",

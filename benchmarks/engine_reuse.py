@@ -37,7 +37,7 @@ def measuring_s(run: Path) -> float:
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Prints the measurements."""
     with tempfile.TemporaryDirectory() as folder:
         sweep = Path(folder) / "sweep"
         grid_s = seconds_of("-m", *COMMON, *GRID, f"hydra.sweep.dir={sweep}")

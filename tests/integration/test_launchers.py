@@ -227,7 +227,7 @@ def test_a_cell_without_its_objective_has_failed(command_line: CommandLine) -> N
 
 
 REFUSALS = {
-    "no figure": (
+    "no metric": (
         ["objective=speed"],
         "objective=speed: not a metric of the sweep's table; choose one of acceptance_length,",
     ),

@@ -22,7 +22,7 @@ FIGURES = ("speedup_tpot", "speedup_e2e", "speedup_throughput")
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Prints the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=20, help="comparisons")
     parser.add_argument("--runs", type=int, default=5, help="of either side of one; 1: what one run's interval holds")

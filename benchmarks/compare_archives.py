@@ -19,7 +19,7 @@ from tests.helpers.made_archives import reply, write_run  # noqa: E402
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Prints the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=10_000, help="of each archive, over all of its runs")
     parser.add_argument("--runs", type=int, default=1, help="of each archive, which share its requests")

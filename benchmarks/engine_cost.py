@@ -38,7 +38,7 @@ from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
 from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftModelSpec, NoSpec
 from specdec_bench.engines.vllm.adapter import VLLMAdapter, _sampling
-from specdec_bench.metrics.acceptance import figures, request_acceptance
+from specdec_bench.metrics.acceptance import pool, request_acceptance
 from specdec_bench.records.request import GenerationRequest, Prompt, RequestRecord, RequestSampling
 from specdec_bench.runner.cell import load_prompts
 from specdec_bench.runner.measure import Measurement, no_garbage_collection
@@ -158,7 +158,7 @@ async def measured(
     emitted = sum(len(record.output_token_ids) for record in records)
     began = min(record.sent_ns or 0 for record in records)
     ended = max(record.steps[-1].received_ns for record in records)
-    counted = figures((request_acceptance(record) for record in records), 3)
+    counted = pool((request_acceptance(record) for record in records), 3)
     totals = adapter.counters()
     outcome = Outcome(emitted / ((ended - began) / 1e9), cpu / emitted, counted.acceptance_length)
     if totals is None:

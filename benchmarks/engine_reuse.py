@@ -37,7 +37,7 @@ def measuring_s(run: Path) -> float:
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Prints the measurements."""
     with tempfile.TemporaryDirectory() as folder:
         sweep = Path(folder) / "sweep"
         grid_s = seconds_of("-m", *COMMON, *GRID, f"hydra.sweep.dir={sweep}")
@@ -55,7 +55,7 @@ def main() -> None:
         json.dumps(
             {
                 "cells": len(cells),
-                "engines_started": sum(not manifest.engine["reused"] for manifest in manifests),
+                "engines_started": sum(not manifest.engine.reused for manifest in manifests),
                 "grid_s": grid_s,
                 "grid_outside_measuring_s": grid_outside_s,
                 "one_process_each_outside_measuring_s": alone_outside_s,

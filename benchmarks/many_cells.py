@@ -53,7 +53,7 @@ def seconds_of(*command: str | Path) -> float:
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Prints the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=1000)
     number = parser.parse_args().cells

@@ -26,7 +26,7 @@ METHODS = ("none", "ngram", "draft_model", "eagle3", "mtp")
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Prints the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=200)
     parser.add_argument("--requests", type=int, default=500, help="of each cell")

@@ -43,7 +43,7 @@ from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
 from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import DraftModelSpec
 from specdec_bench.engines.vllm.adapter import VLLMAdapter, _collector
-from specdec_bench.metrics.acceptance import figures, request_acceptance
+from specdec_bench.metrics.acceptance import pool, request_acceptance
 from specdec_bench.metrics.summary import is_saturated
 from specdec_bench.records.manifest import EngineDescription
 from specdec_bench.records.request import Prompt, RequestRecord
@@ -276,9 +276,9 @@ async def measured(client: Client, config: ExperimentConfig, number: int, path: 
 
 
 def summarized(path: Path) -> dict[str, Any]:
-    """Returns figures of the written records."""
+    """Returns metrics of the written records."""
     records = msgspec.json.Decoder(RequestRecord).decode_lines(path.read_bytes())
-    pooled = figures([request_acceptance(record) for record in records], DRAFT_LENGTH)
+    pooled = pool([request_acceptance(record) for record in records], DRAFT_LENGTH)
     return {
         "ttft_p50_ms": statistics.median((r.steps[0].received_ns - (r.sent_ns or 0)) / 1e6 for r in records),
         "acceptance_length": pooled.acceptance_length,
@@ -287,7 +287,7 @@ def summarized(path: Path) -> dict[str, Any]:
 
 
 async def point(options: argparse.Namespace, concurrency: int, step_ms: float, folder: Path) -> dict[str, Any]:
-    """Returns one point's figures: medians over the rounds, in each of which every consumer has its turn."""
+    """Returns one point's metrics: medians over the rounds, in each of which every consumer has its turn."""
     from vllm.v1.engine import async_llm
 
     vllms_own = async_llm.RequestOutputCollector

@@ -82,7 +82,7 @@ class SharingError(SpecDecBenchError):
 
 
 class NotComparableError(SpecDecBenchError):
-    """A run cannot be held against the figures that are expected of it: neither passed nor off."""
+    """A run cannot be compared with the values expected of it."""
 
     exit_status = 2
 

@@ -11,10 +11,12 @@ import secrets
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from specdec_bench.records.canonical import canonical_json
+from specdec_bench.records.json_types import Json
 
 from .. import __version__
 
@@ -64,7 +66,7 @@ _TIMEOUT_S = 10.0
 """For git and nvidia-smi, which answer in well under a second unless a disk or a driver hangs."""
 
 
-def environment() -> dict[str, object]:
+def environment() -> dict[str, Json]:
     """Returns the machine and the installed releases, as the calling process sees them.
 
     Call it in the process that measures, once the engine has started: torch is only asked if that process has
@@ -90,7 +92,7 @@ def environment() -> dict[str, object]:
     }
 
 
-def environment_id(environment: dict[str, object]) -> str:
+def environment_id(environment: Mapping[str, Json]) -> str:
     """Returns a hash of the parts of an environment that affect metrics; only runs with equal hashes are compared.
 
     It leaves out the names of operating system and kernel, and the memory's size, which differs by a few bytes
@@ -99,18 +101,18 @@ def environment_id(environment: dict[str, object]) -> str:
     return hashlib.sha256(canonical_json(comparable(environment))).hexdigest()
 
 
-def comparable(environment: dict[str, object]) -> dict[str, object]:
+def comparable(environment: Mapping[str, Json]) -> dict[str, Json]:
     """Returns those parts of an environment that must be equal for runs to be compared."""
     return {name: value for name, value in environment.items() if name not in ("os", "kernel", "memory_bytes")}
 
 
-def project() -> dict[str, object]:
+def project() -> dict[str, Json]:
     """Returns this project's version, and its commit and whether the tree differs from it.
 
     `git_commit` and `git_dirty` are None if the package is not in a checkout of this project. Any change counts as
     dirty, including untracked files that git does not ignore.
     """
-    result: dict[str, object] = {"version": __version__, "git_commit": None, "git_dirty": None}
+    result: dict[str, Json] = {"version": __version__, "git_commit": None, "git_dirty": None}
     root = _PACKAGE.parent
     toplevel = _git(root, "rev-parse", "--show-toplevel")
     # If the package is installed inside another project's checkout, that commit says nothing about ours.
@@ -128,7 +130,7 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def clock() -> dict[str, object]:
+def clock() -> dict[str, Json]:
     """Returns one reading of the monotonic clock and of UTC, which tie every `_ns` of the run to wall time."""
     before = time.perf_counter_ns()
     utc = utc_now()
@@ -153,10 +155,10 @@ def _cpu_model() -> str | None:
     return match[1].strip() if match else platform.processor() or None
 
 
-def _packages() -> dict[str, str]:
+def _packages() -> dict[str, Json]:
     import importlib.metadata  # loads email and zipfile, which refusing a configuration does not need
 
-    versions = {}
+    versions: dict[str, Json] = {}
     for name in PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
@@ -165,7 +167,7 @@ def _packages() -> dict[str, str]:
     return versions
 
 
-def _accelerators() -> list[dict[str, object]] | None:
+def _accelerators() -> list[Json] | None:
     """Returns the visible devices; None if this process has not loaded torch and so cannot know."""
     torch = sys.modules.get("torch")
     if torch is None:
@@ -173,7 +175,7 @@ def _accelerators() -> list[dict[str, object]] | None:
     if not torch.cuda.is_available():
         return []
     driver = _driver_version()
-    devices = []
+    devices: list[Json] = []
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         devices.append(

@@ -174,7 +174,7 @@ def redact_overrides(arguments: Sequence[str]) -> list[str]:
 def _redact_override(override: str) -> str:
     key, sign, value = override.partition("=")
     if sign and not is_harmless(value):
-        if is_secret_key(key.lstrip("+~-")) or not all(map(is_harmless, secrets.mentioned(value))):
+        if is_secret_key(key.lstrip("+~-")) or not all(map(is_harmless, secrets.find_mentioned(value))):
             return f"{key}={REDACTED}"
     elif not sign and secrets.mentions_key(override, at_start=True):
         # An HTTP header, "Authorization: Bearer xyz".

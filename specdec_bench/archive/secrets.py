@@ -156,7 +156,7 @@ def yaml_line(line: str) -> tuple[str, str] | None:
     return (match[1], match[2]) if match else None
 
 
-def mentioned(text: str) -> Iterator[str]:
+def find_mentioned(text: str) -> Iterator[str]:
     """Yields what follows each secret key in an override's value, in Hydra's, JSON's or HTTP's spelling."""
     unescaped = text.replace("\\", "")  # it is escaped for a sweep's job
     if may_hold_secret(unescaped):
@@ -180,7 +180,7 @@ def find_in_arguments(arguments: Sequence[str]) -> Iterator[str]:
         except Exception:  # noqa: BLE001
             key, _, value = argument.partition("=")
             yield from find({key.lstrip("+~-"): value.strip("\"'")})
-            yield from (found for found in mentioned(value) if not is_harmless(found))
+            yield from (found for found in find_mentioned(value) if not is_harmless(found))
         else:
             for choice in values:
                 yield from find({override.key_or_group: _to_builtin(choice)})

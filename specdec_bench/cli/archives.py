@@ -45,4 +45,4 @@ def refuse_bad_output(path: Path) -> None:
         ConfigError: it is a folder, or its folder is not there.
     """
     if not path.name or not is_folder(path.parent) or is_folder(path):
-        raise ConfigError(f"--output={path}: no file in a folder that is there; give the file's name")
+        raise ConfigError(f"--output={path}: names no file in an existing folder; give a file's path")

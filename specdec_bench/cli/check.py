@@ -1,7 +1,7 @@
 """`check`: compares a run with published values."""
 
 from specdec_bench.cli.arguments import Parser, open_run
-from specdec_bench.compare.published import compare_with_published
+from specdec_bench.compare.published import compare_with_published, expected_of
 from specdec_bench.errors import ArchiveError, NotComparableError
 from specdec_bench.report.check_table import verdict_table
 from specdec_bench.report.console import console
@@ -9,7 +9,7 @@ from specdec_bench.report.streams import print_error
 
 
 def check(arguments: list[str]) -> int:
-    """Compares a finished run with the figures that its experiment expects.
+    """Compares a finished run with the values that its experiment expects.
 
     Returns:
         0, or 1 where one of them is off by more than the tolerance.
@@ -25,10 +25,10 @@ def check(arguments: list[str]) -> int:
     except ArchiveError as error:
         raise NotComparableError(str(error)) from None
     verdicts = compare_with_published(summary, config)
-    expected = config["expected"]
-    console().print(verdict_table(verdicts, expected["relative_tolerance"], expected["source"]))
-    off = [verdict.figure for verdict in verdicts if not verdict.passed]
+    expected = expected_of(config)
+    console().print(verdict_table(verdicts, expected.relative_tolerance, expected.source))
+    off = [verdict.metric for verdict in verdicts if not verdict.passed]
     if not off:
         return 0
-    print_error(f"{run.path}: off in {', '.join(off)}")
+    print_error(f"{run.path}: outside the tolerance in {', '.join(off)}")
     return 1

@@ -59,7 +59,7 @@ def refuse_fields_of_a_sweep(composed: DictConfig, instead: str) -> None:
     """
     for name in ("baseline", "control", "order"):
         if composed[name] not in (NO_BASELINE, False, Order.engines):
-            raise ConfigError(f"{name}={composed[name]}: is of a sweep; {instead}")
+            raise ConfigError(f"{name}={composed[name]}: belongs to a sweep; {instead}")
 
 
 def compose_all(app: "Hydra", overrides: list[str]) -> DictConfig:
@@ -82,7 +82,7 @@ def compose_all(app: "Hydra", overrides: list[str]) -> DictConfig:
             "defaults: a file chooses itself, directly or through others; leave one of them out"
         ) from None
     except UserWarning as warning:
-        raise ConfigError(f"hydra.searchpath: {warning}; give folders that are there, as file:///FOLDER") from None
+        raise ConfigError(f"hydra.searchpath: {warning}; give existing folders, as file:///FOLDER") from None
     # Hydra and OmegaConf trip over some values instead of refusing them.
     except (AttributeError, AssertionError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, ValueError) and is_hydras_own(error):
@@ -124,7 +124,7 @@ def _first_failing(app: "Hydra", overrides: Sequence[str]) -> str:
     return overrides[-1] if overrides else CONFIG
 
 
-def resumed(overrides: list[str], resume: str) -> list[str]:
+def resume_overrides(overrides: list[str], resume: str) -> list[str]:
     """Returns the overrides of a sweep to resume: those given, and for the rest those that it began with.
 
     If only Hydra's own settings are given, paths are relative to the folder where the sweep was started.
@@ -134,7 +134,10 @@ def resumed(overrides: list[str], resume: str) -> list[str]:
     folder = latest.find(resume, latest.OUTPUTS)
     for key in (landing.SWEEP_DIR, landing.SUBDIR):
         if given := [override for override in overrides if override.lstrip("+").startswith(f"{key}=")]:
-            raise ConfigError(f"{given[0]}: resume={resume} goes on in {folder} as it began; leave one of them out")
+            raise ConfigError(
+                f"{given[0]}: resume={resume} continues the sweep in {folder} with its own settings; "
+                "leave one of them out"
+            )
     plan = directory.SweepDirectory(folder).plan()
     assert plan is not None
     began_with = launch.not_given_again(plan.hydra_overrides, overrides)
@@ -146,7 +149,7 @@ def resumed(overrides: list[str], resume: str) -> list[str]:
             os.chdir(plan.working_dir)
     if secret := [override for override in began_with if REDACTED in override]:
         raise ConfigError(
-            f"resume={resume}: began with {', '.join(secret)}, and no archive keeps secrets; give all of its "
+            f"resume={resume}: was started with {', '.join(secret)}, and an archive keeps no secrets; give all of its "
             "overrides again, with the secret or as ${oc.env:NAME}"
         )
-    return [*began_with, *overrides, f"{landing.SWEEP_DIR}={landing.quoted(folder)}"]
+    return [*began_with, *overrides, f"{landing.SWEEP_DIR}={landing.quote(folder)}"]

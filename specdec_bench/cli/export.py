@@ -43,7 +43,7 @@ def export(arguments: list[str]) -> int:
     elif options.to == "parquet" and sys.stdout.isatty():
         raise ConfigError("--to=parquet: a terminal cannot show it; give --output=FILE, or pipe it")
     folder = Path(options.dir)
-    data = _tables(folder, options.to) if options.to in OF_REQUESTS else [_exported(folder, options.to).encode()]
+    data = _tables(folder, options.to) if options.to in OF_REQUESTS else [_export(folder, options.to).encode()]
     if output is not None:
         files.write_atomically(output, data)
     elif options.to == "parquet":
@@ -73,7 +73,7 @@ def _tables(folder: Path, form: str) -> Iterable[bytes]:
     return csv_chunks(frame) if form == "csv" else [parquet_bytes(frame)]
 
 
-def _exported(folder: Path, form: str) -> str:
+def _export(folder: Path, form: str) -> str:
     """Returns the acceptance of the archive's cells in this form.
 
     Raises:

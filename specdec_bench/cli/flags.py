@@ -58,7 +58,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     if not runs_nothing and not flags.help:
         for name, instead in NOT_TAKEN.items():
             if getattr(flags, name):
-                raise ConfigError(f"--{name.replace('_', '-')}: is not taken; {instead}")
+                raise ConfigError(f"--{name.replace('_', '-')}: is not supported; {instead}")
         if flags.config_dir is not None:
             overrides = [*overrides, _search_path(flags.config_dir, overrides)]
     return CommandLine(
@@ -99,4 +99,4 @@ def _search_path(config_dir: str, overrides: Sequence[str]) -> str:
         raise ConfigError(f"--config-dir={config_dir}: is an override of hydra.searchpath; leave out one of them")
     from specdec_bench.sweep import landing
 
-    return f"{SEARCH_PATH}[{landing.quoted(f'file://{Path(config_dir).absolute()}')}]"
+    return f"{SEARCH_PATH}[{landing.quote(f'file://{Path(config_dir).absolute()}')}]"

@@ -43,7 +43,7 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
         arguments: the command line's, to name the wrong one if the error does not.
     """
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: is no override; write KEY=VALUE, in quotes where VALUE has special characters"
+        return f"{error.override}: is not an override; write KEY=VALUE, in quotes where VALUE has special characters"
     text, cause = str(error), error.__cause__
     if text.startswith("Unable to configure"):
         return f"hydra.job_logging: {first_line(error)}: {first_line(cause or error)}; correct it"
@@ -62,7 +62,7 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
     if option := _explain_option(text):
         return option
     if there := re.search(r"An item is already at '(.*?)'|Multiple values for (\S+)\. ", text):
-        return f"+{there[1] or there[2]}: is there already; leave out the +"
+        return f"+{there[1] or there[2]}: exists already; leave out the +"
     if several := re.search(r"(?:argument|parameters) '(.*)'", text):
         return f"{several[1]}: several values; pass -m to run each of them, or write a list as [a,b]"
     reason = first_line(cause or error)
@@ -135,7 +135,7 @@ def _explain_unknown(key: str, override: str) -> str:
     """Returns the message for an override of a field that does not exist."""
     for setting, (_, instead) in FIXED.items():
         if key.startswith(f"hydra.{setting}"):
-            return f"{override}: is not taken; {instead}"
+            return f"{override}: is not supported; {instead}"
     if re.match(r"hydra\b", key):
         return f"{override}: Hydra has no such setting; --cfg hydra shows those that it has"
     group, _, name = key.partition(".")

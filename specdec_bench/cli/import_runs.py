@@ -9,6 +9,7 @@ from specdec_bench.archive import codec, files
 from specdec_bench.cli.arguments import Parser, open_run
 from specdec_bench.config.schema.spec import OPTIONS
 from specdec_bench.errors import ConfigError
+from specdec_bench.records.labels import method_of
 from specdec_bench.records.prompts_hash import prompts_fingerprint
 from specdec_bench.report.console import console
 from specdec_bench.report.show_run import show_run
@@ -42,15 +43,17 @@ def import_runs(arguments: list[str]) -> int:
             f"--baseline={options.baseline}: no file tells whether the runs match; pass --assume-matched to claim it"
         )
     if options.assume_matched and options.baseline is None:
-        raise ConfigError("--assume-matched: matched with what? pass --baseline=RUN_DIR")
+        raise ConfigError("--assume-matched: needs a baseline; pass --baseline=RUN_DIR")
     baseline = None if options.baseline is None else open_run(options.baseline)
-    if baseline is not None and baseline.manifest().config["spec"]["name"] != "none":
-        raise ConfigError(f"--baseline={options.baseline}: is no run of plain decoding; import it with --method=none")
+    if baseline is not None and method_of(baseline.manifest().config)[0] != "none":
+        raise ConfigError(
+            f"--baseline={options.baseline}: is not a run of plain decoding; import it with --method=none"
+        )
     reader = importlib.import_module(f"specdec_bench.archive.imports.{TOOLS[options.tool]}")
     imported = reader.read(
         options.path, is_plain=options.method == "none", drafts_always=options.method not in SOMETIMES_DRAFT
     )
-    if baseline is not None and baseline.manifest().dataset.get("sha256") != prompts_fingerprint(imported.prompts):
+    if baseline is not None and baseline.manifest().dataset.sha256 != prompts_fingerprint(imported.prompts):
         raise ConfigError(f"--baseline={options.baseline}: had other prompts; runs of different prompts do not match")
     from specdec_bench.runner.import_run import import_run
 

@@ -54,7 +54,7 @@ def compose_and_run(arguments: list[str]) -> None:
     if asked.is_sweep:
         overrides = [*overrides, MULTIRUN_MODE]
     if asked.resume is not None:
-        overrides = composing.resumed(overrides, asked.resume)
+        overrides = composing.resume_overrides(overrides, asked.resume)
     with composing.composed_tree(overrides) as (app, composed):
         gc.enable()
         app.compose_config = lambda **_: composed  # type: ignore[method-assign]
@@ -64,7 +64,7 @@ def compose_and_run(arguments: list[str]) -> None:
 
         check_objective(composed.objective)
         if OmegaConf.to_object(composed.capacity) != Capacity():
-            raise ConfigError("capacity: is of a search; pass the same overrides to specdec-bench capacity")
+            raise ConfigError("capacity: belongs to a search; pass the same overrides to specdec-bench capacity")
         if composed.hydra.mode == RunMode.MULTIRUN:
             launcher_plugins.import_put_off()
             from specdec_bench.sweep.grid import run_sweep

@@ -33,13 +33,15 @@ def summarize(arguments: list[str]) -> int:
         began_with = plan.baseline if plan is not None else NO_BASELINE
         archived = baseline_runs(options.baseline or began_with)
         if not sweep.runs():
-            raise ArchiveInputError(f"{options.run_dir}: no cell of this sweep has begun; resume={options.run_dir}")
+            raise ArchiveInputError(
+                f"{options.run_dir}: no cell of this sweep has started; run it with resume={options.run_dir}"
+            )
         show_sweep(sweep, archived)
         _resummarize_cells(sweep)
         _write_aa([run for _, run in sweep.runs()], count_tokens)
         return 0
     if options.baseline is not None:
-        raise ConfigError(f"--baseline={options.baseline}: {options.run_dir} is no sweep")
+        raise ConfigError(f"--baseline={options.baseline}: {options.run_dir} is not a sweep's folder")
     run = open_run(options.run_dir)
     samples, changes = resummarize(run)  # one pass over the requests serves summary and plots
     show_run(run, samples)

@@ -73,7 +73,7 @@ _NOT_JUDGED = ("context_overflow", "interrupted")
 def capacity(probes: Sequence[Probe], share: float) -> Interval:
     """Returns the load at which the share of requests within the objectives falls to `share`, with its 95% interval.
 
-    See `_crossing` for the estimate and `_interval` for the interval.
+    See `_find_crossing` for the estimate and `_interval` for the interval.
     """
     logarithms = [_log_crossings(probes, share, *draws) for draws in _draws([probes])]
     return _interval(logarithms, len(probes[0].runs), _resolution(probes, share, logarithms[0][0]))
@@ -160,14 +160,14 @@ def _log_crossings(
         chunk = slice(start, min(start + size, number))
         of_prompts = prompt_weights if len(prompt_weights) == 1 else prompt_weights[chunk]
         of_seeds = seed_weights if len(seed_weights) == 1 else seed_weights[chunk]
-        tops, bottoms = (_weighted(of_prompts, counts, of_seeds) for counts in (within, judged))
+        tops, bottoms = (_weigh(of_prompts, counts, of_seeds) for counts in (within, judged))
         # Under a growing backlog none counts as within the objectives: whoever came later would wait longer.
         tops = np.where(grows if len(grows) == 1 else grows[chunk], 0, tops)
-        found[chunk] = [_crossing(log_loads, *row, share) for row in zip(tops, bottoms, strict=True)]
+        found[chunk] = [_find_crossing(log_loads, *row, share) for row in zip(tops, bottoms, strict=True)]
     return found
 
 
-def _weighted(prompt_weights: Floats, counts: Floats, seed_weights: Floats) -> Floats:
+def _weigh(prompt_weights: Floats, counts: Floats, seed_weights: Floats) -> Floats:
     """Returns sums over seeds and prompts, (resamples, loads). One of the weights has a single row."""
     by_seed = np.einsum("rp,lsp->rls", prompt_weights, counts)
     weighted: Floats = (by_seed * seed_weights[:, np.newaxis, :]).sum(axis=-1)
@@ -192,7 +192,7 @@ def _grows(probes: Sequence[Probe], seed_weights: Floats) -> Integers:
     return grows
 
 
-def _crossing(log_loads: Floats, within: Floats, judged: Floats, share: float) -> float:
+def _find_crossing(log_loads: Floats, within: Floats, judged: Floats, share: float) -> float:
     """Returns where the share of requests within the objectives falls to `share`, on the logarithm of the load.
 
     The shares are first made to fall with the load, by isotonic regression weighted by the number of requests; between

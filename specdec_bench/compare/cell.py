@@ -4,15 +4,18 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from msgspec import to_builtins
+from msgspec import UNSET, UnsetType, to_builtins
 
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.provenance import comparable
 from specdec_bench.compare import headline, losslessness
+from specdec_bench.compare.row import Row
 from specdec_bench.compare.speedup import Advice, NotJudged, RunTimes
+from specdec_bench.records.labels import method_of
 from specdec_bench.records.manifest import LoadLabel, Manifest
+from specdec_bench.records.options import options
+from specdec_bench.records.request import Record
 from specdec_bench.records.summary import Summary
 
 ALWAYS_SHOWN = ("engine", "model", "dataset", "spec", "draft_length", "concurrency", "load_axis", "load_value")
@@ -33,24 +36,25 @@ class Measured:
     @property
     def is_plain(self) -> bool:
         """Whether nothing was drafted."""
-        return bool(self.manifest.config["spec"]["name"] == "none")
+        return method_of(self.manifest.config)[0] == "none"
 
     @property
     def replicate(self) -> int:
         """The number of this run among several of the same cell."""
-        return int(self.manifest.config.get("replicate", 0))
+        replicate = self.manifest.config.get("replicate")
+        return replicate if isinstance(replicate, int) else 0
 
     @property
     def method(self) -> str:
         """All of `spec`, which distinguishes it from other cells with the same baseline."""
-        return json.dumps(self.manifest.config["spec"], sort_keys=True)
+        return json.dumps(options(self.manifest.config, "spec"), sort_keys=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
     """Which method is the fastest at one load."""
 
-    load: dict[str, str | int | float | None]
+    load: Row
     """The conditions that the methods ran under, by column."""
     advice: Advice | NotJudged
 
@@ -59,16 +63,30 @@ class Recommendation:
         return {**self.load, **to_builtins(self.advice)}
 
 
+class OutputComparison(Record, frozen=True, kw_only=True):
+    """A cell's outputs compared with its baseline's. A field that does not apply is not set."""
+
+    not_compared: str | UnsetType = UNSET
+    """Why the runs must not be compared."""
+    lossless: UnsetType | None = UNSET
+    """None if outputs are not compared under these settings."""
+    baseline: str | UnsetType = UNSET
+    """The baseline's folder."""
+    measured: losslessness.Sameness | UnsetType = UNSET
+    control: losslessness.Sameness | UnsetType | None = UNSET
+    """The same for two plain runs; None without a second plain run."""
+
+
 @dataclass(kw_only=True)
 class SweepResult:
-    """A sweep's results, as plain data."""
+    """A sweep's results."""
 
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     """One for each cell."""
-    replicates: list[dict[str, Any]]
+    replicates: list[Row]
     """One for each cell that was run several times, over all of its runs and as many plain runs."""
-    comparisons: dict[str, Any]
-    """By job number: the divergences of outputs, with text."""
+    comparisons: dict[str, OutputComparison]
+    """By job number."""
     recommendations: list[Recommendation]
     varying_fields: list[str]
     """Columns of the rows: the fields that differ between cells with the same values in `ALWAYS_SHOWN`."""
@@ -99,7 +117,7 @@ def runners_differ(one: Manifest, other: Manifest) -> str | None:
         one: of the run that is compared with.
         other: of the other run.
     """
-    runners = [manifest.engine.get("runner") for manifest in (one, other)]
+    runners = [manifest.engine.runner or None for manifest in (one, other)]
     if None in runners or runners[0] == runners[1]:
         return None
     return f"model runner {runners[1]} against {runners[0]}: ratios of times hold the difference of the runners too"

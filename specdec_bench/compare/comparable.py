@@ -1,6 +1,6 @@
 """Why two cells must not be compared in some of their metrics, or in their outputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from specdec_bench.compare.columns import METRICS
 from specdec_bench.compare.sides import ComparedRun
@@ -8,8 +8,8 @@ from specdec_bench.config.support import archived_support
 from specdec_bench.metrics.declarations import METRICS as DECLARED
 from specdec_bench.metrics.declarations import column_name
 from specdec_bench.records.flatten import flatten
-from specdec_bench.records.json_types import Json
 from specdec_bench.records.manifest import Manifest, label_of_load
+from specdec_bench.records.options import number_option, options
 from specdec_bench.records.request import Record
 
 OF_ACCEPTANCE = frozenset(column_name(metric) for metric in DECLARED if metric.family == "acceptance") & METRICS.keys()
@@ -47,15 +47,15 @@ def reasons_against(reference: Sequence[ComparedRun], other: Sequence[ComparedRu
 def _other_work(one: Manifest, two: Manifest) -> str | None:
     imported = next((manifest.imported for manifest in (one, two) if manifest.imported is not None), None)
     if imported is not None:
-        return f"imported from {imported.get('tool')}, which does not tell whether the work is the same"
-    if one.dataset.get("sha256") != two.dataset.get("sha256"):
+        return f"imported from {imported.tool}, which does not tell whether the work is the same"
+    if one.dataset.sha256 != two.dataset.sha256:
         return "the prompts differ"
     if (one.synthetic is None) != (two.synthetic is None):
         return f"one of them is not of a real model ({one.synthetic or two.synthetic})"
     weights = [target and target.fingerprint for target in (m.checkpoints.get("target") for m in (one, two))]
     if weights[0] != weights[1]:
         return "the target's weights differ"
-    if fields := _differing(one.config["sampling"], two.config["sampling"]):
+    if fields := _describe_differences(one, two, "sampling"):
         return f"the sampling differs ({fields})"
     return None
 
@@ -78,7 +78,7 @@ def _other_counts(reference: Sequence[ComparedRun], other: Sequence[ComparedRun]
 
 
 def _other_load(one: Manifest, two: Manifest) -> str | None:
-    if fields := _differing(one.config["load"], two.config["load"]):
+    if fields := _describe_differences(one, two, "load"):
         return f"the load differs ({fields})"
     is_open = label_of_load(one).max_in_flight is None
     if is_open and one.config.get("seed") != two.config.get("seed"):
@@ -87,16 +87,16 @@ def _other_load(one: Manifest, two: Manifest) -> str | None:
 
 
 def _no_outputs(one: Manifest, two: Manifest) -> str | None:
-    if one.config["sampling"].get("temperature", 0) > 0:
+    if (number_option(one.config, "sampling", "temperature") or 0) > 0:
         return "temperature above 0"
     if any(m.synthetic and archived_support(m.config).synthetic_changes_outputs for m in (one, two)):
         return "synthetic acceptance changes outputs"
     return None
 
 
-def _differing(one: Mapping[str, Json], two: Mapping[str, Json]) -> str:
-    """Returns the fields that differ with both values, in words; empty if there are none."""
-    then, now = flatten(one), flatten(two)
+def _describe_differences(one: Manifest, two: Manifest, group: str) -> str:
+    """Returns the options of a group that differ with both values, in words; empty if there are none."""
+    then, now = (flatten(options(manifest.config, group)) for manifest in (one, two))
     # An option that is left null did not exist in earlier releases.
     names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
     return "; ".join(f"{name}: {_short(then.get(name))}, {_short(now.get(name))}" for name in sorted(names))

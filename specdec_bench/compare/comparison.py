@@ -21,6 +21,7 @@ from specdec_bench.compare.sides import ComparedRun, read_run
 from specdec_bench.compare.speedup import MIN_RUNS
 from specdec_bench.records.flatten import flatten
 from specdec_bench.records.interval import Interval
+from specdec_bench.records.labels import run_labels
 from specdec_bench.records.request import Record
 
 SCHEMA_VERSION = 1
@@ -169,7 +170,7 @@ def compare(archives: Sequence[Archive], metrics: Sequence[str], gates: Sequence
 
 
 def _compare_pair(archive: int, pair: Pair, names: Sequence[str]) -> _Compared:
-    engines = {cell.manifests[0].config["engine"]["name"] for cell in (pair.reference, pair.other)}
+    engines = {run_labels(cell.manifests[0]).engine for cell in (pair.reference, pair.other)}
     cuts = len(engines) > 1
     reference, other = (
         [read_run(run, cuts_last_step=cuts) for run in cell.runs] for cell in (pair.reference, pair.other)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from msgspec import to_builtins
+
 from specdec_bench.compare.pairing import Archive
 from specdec_bench.records.canonical import canonical_json
 from specdec_bench.records.flatten import flatten
@@ -56,12 +58,16 @@ def _checkpoints(manifest: Manifest) -> Mapping[str, object]:
 
 def _dataset(manifest: Manifest) -> Mapping[str, object]:
     names = ("sha256", "num_prompts", "num_turns")
-    return {name: manifest.dataset[name] for name in names if name in manifest.dataset}
+    return _choose(to_builtins(manifest.dataset), names)
 
 
 def _engine_settings(manifest: Manifest) -> Mapping[str, object]:
     names = ("arguments", "resolved", "max_seq_len", "num_accelerators", "synthetic")
-    return flatten({name: manifest.engine[name] for name in names if name in manifest.engine})
+    return flatten(_choose(to_builtins(manifest.engine), names))
+
+
+def _choose(tree: Mapping[str, object], names: Sequence[str]) -> dict[str, object]:
+    return {name: tree[name] for name in names if name in tree}
 
 
 def _engine(manifest: Manifest) -> str:

@@ -19,7 +19,7 @@ from specdec_bench.compare.intervals import (
     log_margin,
     no_interval,
     ratio_of_rates,
-    widened,
+    widen,
 )
 from specdec_bench.compare.sides import ComparedRun
 from specdec_bench.compare.speedup import Key
@@ -200,7 +200,7 @@ def _effect(
         return Effect(reference=reference, value=value, ratio=no_interval(ratio))
     interval = Interval(value=ratio, low=float(ends[0]), high=float(ends[1]))
     if (margin := _margin(runs if min(map(len, runs)) > 1 else repeats)) is not None:
-        interval = widened(interval, margin)
+        interval = widen(interval, margin)
     p_value = None
     if min(map(len, runs)) > 1 and (draws > 0).all() and _are_positive(runs):
         over_conversations = float(np.log(draws).var(ddof=1)) * num_units / (num_units - 1)

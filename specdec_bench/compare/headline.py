@@ -1,4 +1,4 @@
-"""The 95% intervals of a cell's headline figures, over its conversations.
+"""The 95% intervals of a cell's headline metrics, over its conversations.
 
 Turns and repeats of one prompt are not independent, so whole conversations are drawn.
 """
@@ -40,7 +40,7 @@ class Conversations:
         self.ttft_ms.setdefault(record.prompt_id, []).append(times.ttft_ms)
 
 
-def figures(runs: Sequence[Conversations]) -> dict[str, Interval]:
+def pooled_metrics(runs: Sequence[Conversations]) -> dict[str, Interval]:
     """Returns the metrics of `RATIOS` and `ttft_ms_p50`, over all requests of one or several runs of a cell."""
     prompts = sorted(set().union(*(run.sums for run in runs)))
     nothing = np.zeros((len(RATIOS), 2))

@@ -49,12 +49,12 @@ def ratios_of_means(numerators: Floats, denominators: Floats) -> list[Interval]:
             found[index] = ratio_of_means(numerators[index, filled], denominators[index, filled])
         else:
             whole.append(index)
-    for index, interval in zip(whole, _drawn(numerators[whole], denominators[whole]), strict=True):
+    for index, interval in zip(whole, _draw(numerators[whole], denominators[whole]), strict=True):
         found[index] = interval
     return found
 
 
-def _drawn(tops: Floats, bottoms: Floats) -> list[Interval]:
+def _draw(tops: Floats, bottoms: Floats) -> list[Interval]:
     if not tops.size:
         return []
     values = tops.mean(axis=1) / bottoms.mean(axis=1)
@@ -113,8 +113,8 @@ def around(value: float, margin: float) -> Interval:
     return Interval(value=value, low=value * float(np.exp(-margin)), high=value * float(np.exp(margin)))
 
 
-def widened(interval: Interval, margin: float) -> Interval:
-    """Returns an interval widened by a margin of the logarithm, in quadrature; an unknown interval stays unknown.
+def widen(interval: Interval, margin: float) -> Interval:
+    """Returns an interval widen by a margin of the logarithm, in quadrature; an unknown interval stays unknown.
 
     Source: Zou and Donner, Statistics in Medicine 27 (2008), for the sum of two independent estimates.
     """
@@ -178,7 +178,7 @@ def log_margin(relative_variances: Sequence[float], *counts: int) -> float:
 
 
 def log_margin_of_runs(values: Floats) -> float:
-    """Returns the margin of the logarithm of a figure over several runs: t x standard error.
+    """Returns the margin of the logarithm of a metric over several runs: t x standard error.
 
     Args:
         values: above 0, one per run; or the ratio of the two runs of each pair, which cancels a drift of the machine's

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec import UNSET
+
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.compare.labels import label
 from specdec_bench.records.canonical import canonical_json
@@ -88,8 +90,8 @@ def read_archive(path: str, runs: Sequence[RunDirectory]) -> Archive:
 def cell_fields(manifest: Manifest) -> Fields:
     """Returns the fields of an experiment that its replicates share. Files are identified by their content."""
     fields = flatten(manifest.config)
-    if "sha256" in manifest.dataset:
-        fields["dataset.path"] = manifest.dataset["sha256"]
+    if manifest.dataset.sha256 is not UNSET:
+        fields["dataset.path"] = manifest.dataset.sha256
     for role, name in PATHS.items():
         if role in manifest.checkpoints:
             fields[name] = manifest.checkpoints[role].fingerprint
@@ -103,7 +105,7 @@ def match_cells(reference: Archive, other: Archive) -> Match:
         return Match(
             pairs=[Pair(name=pair_name(one, two), reference=one, other=two)], only_in_reference=[], only_in_other=[]
         )
-    names = sorted(_varying(reference.cells) | _varying(other.cells))
+    names = sorted(_varying_fields(reference.cells) | _varying_fields(other.cells))
     by_key = {_key(cell.fields, names): cell for cell in other.cells}
     pairs, only_in_reference = [], []
     for cell in reference.cells:
@@ -119,7 +121,7 @@ def match_cells(reference: Archive, other: Archive) -> Match:
     )
 
 
-def _varying(cells: Sequence[ArchivedCell]) -> set[str]:
+def _varying_fields(cells: Sequence[ArchivedCell]) -> set[str]:
     """Returns the fields that do not have the same value in all cells."""
     names = set().union(*(cell.fields for cell in cells))
     return {name for name in names if len({canonical_json(cell.fields.get(name)) for cell in cells}) > 1}

@@ -19,12 +19,14 @@ class Expected(Record, frozen=True, kw_only=True):
     acceptance_joint: tuple[float, ...] = ()
     num_requests: int | None = None
     relative_tolerance: float = 0.0
+    source: str = ""
+    """Where the values were published."""
 
 
 class Verdict(NamedTuple):
     """One metric compared with its expected value."""
 
-    figure: str
+    metric: str
     expected: float
     measured: float | None
     deviation: float | None
@@ -34,11 +36,12 @@ class Verdict(NamedTuple):
 
 def expects(config: Mapping[str, Json]) -> bool:
     """Whether an archived experiment has values that its run is known to give elsewhere."""
-    expected = _expected(config)
+    expected = expected_of(config)
     return expected.acceptance_length_drafted is not None or bool(expected.acceptance_joint)
 
 
-def _expected(config: Mapping[str, Json]) -> Expected:
+def expected_of(config: Mapping[str, Json]) -> Expected:
+    """Returns the values that an archived experiment expects."""
     return msgspec.convert(config.get("expected") or {}, Expected)
 
 
@@ -46,7 +49,7 @@ def compare_with_published(summary: Summary, config: Mapping[str, Json]) -> list
     """Returns a verdict for each expected value.
 
     The tolerance limits deviations of the acceptance length in both directions, those of a position's acceptance only
-    downwards. vLLM's own test of its published figures judges them the same way.
+    downwards. vLLM's own test of its published values judges them the same way.
 
     Args:
         summary: of the run.
@@ -59,7 +62,7 @@ def compare_with_published(summary: Summary, config: Mapping[str, Json]) -> list
         raise NotComparableError(
             "the run has no expected values; run one of conf/experiment, or set expected.* beforehand"
         )
-    expected, (spec, draft_length) = _expected(config), method_of(config)
+    expected, (spec, draft_length) = expected_of(config), method_of(config)
     if draft_length is None:
         raise NotComparableError(f"spec={spec} drafts nothing; the expected values are of its speculative runs")
     if (num_values := len(expected.acceptance_joint)) not in (0, draft_length):

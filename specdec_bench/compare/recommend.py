@@ -1,10 +1,10 @@
 """Which method and draft length is fastest at a load, if the runs support such a claim."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from specdec_bench.compare.cell import Measured, Recommendation, by_method
 from specdec_bench.compare.labels import conditions, label
+from specdec_bench.compare.row import Row
 from specdec_bench.compare.speedup import Advice, NotJudged, recommend
 from specdec_bench.errors import abbreviated
 
@@ -12,7 +12,7 @@ from specdec_bench.errors import abbreviated
 def recommend_method(
     plain: Mapping[int, Measured],
     measured: Mapping[int, Measured],
-    rows: Mapping[int, dict[str, Any]],
+    rows: Mapping[int, Row],
     varying_fields: Sequence[str],
 ) -> Recommendation | None:
     """Returns which method and draft length is the fastest for one load, or why that is not judged; see `recommend`.

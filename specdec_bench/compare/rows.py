@@ -3,7 +3,6 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,18 +10,28 @@ from msgspec.structs import asdict
 
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.compare import headline, losslessness
-from specdec_bench.compare.cell import ALWAYS_SHOWN, Measured, SweepResult, by_method, incomparable, runners_differ
+from specdec_bench.compare.cell import (
+    ALWAYS_SHOWN,
+    Measured,
+    OutputComparison,
+    SweepResult,
+    by_method,
+    incomparable,
+    runners_differ,
+)
 from specdec_bench.compare.columns import METRICS, metric_value
 from specdec_bench.compare.divergence_text import with_texts
-from specdec_bench.compare.intervals import around, columns, log_margin_of_runs, no_interval, rate, widened
+from specdec_bench.compare.intervals import around, columns, log_margin_of_runs, no_interval, rate, widen
 from specdec_bench.compare.labels import method_name
 from specdec_bench.compare.recommend import recommend_method
+from specdec_bench.compare.row import Row, integer_in, number_in
 from specdec_bench.compare.speedup import RunTimes, ideal_speedup, speedup
 from specdec_bench.config.support import archived_support
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.summary import summarize
 from specdec_bench.records.flatten import flatten
 from specdec_bench.records.interval import Interval
+from specdec_bench.records.json_types import Json, Scalar
 from specdec_bench.records.labels import NO_PART_OF_RUN, run_labels
 from specdec_bench.records.manifest import LoadLabel, Manifest, label_of_load
 from specdec_bench.records.request import RequestRecord
@@ -66,19 +75,19 @@ def collect(
         reader: returns the requests of a finished run, given its job number too. It is asked once for each.
     """
     groups: dict[str | None, list[tuple[int, RunDirectory]]] = defaultdict(list)
-    rows: dict[int, dict[str, Any]] = {}
-    configs: dict[int, dict[str, Any]] = {}
+    rows: dict[int, Row] = {}
+    configs: dict[int, Mapping[str, Json]] = {}
     loads: dict[str, LoadLabel] = {}
     for number, run in runs:
         manifest = run.manifest()
         load = label_of_load(manifest)
-        rows[number], configs[number] = _asked(number, run, manifest), manifest.config
+        rows[number], configs[number] = _settings(number, run, manifest), manifest.config
         loads.setdefault(load.axis, load)
         if manifest.status == "finished":
             groups[manifest.baseline_id].append((number, run))
-    varying_fields = _tell_apart(rows, configs)
+    varying_fields = _add_varying_fields(rows, configs)
     plain_runs = {run.manifest().cell_id: run for run in archived}
-    comparisons: dict[str, Any] = {}
+    comparisons: dict[str, OutputComparison] = {}
     replicates, recommendations = [], []
     for baseline_id, group in groups.items():
         measured = {number: read(run, reader(number, run)) for number, run in group}
@@ -88,13 +97,13 @@ def collect(
             plain[0] = read(plain_run, list(plain_run.requests()))
         noise = _noise(plain)
         for number, cell in measured.items():
-            rows[number] |= _figures(cell)
+            rows[number] |= _metrics(cell)
             other = plain.get(0) if cell.is_plain else plain.get(cell.replicate, plain.get(0))
             if other is not None and other is not cell:
-                row, comparisons[str(number)] = _against(other, cell, None if cell.is_plain else noise)
+                row, comparisons[str(number)] = _compare_with_plain(other, cell, None if cell.is_plain else noise)
                 rows[number] |= row
         _add_ideal([rows[number] for number in measured], plain.get(0), varying_fields)
-        replicates += _replicates(plain, measured, rows, varying_fields)
+        replicates += _summarize_replicates(plain, measured, rows, varying_fields)
         if advice := recommend_method(plain, measured, rows, varying_fields):
             recommendations.append(advice)
     return SweepResult(
@@ -115,31 +124,31 @@ def _noise(plain: Mapping[int, Measured]) -> losslessness.Sameness | None:
     return losslessness.compare(plain[0].outputs, control.outputs)
 
 
-def _asked(number: int, run: RunDirectory, manifest: Manifest) -> dict[str, Any]:
+def _settings(number: int, run: RunDirectory, manifest: Manifest) -> Row:
     return {
         "job": number,
         "status": manifest.status,
         "path": str(run.path),
         "overrides": " ".join(manifest.overrides),
         **asdict(run_labels(manifest)),
-        "replicate": manifest.config.get("replicate", 0),
+        "replicate": _scalar(manifest.config.get("replicate", 0)),
         "cell_id": manifest.cell_id,
         "baseline_id": manifest.baseline_id,
         "environment_id": manifest.environment_id,
         "error": manifest.error,
-        "runner": manifest.engine.get("runner"),
-        **_overridden(manifest),
+        "runner": manifest.engine.runner or None,
+        **_overridden_settings(manifest),
     }
 
 
-def _overridden(manifest: Manifest) -> dict[str, Any]:
+def _overridden_settings(manifest: Manifest) -> Row:
     """Returns the values that overrides set (by dotted key) or chose (by group). Lists and tables are JSON."""
-    found: dict[str, Any] = {}
+    found: Row = {}
     for override in manifest.overrides:
         key, _, choice = override.lstrip("+").partition("=")
-        value: Any = manifest.config
+        value: Json = manifest.config
         for name in key.split("."):
-            value = value.get(name) if isinstance(value, Mapping) else None
+            value = value.get(name) if isinstance(value, dict) else None
         if "." in key and value is not None:
             found[key] = _scalar(value)
         elif key in ("experiment", "load", "sampling"):  # other groups have columns
@@ -147,14 +156,14 @@ def _overridden(manifest: Manifest) -> dict[str, Any]:
     return found
 
 
-def _scalar(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, list | Mapping) else value
+def _scalar(value: object) -> Scalar:
+    return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
 
 
-def _tell_apart(rows: Mapping[int, dict[str, Any]], configs: Mapping[int, dict[str, Any]]) -> list[str]:
+def _add_varying_fields(rows: Mapping[int, Row], configs: Mapping[int, Mapping[str, Json]]) -> list[str]:
     """Adds columns for the fields that differ between cells with the same `ALWAYS_SHOWN`, and returns their names."""
     fields = {number: {k: _scalar(v) for k, v in flatten(config).items()} for number, config in configs.items()}
-    alike: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    alike: dict[tuple[Scalar, ...], list[Row]] = defaultdict(list)
     for number, row in rows.items():
         alike[tuple(row[name] for name in ALWAYS_SHOWN)].append(fields[number])
     names: set[str] = set()
@@ -167,41 +176,43 @@ def _tell_apart(rows: Mapping[int, dict[str, Any]], configs: Mapping[int, dict[s
     return varying_fields
 
 
-def _figures(cell: Measured) -> dict[str, Any]:
+def _metrics(cell: Measured) -> Row:
     summary = cell.summary
-    row = {
+    values = {name: metric_value(summary, name) for name in METRICS}
+    row: Row = {
         "num_finished": summary.requests.finished,
         "num_failed": summary.requests.failed,
         "synthetic": summary.synthetic,
         "saturated": summary.client.saturated,
         "num_preempted": summary.requests.preempted,
         "acceptance_source": summary.acceptance.source,
-        **{name: metric_value(summary, name) for name in METRICS},
+        **values,
     }
     for name, interval in _intervals(cell).items():
-        row |= columns(name, msgspec.structs.replace(interval, value=row[name]))
+        row |= columns(name, msgspec.structs.replace(interval, value=values[name]))
     return row
 
 
 def _intervals(cell: Measured) -> dict[str, Interval]:
     """Returns the intervals of a run's metrics, over its conversations; for `output_tps`, over its repeats."""
     repeats = cell.times.repeats()
-    return headline.figures([cell.conversations]) | ({"output_tps": rate(*repeats)} if repeats else {})
+    return headline.pooled_metrics([cell.conversations]) | ({"output_tps": rate(*repeats)} if repeats else {})
 
 
-def _against(
+def _compare_with_plain(
     plain: Measured, cell: Measured, noise: losslessness.Sameness | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[Row, OutputComparison]:
     """Returns a cell's metrics against its plain cell, and its diverging outputs. `noise` compares two plain runs."""
+    baseline = str(plain.run.path)
     if (reason := incomparable(plain.manifest, cell.manifest)) is not None:
-        return {"baseline": str(plain.run.path), "not_compared": reason}, {"not_compared": reason}
-    row: dict[str, Any] = {"baseline": str(plain.run.path), **_speedups([plain], [cell])}
+        return {"baseline": baseline, "not_compared": reason}, OutputComparison(not_compared=reason)
+    row: Row = {"baseline": baseline, **_speedups([plain], [cell])}
     if (caveat := runners_differ(plain.manifest, cell.manifest)) is not None:
         row["speedup_caveat"] = caveat
-    if cell.manifest.config["sampling"]["temperature"] > 0:
-        return row | {"lossless": "not checked: temperature above 0"}, {"lossless": None}
+    if (run_labels(cell.manifest).temperature or 0) > 0:
+        return row | {"lossless": "not checked: temperature above 0"}, OutputComparison(lossless=None)
     if cell.summary.synthetic and archived_support(cell.manifest.config).synthetic_changes_outputs:
-        return row | {"lossless": "not checked: synthetic acceptance"}, {"lossless": None}
+        return row | {"lossless": "not checked: synthetic acceptance"}, OutputComparison(lossless=None)
     compared = losslessness.compare(plain.outputs, cell.outputs)
     row |= {
         "num_compared": compared.num_compared,
@@ -212,52 +223,52 @@ def _against(
     }
     divergences = with_texts(compared.divergences, plain.run, cell.run)
     compared = msgspec.structs.replace(compared, divergences=divergences)
-    return row, {"baseline": str(plain.run.path), "measured": compared, "control": noise}
+    return row, OutputComparison(baseline=baseline, measured=compared, control=noise)
 
 
-def _speedups(plain: Sequence[Measured], runs: Sequence[Measured]) -> dict[str, Any]:
-    figures = speedup([run.times for run in plain], [run.times for run in runs])
+def _speedups(plain: Sequence[Measured], runs: Sequence[Measured]) -> Row:
+    found = speedup([run.times for run in plain], [run.times for run in runs])
     return {
-        "num_conversations": figures.num_conversations,
-        **columns("speedup_tpot", figures.speedup_tpot),
-        **columns("speedup_e2e", figures.speedup_e2e),
-        **columns("speedup_throughput", figures.speedup_throughput),
+        "num_conversations": found.num_conversations,
+        **columns("speedup_tpot", found.speedup_tpot),
+        **columns("speedup_e2e", found.speedup_e2e),
+        **columns("speedup_throughput", found.speedup_throughput),
     }
 
 
-def _add_ideal(rows: Sequence[dict[str, Any]], plain: Measured | None, varying_fields: Sequence[str]) -> None:
+def _add_ideal(rows: Sequence[Row], plain: Measured | None, varying_fields: Sequence[str]) -> None:
     """Adds the speedup without overhead, if a method was run with several draft lengths.
 
     The cost of one draft step is the time that each additional drafted token adds to a decode step. c is this cost
     divided by the time of a plain decode step. The gap between both speedups is the engine's overhead.
     """
     plain_ms = plain.summary.latency.step_time_ms.p50 if plain else None
-    methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    methods: dict[str, list[tuple[Row, int, float]]] = defaultdict(list)
     for row in rows:
-        if row["draft_length"] is not None and row["step_time_ms_p50"] is not None:
-            methods[method_name(row, varying_fields)].append(row)
+        draft_length, step_ms = integer_in(row, "draft_length"), number_in(row, "step_time_ms_p50")
+        if draft_length is not None and step_ms is not None:
+            methods[method_name(row, varying_fields)].append((row, draft_length, step_ms))
     for same in methods.values():
-        lengths = [row["draft_length"] for row in same]
+        lengths = [draft_length for _, draft_length, _ in same]
         if not plain_ms or len(set(lengths)) < 2:
             continue
-        slope = float(np.polyfit(lengths, [row["step_time_ms_p50"] for row in same], 1)[0])
+        slope = float(np.polyfit(lengths, [step_ms for _, _, step_ms in same], 1)[0])
         cost_ratio = max(slope, 0.0) / plain_ms
-        for row in same:
+        for row, draft_length, _ in same:
             row["cost_ratio"] = cost_ratio
-            if row["acceptance_length"] is not None:
-                ideal = ideal_speedup(row["acceptance_length"], row["draft_length"], cost_ratio)
-                row["ideal_speedup"] = ideal
-                if row.get("speedup_tpot") is not None:
-                    row["ideal_speedup_gap"] = ideal - row["speedup_tpot"]
+            if (length := number_in(row, "acceptance_length")) is not None:
+                row["ideal_speedup"] = ideal = ideal_speedup(length, draft_length, cost_ratio)
+                if (speedup_tpot := number_in(row, "speedup_tpot")) is not None:
+                    row["ideal_speedup_gap"] = ideal - speedup_tpot
 
 
-def _replicates(
+def _summarize_replicates(
     plain: Mapping[int, Measured],
     measured: Mapping[int, Measured],
-    rows: Mapping[int, dict[str, Any]],
+    rows: Mapping[int, Row],
     varying_fields: Sequence[str],
-) -> list[dict[str, Any]]:
-    """Returns one row for each cell that was run several times: its figures and speedups over all of its runs.
+) -> list[Row]:
+    """Returns one row for each cell that was run several times: its metrics and speedups over all of its runs.
 
     `job` is the number of the first run; `jobs` has the numbers of all runs.
     """
@@ -273,7 +284,7 @@ def _replicates(
         first = rows[numbers[0]]
         row = {name: first[name] for name in ("job", *ALWAYS_SHOWN, "temperature", "seed", *varying_fields)}
         row |= {"jobs": " ".join(map(str, numbers)), "num_runs": len(numbers)}
-        for name, interval in _over_runs(cells, [rows[number] for number in numbers]).items():
+        for name, interval in _metrics_over_runs(cells, [rows[number] for number in numbers]).items():
             row |= columns(name, interval)
         if not cells[0].is_plain:
             row |= _speedups([plain[replicate] for replicate in sorted(runs)], cells)
@@ -281,14 +292,14 @@ def _replicates(
     return found
 
 
-def _over_runs(cells: Sequence[Measured], rows: Sequence[dict[str, Any]]) -> dict[str, Interval]:
+def _metrics_over_runs(cells: Sequence[Measured], rows: Sequence[Row]) -> dict[str, Interval]:
     """Returns the metrics of all runs of a cell, with intervals over runs and, for headline metrics, conversations."""
-    found: dict[str, Interval] = headline.figures([cell.conversations for cell in cells])
+    found: dict[str, Interval] = headline.pooled_metrics([cell.conversations for cell in cells])
     for name in METRICS:
-        values = [row[name] for row in rows]
-        if None in values or min(values) <= 0:
+        values = [value for row in rows if (value := number_in(row, name)) is not None]
+        if len(values) < len(rows) or min(values) <= 0:
             found.setdefault(name, no_interval(None))
             continue
         margin = log_margin_of_runs(np.array(values))
-        found[name] = widened(found[name], margin) if name in found else around(float(np.mean(values)), margin)
+        found[name] = widen(found[name], margin) if name in found else around(float(np.mean(values)), margin)
     return found

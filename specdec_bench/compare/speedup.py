@@ -23,7 +23,7 @@ from specdec_bench.compare.intervals import (
     p_value_of_ratio,
     ratio_of_means,
     ratio_of_rates,
-    widened,
+    widen,
 )
 from specdec_bench.metrics.arrays import Floats
 from specdec_bench.metrics.timing import NS_PER_S, RequestTimes, request_times
@@ -36,7 +36,7 @@ PooledKey = tuple[int, str, int, int]
 """`Key` with the number of the run in front."""
 MIN_RUNS = 3
 """Fewer runs of a cell do not show how whole runs differ."""
-Figure = Literal["tpot_ms", "e2e_ms"]
+TimeMetric = Literal["tpot_ms", "e2e_ms"]
 """The time of a request that a speedup compares."""
 
 
@@ -142,40 +142,40 @@ def paired_ratio(
     numerator: Mapping[PooledKey, RequestTimes],
     denominator: Mapping[PooledKey, RequestTimes],
     keys: Iterable[PooledKey],
-    figure: Figure,
+    metric: TimeMetric,
 ) -> Interval:
-    """Returns the ratio of two cells' means of a figure over conversations, with its 95% interval.
+    """Returns the ratio of two cells' means of a metric over conversations, with its 95% interval.
 
     Conversations, drawn in pairs, show how much prompts differ (`ratio_of_means`). Runs of the same cells show how much
-    the machine's speed varies (`log_margin_of_runs`), and this interval is added (`widened`). With a single run, its
+    the machine's speed varies (`log_margin_of_runs`), and this interval is added (`widen`). With a single run, its
     repeats are used instead if both sides have at least 5; differences between whole runs are then not included.
 
     Args:
         numerator: one cell's requests.
         denominator: the other's.
         keys: of the requests that finished on both sides.
-        figure: which of their times.
+        metric: which of their times.
     """
-    pairs = _pairs(numerator, denominator, keys, figure)
+    pairs = _pairs(numerator, denominator, keys, metric)
     ratio = ratio_of_means(*_means(pairs, _conversation))
     above, below = _means(pairs, _run)
     if len(above) > 1:
-        return widened(ratio, log_margin_of_runs(above / below))
+        return widen(ratio, log_margin_of_runs(above / below))
     above, below = _means(pairs, _repeat)
     if len(above) < MIN_REPEATS:
         return ratio
     variances = [above.var(ddof=1) / above.mean() ** 2, below.var(ddof=1) / below.mean() ** 2]
-    return widened(ratio, log_margin(variances, len(above)))
+    return widen(ratio, log_margin(variances, len(above)))
 
 
 def _pairs(
     one: Mapping[PooledKey, RequestTimes],
     other: Mapping[PooledKey, RequestTimes],
     keys: Iterable[PooledKey],
-    figure: Figure,
+    metric: TimeMetric,
 ) -> dict[PooledKey, tuple[float, float]]:
-    """Returns both sides' values of the figure, for the requests that have both."""
-    both = {key: (getattr(one[key], figure), getattr(other[key], figure)) for key in keys}
+    """Returns both sides' values of the metric, for the requests that have both."""
+    both = {key: (getattr(one[key], metric), getattr(other[key], metric)) for key in keys}
     return {key: values for key, values in both.items() if None not in values}
 
 

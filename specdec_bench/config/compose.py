@@ -181,8 +181,8 @@ def _complete(config: ExperimentConfig, largest_concurrency: int) -> ExperimentC
     if support.sizes_batch and not engine.is_attached and engine.max_num_seqs is None:  # type: ignore[attr-defined]
         if config.load.max_in_flight is None:
             raise ConfigError(
-                f"engine.max_num_seqs=null: load={config.load.name} has any number of requests in flight, so that it "
-                "sizes no batch; pass engine.max_num_seqs=N or load.max_in_flight=N, the most that are to run at once"
+                f"engine.max_num_seqs=null: load={config.load.name} does not limit the requests in flight, "
+                "so no batch size follows from it; pass engine.max_num_seqs=N or load.max_in_flight=N"
             )
         engine.max_num_seqs = max(config.load.max_in_flight, largest_concurrency)  # type: ignore[attr-defined]
     if isinstance(config.load, TraceLoad):
@@ -248,7 +248,7 @@ def _template_text(path: str) -> str:
     """
     file = Path(path).expanduser()
     if file.exists() and not file.is_file():  # reading a pipe waits for ever
-        raise ConfigError(f"model.chat_template={path}: is no file; pass a file with a Jinja template")
+        raise ConfigError(f"model.chat_template={path}: is not a file; pass a file with a Jinja template")
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

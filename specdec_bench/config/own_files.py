@@ -91,4 +91,4 @@ def _check(result: ConfigResult, path: Path, config_path: str) -> None:
     package = result.header.get("package")
     if group.partition("/")[0] in GLOBAL_GROUPS and package != "_global_":
         found = "its first line is not" if package is None else f"its package is {package}, not"
-        raise ConfigError(f"{path}: {found} '{HEADER}', without which its fields are nobody's; write it at the top")
+        raise ConfigError(f"{path}: {found} '{HEADER}', which makes its fields the experiment's; write it at the top")

@@ -122,7 +122,7 @@ def _check(name: str, plugin: Plugin) -> None:
         base = ExperimentConfig.__dataclass_fields__[group].type
         assert isinstance(base, type)
         for option, schema in options.items():
-            require(option not in OPTIONS[group], f"{group}={option} is there already; choose another name")
+            require(option not in OPTIONS[group], f"{group}={option} exists already; choose another name")
             fits = isinstance(schema, type) and issubclass(schema, base)
             require(fits, f"{group}={option}: {schema!r} must be a dataclass that derives from {base.__name__}")
     for group, modules in plugin.modules.items():
@@ -134,13 +134,13 @@ def _check(name: str, plugin: Plugin) -> None:
     for engine in own.keys() ^ plugin.engines.keys():
         require(False, f"engine={engine} needs both a dataclass in options and a row in engines")
     for metric in plugin.metrics:
-        require(metric not in METRICS, f"the metric {metric} is there already; choose another name")
+        require(metric not in METRICS, f"the metric {metric} exists already; choose another name")
     if plugin.conf is not None:
         require(plugin.conf.is_dir(), f"conf={plugin.conf}: no such folder")
         for path in plugin.conf.glob("**/*.yaml"):
             file = path.relative_to(plugin.conf)
             is_new = not any((folder / file).exists() for folder in (CONF, *FOLDERS.values()))
-            require(is_new, f"{path}: {file} is there already; choose another name")
+            require(is_new, f"{path}: {file} exists already; choose another name")
 
 
 def _entry_points() -> Iterable["EntryPoint"]:

@@ -63,7 +63,7 @@ def _time(text: str, where: str, before_s: float) -> float:
     except ValueError:
         time_s = None
     if time_s is None:
-        raise ConfigError(f"{where}: {quoted} is no number; write one arrival per line, in seconds")
+        raise ConfigError(f"{where}: {quoted} is not a number; write one arrival per line, in seconds")
     if not TIMES_S.least <= time_s <= TIMES_S.most:  # false of a nan
         raise ConfigError(f"{where}: {quoted} must lie in {TIMES_S}, in seconds since the beginning")
     if time_s < before_s:

@@ -70,7 +70,7 @@ def load(config: DatasetConfig, seed: int, count_tokens: Callable[[Prompt], int]
     for name in config.categories or ():
         if name not in found:
             names = abbreviated(list(found), most=20)
-            raise DatasetError(f"dataset.categories: {name!r} is none of {config.name}'s, which are {names}")
+            raise DatasetError(f"dataset.categories: {name!r} is not a category of {config.name}, which has {names}")
     if not candidates:
         raise DatasetError(
             f"dataset={config.name}: none of its prompts has {_limits(config)} input tokens; widen the limits"
@@ -161,7 +161,7 @@ def checked(numbered: Iterable[tuple[int, Prompt]], config: DatasetConfig, unuse
             both = f"rows {rows[prompt_id]} and {row}"
             if not isinstance(config, ShareGPTDataset):
                 fix = "; or leave dataset.id_column out" if isinstance(config, HFDataset) else ""
-                raise DatasetError(f"{where}: the id {prompt_id!r} stands twice, in {both}; ids must be unique{fix}")
+                raise DatasetError(f"{where}: the id {prompt_id!r} appears twice, in {both}; ids must be unique{fix}")
             unused.add_part(REPEATED_ID, row, f"{prompt_id!r} of {both}")
             prompt_id = f"{prompt_id}#{row}"
             while prompt_id in rows:

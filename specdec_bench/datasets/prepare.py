@@ -81,7 +81,7 @@ def dataset_config(name: str, overrides: Sequence[str]) -> DatasetConfig:
     made_here = (RandomDataset, PreparedDataset)
     sources = [option for option, schema in OPTIONS["dataset"].items() if schema not in made_here]
     if name not in sources:
-        raise ConfigError(f"{name}: a dataset that cannot be prepared; choose one of {', '.join(sources)}")
+        raise ConfigError(f"{name}: this dataset cannot be prepared; choose one of {', '.join(sources)}")
     node = OmegaConf.structured(OPTIONS["dataset"][name])
     for override in overrides:
         key, equals, _ = override.removeprefix("dataset.").partition("=")
@@ -210,7 +210,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
         raise DatasetError(f"{path}: was not written by prepare; use the dataset's own option, or dataset=hf")
     metadata: dict[str, Any] = json.loads(found)
     if metadata.get("format") != FORMAT:
-        raise DatasetError(f"{path}: format {metadata.get('format')}, but this release reads {FORMAT}; prepare it anew")
+        raise DatasetError(
+            f"{path}: format {metadata.get('format')}, and this release reads {FORMAT}; prepare it again"
+        )
     return metadata
 
 

@@ -102,7 +102,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(row) < len(pairs):
         keys = [key for key, _ in pairs]
         repeated = next(key for key in row if keys.count(key) > 1)
-        raise _RepeatedKeyError(f"the key {shown(repeated)} stands twice in one object")
+        raise _RepeatedKeyError(f"the key {shown(repeated)} appears twice in one object")
     return row
 
 
@@ -181,7 +181,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     number += 1
                     yield number, row
     except UnicodeDecodeError:
-        raise DatasetError(f"{path}:{number + 1}: not UTF-8 there or soon after; write the file anew") from None
+        raise DatasetError(f"{path}:{number + 1}: not UTF-8 there or soon after; write the file again") from None
     except (pyarrow.ArrowException, OSError) as error:
         raise DatasetError(f"{path}: cannot be read as parquet: {first_line(error)}") from None
 

@@ -63,7 +63,7 @@ def check_sampling(engine: str, asked: RequestSampling, made: Mapping[str, Any])
         if difference.name not in TOLERATED:
             raise ConfigError(
                 f"{difference.name}={difference.asked}: engine={engine} makes it {difference.got}; use a value that it "
-                "takes as it is"
+                "does not change"
             )
     return found
 

@@ -58,7 +58,7 @@ class SyntheticAdapter:
     def describe(self) -> EngineDescription:
         """Returns the configuration as it is used."""
         return EngineDescription(
-            arguments={"acceptance_rates": self._rates},
+            arguments={"acceptance_rates": list(self._rates)},
             resolved=dict(vars(self._config)),
             max_seq_len=self._max_seq_len,
             num_accelerators=0,

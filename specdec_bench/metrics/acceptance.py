@@ -99,7 +99,7 @@ def from_counters(counters: AcceptanceCounters, output_tokens: int) -> RequestAc
     )
 
 
-def figures(counts: Iterable[RequestAcceptance], draft_length: int) -> PooledAcceptance:
+def pool(counts: Iterable[RequestAcceptance], draft_length: int) -> PooledAcceptance:
     """Returns the pooled metrics: the formulas, applied to sums over the requests.
 
     A sum is undefined if any of the requests does not report its count.
@@ -129,7 +129,7 @@ def figures(counts: Iterable[RequestAcceptance], draft_length: int) -> PooledAcc
     )
 
 
-class RequestFigures:
+class AcceptanceByRequest:
     """The metrics of each request alone, one row per request, for means over requests. Undefined values are NaN."""
 
     def __init__(self, counts: Sequence[RequestAcceptance], draft_length: int) -> None:
@@ -194,10 +194,10 @@ def macro(
         draft_length: K, the length of the lists.
         groups: the conversation of each request. If given, turns are averaged first, then the conversations.
     """
-    return RequestFigures(counts, draft_length).mean(groups=None if groups is None else numbered(groups))
+    return AcceptanceByRequest(counts, draft_length).mean(groups=None if groups is None else number_groups(groups))
 
 
-def numbered(keys: Sequence[Hashable]) -> Integers:
+def number_groups(keys: Sequence[Hashable]) -> Integers:
     """Returns a number for each key; equal keys get equal numbers."""
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from msgspec import UNSET
 
 from specdec_bench.errors import abbreviated
+from specdec_bench.records.labels import method_of
 from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.options import option
 from specdec_bench.records.request import RequestRecord
 
 TRAINED_FOR_PARALLEL = {"pard": "a PARD drafter", "peagle": "a P-EAGLE head"}
@@ -24,8 +26,7 @@ class DraftReach:
         stated = draft.facts.context_length if draft is not None and draft.facts is not UNSET else None
         self.positions = stated.value if stated is not None and isinstance(stated.value, int) else None
         """None if there is no draft, if it states no length, or if the archive is older than this field."""
-        spec = manifest.config.get("spec", {}) if manifest is not None else {}
-        self._draft_length = spec.get("draft_length") or 0
+        self._draft_length = 0 if manifest is None else method_of(manifest.config)[1] or 0
         self.num_requests = self.num_steps = self.num_beyond = 0
         """Requests that got that far; decode steps of all requests; decode steps that began there."""
 
@@ -65,7 +66,7 @@ def checkpoint_warnings(manifest: Manifest, reach: DraftReach, refused_prompts: 
             "drafted, acceptance is lower than the draft's own"
         )
     drafter = None if draft is None or draft.facts is UNSET else draft.facts.drafter
-    is_parallel = manifest.config.get("spec", {}).get("parallel_drafting")
+    is_parallel = option(manifest.config, "spec", "parallel_drafting")
     if drafter is not None and drafter.kind in TRAINED_FOR_PARALLEL and not is_parallel:
         warnings.append(
             f"the draft is {TRAINED_FOR_PARALLEL[drafter.kind]} ({drafter.sign}), which was trained to draft all "

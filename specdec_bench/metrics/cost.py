@@ -1,6 +1,7 @@
 """What the output tokens took in energy and money."""
 
 from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.options import number_option
 from specdec_bench.records.summary import Cost, EnergyUse, Throughput
 
 
@@ -26,7 +27,7 @@ def energy_use(manifest: Manifest, output_tokens: int) -> EnergyUse:
 
 def cost(manifest: Manifest, throughput: Throughput) -> Cost:
     """Returns what a million output tokens cost; null unless the price is given and the engine uses accelerators."""
-    given = manifest.config.get("cost", {}).get("per_accelerator_hour")
+    given = number_option(manifest.config, "cost", "per_accelerator_hour")
     rate, num = throughput.output_tps, throughput.num_accelerators
     if given is None or not rate or not num:
         return Cost(per_accelerator_hour=given)

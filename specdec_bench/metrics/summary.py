@@ -7,8 +7,7 @@ import json
 import math
 from array import array
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -18,11 +17,11 @@ from specdec_bench.config import plugins
 from specdec_bench.config.support import archived_support
 from specdec_bench.errors import PluginError, named
 from specdec_bench.metrics.acceptance import (
+    AcceptanceByRequest,
     RequestAcceptance,
-    RequestFigures,
-    figures,
     from_counters,
-    numbered,
+    number_groups,
+    pool,
     request_acceptance,
 )
 from specdec_bench.metrics.arrays import Integers
@@ -32,7 +31,9 @@ from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.distribution import describe
 from specdec_bench.metrics.goodput import ObjectiveCounts, stated_objectives
 from specdec_bench.metrics.timing import Timings, request_times
-from specdec_bench.records.manifest import Lateness, Manifest, label_of_load
+from specdec_bench.records.json_types import Json
+from specdec_bench.records.manifest import ArchivedDataset, Lateness, Manifest, label_of_load
+from specdec_bench.records.options import integer_option, option, text_option
 from specdec_bench.records.request import SCHEMA_VERSION, AcceptanceSource, RequestRecord
 from specdec_bench.records.summary import (
     Acceptance,
@@ -130,7 +131,7 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
     if len(samples.sources) > 1:
         raise ValueError(f"acceptance comes from several sources within one run: {sorted(map(str, samples.sources))}")
     preemptions = _preemptions(samples.preemptions)
-    throughput = timings.throughput(label_of_load(manifest).max_in_flight, manifest.engine.get("num_accelerators") or 0)
+    throughput = timings.throughput(label_of_load(manifest).max_in_flight, manifest.engine.num_accelerators or 0)
     return Summary(
         schema_version=SCHEMA_VERSION,
         run_id=manifest.run_id,
@@ -172,26 +173,26 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
     )
 
 
-def _warnings(config: dict[str, Any], num_repeats: int) -> list[str]:
+def _warnings(config: Mapping[str, Json], num_repeats: int) -> list[str]:
     """Returns a warning for each setting that distorts acceptance.
 
     Args:
         config: the archived experiment.
         num_repeats: how often the dataset was run, at least in part.
     """
-    sampling, warnings = config.get("sampling", {}), []
-    if sampling.get("ignore_eos"):
+    warnings = []
+    if option(config, "sampling", "ignore_eos"):
         warnings.append(
             "sampling.ignore_eos=true: replies go on after their end, and text beyond it distorts acceptance"
         )
-    if sampling.get("min_new_tokens"):
+    if num_tokens := option(config, "sampling", "min_new_tokens"):
         warnings.append(
-            f"sampling.min_new_tokens={sampling['min_new_tokens']}: replies that would have ended sooner go on, and "
+            f"sampling.min_new_tokens={num_tokens}: replies that would have ended sooner go on, and "
             "text beyond their end distorts acceptance"
         )
-    if config.get("dataset", {}).get("name") == "random":
+    if text_option(config, "dataset", "name") == "random":
         warnings.append("dataset=random: acceptance on random text says little of real use")
-    asked = config.get("load", {}).get("repeats", 1)
+    asked = integer_option(config, "load", "repeats") or 1
     cause = f"load.repeats={asked}" if asked > 1 else f"the dataset is run {num_repeats} times"
     if max(asked, num_repeats) > 1 and _drafts_from_other_requests(config):
         warnings.append(
@@ -212,14 +213,14 @@ def _preemptions(counts: Sequence[int | None]) -> dict[str, int | None]:
 def _engine_warnings(manifest: Manifest, preemptions: dict[str, int | None], num_finished: int) -> list[str]:
     """Returns warnings on settings that the engine changed, on preemptions, and on a concurrency too high to reach."""
     load, imported = label_of_load(manifest), manifest.imported
-    warnings = [] if imported is None else [f"IMPORTED from {imported['tool']}: not measured by this project"]
-    warnings += [] if imported is None else imported["notes"]
+    warnings = [] if imported is None else [f"IMPORTED from {imported.tool}: not measured by this project"]
+    warnings += [] if imported is None else imported.notes
     warnings += [
-        f"{difference['name']}: {difference['asked']} was asked for, the engine has {difference['got']}"
-        for difference in manifest.engine.get("differences", ())
+        f"{difference.name}: {difference.asked} was asked for, the engine has {difference.got}"
+        for difference in manifest.engine.differences or ()
     ]
-    warnings += manifest.engine.get("notes", ())
-    if claimed := manifest.engine.get("claimed"):
+    warnings += manifest.engine.notes or ()
+    if claimed := manifest.engine.claimed:
         warnings.append(f"CLAIMED: the server does not tell {', '.join(claimed)}; they are what the experiment says")
     if preemptions["preempted"]:
         warnings.append(
@@ -227,8 +228,8 @@ def _engine_warnings(manifest: Manifest, preemptions: dict[str, int | None], num
             "all: the KV cache was full, and step times and latencies hold the waits; give it more memory, or lower "
             f"load.{load.axis}"
         )
-    num_prompts, num_repeats = manifest.dataset.get("num_prompts"), manifest.config.get("load", {}).get("repeats", 1)
-    if num_prompts is not None and (load.max_in_flight or 0) > (most := num_prompts * num_repeats):
+    num_prompts, num_repeats = manifest.dataset.num_prompts, integer_option(manifest.config, "load", "repeats") or 1
+    if num_prompts is not UNSET and (load.max_in_flight or 0) > (most := num_prompts * num_repeats):
         warnings.append(
             f"load.{load.axis}={load.value}: there are {most} conversations, so that never more were in "
             "flight; output_tps_steady, which needs them all in flight, is not defined"
@@ -236,23 +237,25 @@ def _engine_warnings(manifest: Manifest, preemptions: dict[str, int | None], num
     return warnings
 
 
-def _dataset(dataset: dict[str, Any]) -> DatasetCounts:
+def _dataset(dataset: ArchivedDataset) -> DatasetCounts:
     """Returns the counts from the dataset's rows to its prompts; None for those that an older archive lacks."""
-    unused = dataset.get("unused")
     return DatasetCounts(
-        num_rows=dataset.get("num_rows"),
-        num_usable=dataset.get("num_usable"),
-        num_prompts=dataset.get("num_prompts"),
-        num_turns_cut=dataset.get("num_turns_cut"),
-        unused=None if unused is None else shorten(unused),
+        num_rows=_known(dataset.num_rows),
+        num_usable=_known(dataset.num_usable),
+        num_prompts=_known(dataset.num_prompts),
+        num_turns_cut=_known(dataset.num_turns_cut),
+        unused=None if dataset.unused is UNSET else shorten(dataset.unused),
     )
 
 
-def _drafts_from_other_requests(config: dict[str, Any]) -> bool:
+def _known(count: int | UnsetType) -> int | None:
+    return None if count is UNSET else count
+
+
+def _drafts_from_other_requests(config: Mapping[str, Json]) -> bool:
     """Whether one request's text is proposed to another."""
-    spec = config["spec"]
-    is_shared = spec.get("name") == "ngram" and archived_support(config).shares_ngrams
-    return is_shared or bool(spec.get("max_cached_requests"))
+    is_shared = text_option(config, "spec", "name") == "ngram" and archived_support(config).shares_ngrams
+    return is_shared or bool(option(config, "spec", "max_cached_requests"))
 
 
 def _cross_check(pooled: PooledAcceptance, source: AcceptanceSource | None, manifest: Manifest) -> CrossCheck | None:
@@ -344,14 +347,14 @@ def _rows_by_category(categories: Sequence[str]) -> dict[str, Integers]:
 
 def _acceptance(samples: Samples, manifest: Manifest) -> Acceptance:
     counts, source = samples.acceptance, next(iter(samples.sources), None)
-    draft_length = manifest.config.get("spec", {}).get("draft_length") or 0
+    draft_length = integer_option(manifest.config, "spec", "draft_length") or 0
     draft_length = max([draft_length, *(len(request.histogram or ()) - 1 for request in counts)])
-    by_request, conversations = RequestFigures(counts, draft_length), numbered(samples.conversations)
+    by_request, conversations = AcceptanceByRequest(counts, draft_length), number_groups(samples.conversations)
 
     def of_category(rows: Integers) -> CategoryAcceptance:
         return CategoryAcceptance(
             num_requests=len(rows),
-            pooled=figures((counts[row] for row in rows), draft_length),
+            pooled=pool((counts[row] for row in rows), draft_length),
             macro=by_request.mean(rows),
             macro_by_conversation=by_request.mean(rows, conversations),
         )
@@ -366,7 +369,7 @@ def _acceptance(samples: Samples, manifest: Manifest) -> Acceptance:
         # From the requests, if each chunk was one step.
         steps = total.decode_steps if pooled.decode_steps is None else pooled.decode_steps
         pooled = msgspec.structs.replace(
-            figures([total], max(draft_length, len(total.histogram or ()) - 1)),
+            pool([total], max(draft_length, len(total.histogram or ()) - 1)),
             decode_steps=steps,
             acceptance_length=emitted / steps if steps else None,
         )

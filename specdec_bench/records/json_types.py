@@ -2,6 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+Scalar = str | int | float | bool | None
+"""JSON that holds nothing else: a cell of a table."""
+
 if TYPE_CHECKING:
     Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
     """Whatever JSON can say."""

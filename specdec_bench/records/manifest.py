@@ -1,12 +1,14 @@
 """manifest.json: what was asked for, with what it ran, and how it ended."""
 
-from typing import Any
-
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from specdec_bench.records.checkpoint import Checkpoint
 from specdec_bench.records.energy import Energy
+from specdec_bench.records.json_types import Json
+from specdec_bench.records.options import integer_option
 from specdec_bench.records.request import AcceptanceCounters, Record, RunStatus
+from specdec_bench.records.unused import UnusedTree
 
 
 class Difference(Record, frozen=True, kw_only=True):
@@ -14,16 +16,16 @@ class Difference(Record, frozen=True, kw_only=True):
 
     name: str
     """The project's, as in an override."""
-    asked: Any
-    got: Any
+    asked: Json
+    got: Json
 
 
 class EngineDescription(Record, frozen=True, kw_only=True):
     """What an engine really runs with, told once it has started. Goes into the manifest."""
 
-    arguments: dict[str, Any]
+    arguments: dict[str, Json]
     """As passed to the engine, in its own spelling."""
-    resolved: dict[str, Any]
+    resolved: dict[str, Json]
     """The engine's full configuration after its defaults."""
     max_seq_len: int | None
     """Prompt and output tokens that one request can hold; `None`: no limit."""
@@ -35,7 +37,7 @@ class EngineDescription(Record, frozen=True, kw_only=True):
     """Which of its implementations of the model's loop the engine chose, as vLLM's V1 and V2; `None`: it has one, or
     does not tell."""
     synthetic: str | None = None
-    """Why the figures are not those of a real model, if they are not."""
+    """Why the metrics are not those of a real model, if they are not."""
     differences: tuple[Difference, ...] = ()
     """Settings of which the engine made something else, once it had started."""
     is_elsewhere: bool = False
@@ -43,7 +45,70 @@ class EngineDescription(Record, frozen=True, kw_only=True):
     claimed: tuple[str, ...] = ()
     """Settings that a server which runs already does not tell. That it runs with them is the user's claim."""
     notes: tuple[str, ...] = ()
-    """What else distorts or limits the figures; summaries repeat them as warnings."""
+    """What else distorts or limits the metrics; summaries repeat them as warnings."""
+
+
+class ArchivedEngine(Record, frozen=True, kw_only=True):
+    """An `EngineDescription` as archived. No field is set before the engine has started, or by another tool's run."""
+
+    arguments: dict[str, Json] | UnsetType = UNSET
+    resolved: dict[str, Json] | UnsetType = UNSET
+    max_seq_len: int | UnsetType | None = UNSET
+    num_accelerators: int | UnsetType = UNSET
+    reproducible: bool | UnsetType = UNSET
+    runner: str | UnsetType | None = UNSET
+    synthetic: str | UnsetType | None = UNSET
+    differences: tuple[Difference, ...] | UnsetType = UNSET
+    is_elsewhere: bool | UnsetType = UNSET
+    claimed: tuple[str, ...] | UnsetType = UNSET
+    notes: tuple[str, ...] | UnsetType = UNSET
+    start_s: float | UnsetType = UNSET
+    """Seconds that it took to start; if it was reused, those of its first start."""
+    reused: bool | UnsetType = UNSET
+    """Whether an earlier cell started it."""
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the engine started."""
+        return self.arguments is not UNSET
+
+
+class ArchivedDataset(Record, frozen=True, kw_only=True):
+    """The prompts of a run and their source. Earlier releases and other tools' runs lack some fields."""
+
+    name: str | UnsetType = UNSET
+    sha256: str | UnsetType = UNSET
+    """Of the selected prompts."""
+    num_prompts: int | UnsetType = UNSET
+    num_turns: int | UnsetType = UNSET
+    categories: dict[str, int] | UnsetType = UNSET
+    """The number of prompts of each."""
+    num_rows: int | UnsetType = UNSET
+    """In the source."""
+    num_usable: int | UnsetType = UNSET
+    """Prompts that the rows make."""
+    num_of_categories: int | UnsetType | None = UNSET
+    """Those of the chosen categories; None where none was chosen."""
+    num_of_length: int | UnsetType | None = UNSET
+    """Those of the lengths that were asked for; None where none was."""
+    num_turns_cut: int | UnsetType = UNSET
+    """Turns beyond `dataset.num_turns`."""
+    unused: UnusedTree | UnsetType = UNSET
+    """What of the source is not used; see `specdec_bench.records.unused`."""
+    dropped: dict[str, int] | UnsetType = UNSET
+    """Conversations whose first request does not fit the model's context, by id, with the tokens that they need. Known
+    once the engine has started."""
+
+
+class ImportedFrom(Record, frozen=True, kw_only=True):
+    """The tool that measured an imported run."""
+
+    tool: str
+    file: str
+    sha256: str
+    """Of the file."""
+    notes: tuple[str, ...]
+    """What the file does not tell."""
 
 
 class Lateness(Record, frozen=True, kw_only=True):
@@ -92,9 +157,9 @@ class Manifest(Record, frozen=True, kw_only=True):
     """ISO 8601, when the run directory was claimed."""
     command: tuple[str, ...]
     overrides: tuple[str, ...]
-    config: dict[str, Any]
+    config: dict[str, Json]
     """The resolved experiment; the same as config.yaml."""
-    project: dict[str, Any]
+    project: dict[str, Json]
     """Version, git commit, whether the tree was dirty."""
     load: LoadLabel | None = None
     """`None` in archives of before, where every load was closed; see `label_of_load`."""
@@ -103,20 +168,15 @@ class Manifest(Record, frozen=True, kw_only=True):
     baseline_id: str | None = None
     """The `cell_id` of the plain cell that this one is compared with; its own, if it is that cell."""
     environment_id: str | None = None
-    """A hash of the hardware and the installed versions that the figures depend on."""
+    """A hash of the hardware and the installed versions that the metrics depend on."""
     finished_utc: str | None = None
-    environment: dict[str, Any] = msgspec.field(default_factory=dict)
+    environment: dict[str, Json] = msgspec.field(default_factory=dict)
     """Hardware and installed versions, read by the process that measures."""
     checkpoints: dict[str, Checkpoint] = msgspec.field(default_factory=dict)
     """By role: target, draft, tokenizer."""
-    dataset: dict[str, Any] = msgspec.field(default_factory=dict)
-    """Name, sha256 of the selected prompts, counts by category; once the engine is up also `dropped`: the conversations
-    that do not fit the model's context from the first, by id, with the tokens that they need. How the prompts
-    came out of their source is in `num_rows` to `num_turns_cut` and `unused` (see `specdec_bench.datasets`)."""
-    engine: dict[str, Any] = msgspec.field(default_factory=dict)
-    """Arguments really passed, resolved configuration, `differences` between what was asked and what the engine made
-    of it, max_seq_len, num_accelerators, start_s."""
-    clock: dict[str, Any] = msgspec.field(default_factory=dict)
+    dataset: ArchivedDataset = ArchivedDataset()
+    engine: ArchivedEngine = ArchivedEngine()
+    clock: dict[str, Json] = msgspec.field(default_factory=dict)
     """`monotonic_ns` and `utc` read together at the start of measuring."""
     engine_totals: AcceptanceCounters | None = None
     """The engine's counters over the measured window, where it has some: the source, or a second one to check by."""
@@ -125,10 +185,10 @@ class Manifest(Record, frozen=True, kw_only=True):
     energy: Energy | None = None
     """What the accelerators took over the measured window; None if the engine uses none."""
     synthetic: str | None = None
-    """Why the figures are not those of a real model; stamped on every table and plot."""
+    """Why the metrics are not those of a real model; stamped on every table and plot."""
     replay_of: str | None = None
-    imported: dict[str, Any] | None = None
-    """The tool that measured the run, its file, the file's sha256, and notes; None for the project's own runs."""
+    imported: ImportedFrom | None = None
+    """None for the project's own runs."""
     error: str | None = None
 
 
@@ -136,8 +196,7 @@ def label_of_load(manifest: Manifest) -> LoadLabel:
     """Returns what names the run's load. Archives of before have closed loads alone, and do not say so."""
     if manifest.load is not None:
         return manifest.load
-    load = manifest.config.get("load")
-    concurrency = load.get("concurrency") if isinstance(load, dict) else None
+    concurrency = integer_option(manifest.config, "load", "concurrency")
     return LoadLabel(
         axis="concurrency",
         value=concurrency,

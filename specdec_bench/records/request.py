@@ -53,7 +53,7 @@ class Prompt(Record, frozen=True, kw_only=True):
     max_new_tokens: int | None = None
     """Upper limit on this prompt's output tokens a turn; the smaller of this and the sampling's holds."""
     labels: dict[str, str] | None = None
-    """What else the source says of it: its own finer category, its difficulty. In no figure; kept in the archive."""
+    """The source's other fields, such as a finer category or a difficulty. Archived, and used in no metric."""
     random_tokens: RandomTokens | None = None
     """What is sent in place of the only turn, which is then empty."""
 

@@ -11,24 +11,24 @@ from specdec_bench.compare.published import Verdict
 def verdict_line(verdicts: Sequence[Verdict], tolerance: float) -> str:
     """Returns the verdict on the run: passed, or which values are off and by how much."""
     off = [
-        f"{verdict.figure} " + ("undefined" if verdict.deviation is None else f"{verdict.deviation:+.1%}")
+        f"{verdict.metric} " + ("undefined" if verdict.deviation is None else f"{verdict.deviation:+.1%}")
         for verdict in verdicts
         if not verdict.passed
     ]
     if off:
         return f"OFF: {', '.join(off)}"
-    return f"pass: {len(verdicts)} of {len(verdicts)} figures within {tolerance:.0%}"
+    return f"pass: {len(verdicts)} of {len(verdicts)} values within {tolerance:.0%}"
 
 
 def verdict_table(verdicts: Sequence[Verdict], tolerance: float, source: str) -> Table:
     """Returns the verdicts as a table."""
     table = Table(box=box.SIMPLE_HEAD, title=f"against the expected values (tolerance {tolerance:.0%})", caption=source)
-    table.add_column("figure")
+    table.add_column("metric")
     for header in ("expected", "measured", "off by", "verdict"):
         table.add_column(header, justify="right", no_wrap=True)
-    for figure, expected, measured, deviation, passed in verdicts:
+    for metric, expected, measured, deviation, passed in verdicts:
         table.add_row(
-            figure,
+            metric,
             f"{expected:.4f}",
             "–" if measured is None else f"{measured:.4f}",
             "–" if deviation is None else f"{deviation:+.1%}",

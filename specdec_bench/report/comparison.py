@@ -10,7 +10,7 @@ from specdec_bench.compare.differences import Difference
 from specdec_bench.records.interval import Interval
 from specdec_bench.report.blocks import Block, Heading, Line, Table
 from specdec_bench.report.run_table import number
-from specdec_bench.report.text import defused
+from specdec_bench.report.text import defuse
 
 MOST_OF_ENGINE = 20
 """Differences of an engine's resolved settings that are shown; JSON has all of them."""
@@ -119,12 +119,12 @@ def _cell(cell: CellComparison) -> Iterator[Block]:
             for metric in cell.metrics
         ],
     )
-    for reason, headers in _refused(cell.metrics).items():
+    for reason, headers in _group_refusals(cell.metrics).items():
         yield Line(text=f"no ratio of {', '.join(headers)}: {reason}", tone="warning")
     yield from _outputs(cell.outputs, cell.outputs_reason)
 
 
-def _refused(metrics: Sequence[MetricComparison]) -> dict[str, list[str]]:
+def _group_refusals(metrics: Sequence[MetricComparison]) -> dict[str, list[str]]:
     """Returns the headers of the metrics that have no ratio, by reason."""
     found: dict[str, list[str]] = {}
     for metric in metrics:
@@ -209,7 +209,7 @@ def table_csv(comparison: Comparison) -> str:
     writer = csv.DictWriter(file, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in _csv_rows(comparison):
-        writer.writerow({name: defused(value) if isinstance(value, str) else value for name, value in row.items()})
+        writer.writerow({name: defuse(value) if isinstance(value, str) else value for name, value in row.items()})
     return file.getvalue()
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from specdec_bench.archive.frame import COLUMNS
-from specdec_bench.report.text import defused
+from specdec_bench.report.text import defuse
 
 ROWS_AT_ONCE = 1_000
 TEXTS = [name for name, dtype in COLUMNS.items() if isinstance(dtype, pd.StringDtype)]
@@ -22,7 +22,7 @@ def csv_chunks(frame: pd.DataFrame) -> Iterator[bytes]:
     """
     for start in range(0, max(len(frame), 1), ROWS_AT_ONCE):
         part = frame.iloc[start : start + ROWS_AT_ONCE]
-        texts = {name: part[name].map(defused, na_action="ignore") for name in TEXTS}
+        texts = {name: part[name].map(defuse, na_action="ignore") for name in TEXTS}
         lists = {name: part[name].map(json.dumps) for name in LISTS}
         yield part.assign(**texts, **lists).to_csv(index=False, header=start == 0).encode()
 

@@ -115,7 +115,7 @@ def run_warnings(summary: Summary) -> list[str]:
     requests = summary.requests
     total = requests.finished + requests.failed + requests.skipped + requests.interrupted
     warnings = [
-        f"{count} of {total} requests {words}; they are in no figure"
+        f"{count} of {total} requests {words}; no metric includes them"
         for count, words in (
             (requests.failed, "FAILED"),
             (requests.skipped, f"SKIPPED: longer than the model's context ({abbreviated(requests.skipped_prompts)})"),
@@ -129,7 +129,7 @@ def run_warnings(summary: Summary) -> list[str]:
     if summary.client.saturated and late is not None:
         warnings.append(
             f"SATURATED CLIENT: the measuring loop was {late.p50:.1f} ms late at the median ({late.max:.0f} at "
-            "most); times are its own as much as the engine's, acceptance is not touched"
+            "most), which is part of the measured times; acceptance is not affected"
         )
     warnings += dataset_warnings(summary.dataset.unused or {})
     warnings += summary.warnings

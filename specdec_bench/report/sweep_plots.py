@@ -59,7 +59,7 @@ def _style(curve: Curve) -> dict[str, Any]:
     }
 
 
-def dodged(number: int, count: int) -> float:
+def side_by_side_offset(number: int, count: int) -> float:
     """Returns how far to the side the marks of one of several curves are drawn, as a part of the space of a load."""
     return 0.0 if count < 2 else DODGE * (number / (count - 1) - 0.5)
 
@@ -73,7 +73,7 @@ def _against_load(figure: Figure, axes: Any, curves: Sequence[Curve], panel: Pan
         return
     for number, (curve, points) in enumerate(shown):
         style = _style(curve)
-        at = [loads.index(load) + dodged(number, len(shown)) for load, _, _, _ in points]
+        at = [loads.index(load) + side_by_side_offset(number, len(shown)) for load, _, _, _ in points]
         axes.plot(at, [value for _, value, _, _ in points], **style)
         known = [(x, value, low, high) for x, (_, value, low, high) in zip(at, points, strict=True) if low is not None]
         if known:
@@ -109,7 +109,7 @@ def _against_draft_length(figure: Figure, axes: Any, curves: Sequence[Curve]) ->
         nothing(figure, axes, "acceptance length: nothing was drafted")
         return
     for number, same in enumerate(methods.values()):
-        aside = dodged(number, len(methods))
+        aside = side_by_side_offset(number, len(methods))
         means: dict[int, list[float]] = defaultdict(list)
         for curve, points in same:
             assert curve.draft_length is not None

@@ -15,11 +15,12 @@ from specdec_bench.archive import codec, files
 from specdec_bench.compare.cell import Recommendation, SweepResult
 from specdec_bench.compare.columns import METRICS
 from specdec_bench.compare.labels import conditions, label
+from specdec_bench.compare.row import number_in, text_in
 from specdec_bench.compare.speedup import NotJudged
 from specdec_bench.metrics.declarations import BY_NAME
 from specdec_bench.records.manifest import LoadLabel, amount
 from specdec_bench.report.run_table import number, print_whole
-from specdec_bench.report.text import defused, literal
+from specdec_bench.report.text import defuse, literal
 
 TABLE, REPLICATES, COMPARISON = "sweep", "replicates", "comparison.json"
 
@@ -48,8 +49,8 @@ SHOWN_IF_KNOWN: dict[str, Callable[[float | None], str]] = {
 """Shown too if any cell has them: how each is written."""
 
 OF_SINGLE_RUNS = (
-    "Intervals are of single runs: how much this machine's speed differs from run to run is not in them; "
-    "replicate=range(0,5) order=replicates puts it there."
+    "Intervals are of single runs and do not include how much the speed varies from run to run; "
+    "replicate=range(0,5) order=replicates measures that."
 )
 
 
@@ -64,17 +65,17 @@ def write_tables(result: SweepResult, folder: Path) -> None:
             frame = pd.DataFrame(rows).convert_dtypes()
             for column in [key for key in frame if is_object_dtype(frame[key])]:  # `auto` in one cell, 3 in another
                 frame[column] = frame[column].map(str, na_action="ignore")
-            files.write_atomically(folder / f"{name}.csv", [_defused(frame).to_csv(index=False).encode()])
+            files.write_atomically(folder / f"{name}.csv", [_defuse(frame).to_csv(index=False).encode()])
             files.write_atomically(folder / f"{name}.parquet", [frame.to_parquet(index=False)])
     comparison = {"recommendations": [found.as_tree() for found in result.recommendations], "cells": result.comparisons}
     files.write_atomically(folder / COMPARISON, [codec.encode_document(comparison)])
 
 
-def _defused(frame: pd.DataFrame) -> pd.DataFrame:
+def _defuse(frame: pd.DataFrame) -> pd.DataFrame:
     """Returns the table made safe for spreadsheets, which take none of its texts and headers for formulas."""
     texts = [key for key in frame if is_string_dtype(frame[key])]
-    inert = frame.assign(**{str(key): frame[key].map(defused, na_action="ignore") for key in texts})
-    return inert.rename(columns=defused)
+    inert = frame.assign(**{str(key): frame[key].map(defuse, na_action="ignore") for key in texts})
+    return inert.rename(columns=defuse)
 
 
 def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
@@ -82,15 +83,15 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
     rows = result.rows
     unfinished = [row for row in rows if row["status"] != "finished"]
     if unfinished:
-        console.print(Text(f"{len(unfinished)} of {len(rows)} cells have no figures:", style="bold red"))
+        console.print(Text(f"{len(unfinished)} of {len(rows)} cells have no metrics:", style="bold red"))
     for row in unfinished:
         why = f": {row['error']}" if row["error"] else ""
         console.print(Text(literal(f"  job {row['job']} {row['status']}{why}"), style="bold red"), soft_wrap=True)
-    for reason in sorted({row["not_compared"] for row in rows if row.get("not_compared")}):
+    for reason in sorted({reason for row in rows if (reason := text_in(row, "not_compared"))}):
         console.print(Text(literal(f"NOT COMPARED with the plain run: {reason}"), style="bold red"), soft_wrap=True)
     for line in _caveats(rows):
         console.print(Text(literal(line), style="bold red"), soft_wrap=True)
-    if stamps := {row["synthetic"] for row in rows if row.get("synthetic")}:
+    if stamps := {stamp for row in rows if (stamp := text_in(row, "synthetic"))}:
         console.print(Text(literal(f"SYNTHETIC: {', '.join(sorted(stamps))}"), style="bold red"), soft_wrap=True)
     several = _several(rows, ("engine", "model", "dataset")) + conditions(result.varying_fields)
     shown = several + _several(rows, ("replicate",))
@@ -107,12 +108,12 @@ def print_sweep(result: SweepResult, console: Console, *, path: str) -> None:
             Text(literal(label(row, result.varying_fields))),
             _load(row, result),
             _with_interval(row, "acceptance_length"),
-            number(row.get("output_tps"), 1),
-            number(row.get("output_tps_per_user"), 1),
-            number(row.get("ttft_ms_p50"), 1),
+            number(number_in(row, "output_tps"), 1),
+            number(number_in(row, "output_tps_per_user"), 1),
+            number(number_in(row, "ttft_ms_p50"), 1),
             _with_interval(row, "speedup_tpot"),
             _same_output(row),
-            *(SHOWN_IF_KNOWN[name](row.get(name)) for name in known),
+            *(SHOWN_IF_KNOWN[name](number_in(row, name)) for name in known),
         )
     print_whole(console, table)
     if result.replicates:
@@ -206,7 +207,7 @@ def _advice(recommendation: Recommendation, several: Sequence[str], loads: Mappi
     best, second = (names.get(name, name) for name in (advice.best, advice.runner_up))
     if advice.tied:
         tied = ", ".join(names.get(name, name) for name in advice.tied)
-        return f"{at}a tie of {best} and {tied} (ratio to {second} {ratio.value:.3f}, {interval})"
+        return f"{at}{best} and {tied} are tied (ratio to {second} {ratio.value:.3f}, {interval})"
     return (
         f"{at}{best} is the fastest, {ratio.value:.3f} times as fast as {second} ({interval}, paired); "
         f"{advice.num_runs} runs of each, corrected for {len(advice.p_values)} comparisons"

@@ -15,7 +15,7 @@ def literal(text: str, kept: str = "") -> str:
     return "".join(c if c.isprintable() or c in kept else repr(c)[1:-1] for c in text)
 
 
-def defused(text: str) -> str:
+def defuse(text: str) -> str:
     """Returns the text made safe for a CSV file: with a `'` before what a spreadsheet would take for a formula.
 
     Numbers get no `'`.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import yaml
+from msgspec import UNSET
 
 from specdec_bench import datasets
 from specdec_bench.archive import RunDirectory, provenance
@@ -24,7 +25,7 @@ from specdec_bench.config.support import check_support
 from specdec_bench.errors import ArchiveError, ConfigError, EngineError, PluginError, RunInterrupted, SpecDecBenchError
 from specdec_bench.load import base as loads
 from specdec_bench.records.checkpoint import Checkpoint
-from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.manifest import ArchivedDataset, ArchivedEngine, Manifest
 from specdec_bench.records.request import SCHEMA_VERSION, Prompt, RunStatus
 from specdec_bench.records.unused import describe
 from specdec_bench.runner import held_log
@@ -129,11 +130,11 @@ def run_cell(
             raise RunInterrupted("interrupted")
         run = _run_cell(cell, run_dir, on_progress, on_samples, stops)
     if stops.count:  # while the end was being written: the run is complete, but no other may follow
-        raise _interrupted(run)
+        raise _interruption(run)
     return run
 
 
-def _interrupted(run: RunDirectory) -> RunInterrupted:
+def _interruption(run: RunDirectory) -> RunInterrupted:
     return RunInterrupted(f"interrupted; what was measured is in {run.path}")
 
 
@@ -156,14 +157,14 @@ def _run_cell(
         project=provenance.project(),
         cell_id=cell.identity.cell_id,
         baseline_id=cell.identity.baseline_id,
-        dataset={
-            "name": cell.config.dataset.name,
-            "sha256": cell.identity.prompts_sha256,
-            "num_prompts": len(cell.prompts),
-            "num_turns": sum(len(prompt.turns) for prompt in cell.prompts),
-            "categories": dict(sorted(Counter(prompt.category for prompt in cell.prompts).items())),
+        dataset=ArchivedDataset(
+            name=cell.config.dataset.name,
+            sha256=cell.identity.prompts_sha256,
+            num_prompts=len(cell.prompts),
+            num_turns=sum(len(prompt.turns) for prompt in cell.prompts),
+            categories=dict(sorted(Counter(prompt.category for prompt in cell.prompts).items())),
             **cell.origin,
-        },
+        ),
         load=cell.config.load.label,
         replay_of=cell.replay_of,
     )
@@ -182,10 +183,13 @@ def _run_cell(
             environment=started.environment,
             environment_id=provenance.environment_id(started.environment),
             checkpoints=started.checkpoints,
-            engine=redact(msgspec.to_builtins(description))
-            | {"start_s": started.engine_start_s, "reused": started.engine_reused},
+            engine=msgspec.convert(
+                redact(msgspec.to_builtins(description))
+                | {"start_s": started.engine_start_s, "reused": started.engine_reused},
+                ArchivedEngine,
+            ),
             clock=started.clock,
-            dataset=manifest.dataset | {"dropped": started.dropped},
+            dataset=msgspec.structs.replace(manifest.dataset, dropped=started.dropped),
             synthetic=description.synthetic,
         )
         run.write_manifest(updated)
@@ -235,7 +239,7 @@ def _run_cell(
     except KeyboardInterrupt:
         discard_process()
         end("interrupted", "stopped by the user")
-        raise _interrupted(run) from None
+        raise _interruption(run) from None
     except SpecDecBenchError as error:
         discard_process()
         end("failed", str(error))
@@ -247,7 +251,7 @@ def _run_cell(
     }
     if done.interrupted:
         end("interrupted", "stopped by the user", **counted)
-        raise _interrupted(run)
+        raise _interruption(run)
     if done.counts.finished == 0:
         failure = _why_none_finished(done.counts)
         end("failed", failure, **counted)
@@ -256,13 +260,13 @@ def _run_cell(
     return run
 
 
-def _log_dataset(dataset: dict[str, Any]) -> None:
+def _log_dataset(dataset: ArchivedDataset) -> None:
     """Logs what the prompts were made from, and which parts of it are unused."""
-    name, unused = dataset["name"], dataset.get("unused", {})
-    if "num_rows" in dataset:
+    name, unused = dataset.name, dataset.unused or {}
+    if dataset.num_rows is not UNSET:
         logger.info(
             "dataset=%s: %d rows make %d prompts, of which %d are selected; dataset.num_turns cuts %d turns of them",
-            *(name, dataset["num_rows"], dataset["num_usable"], dataset["num_prompts"], dataset["num_turns_cut"]),
+            *(name, dataset.num_rows, dataset.num_usable, dataset.num_prompts, dataset.num_turns_cut),
         )
     for line in describe(unused, ["rows", "parts", "files"]):
         logger.warning("dataset=%s: %s; all are in manifest.json", name, line)

@@ -8,7 +8,7 @@ import yaml
 from specdec_bench.archive import RunDirectory, codec, files, provenance
 from specdec_bench.archive.imports.measured import Imported
 from specdec_bench.archive.redact import redact_text
-from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.manifest import ArchivedDataset, ImportedFrom, Manifest
 from specdec_bench.records.prompts_hash import prompts_fingerprint
 from specdec_bench.records.request import SCHEMA_VERSION
 from specdec_bench.runner.cell import encoded_summary, samples_of
@@ -40,18 +40,13 @@ def import_run(imported: Imported, folder: Path, method: str, command: list[str]
         overrides=(),
         config=tree,
         project=provenance.project(),
-        dataset={
-            "name": "imported",
-            "sha256": prompts_fingerprint(imported.prompts),
-            "num_prompts": len(imported.prompts),
-        },
+        dataset=ArchivedDataset(
+            name="imported", sha256=prompts_fingerprint(imported.prompts), num_prompts=len(imported.prompts)
+        ),
         engine_totals=imported.totals,
-        imported={
-            "tool": imported.tool,
-            "file": imported.path.name,
-            "sha256": imported.sha256,
-            "notes": list(imported.notes),
-        },
+        imported=ImportedFrom(
+            tool=imported.tool, file=imported.path.name, sha256=imported.sha256, notes=tuple(imported.notes)
+        ),
     )
     config = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     run = RunDirectory.create(folder, manifest, imported.prompts, config)

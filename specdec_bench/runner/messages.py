@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from specdec_bench.archive.redact import Secrets
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.records.checkpoint import Checkpoint
 from specdec_bench.records.energy import Energy
+from specdec_bench.records.json_types import Json
 from specdec_bench.records.manifest import EngineDescription, Lateness
 from specdec_bench.records.request import AcceptanceCounters, Prompt
 
@@ -39,9 +40,9 @@ class Started:
     """From the child: the engine is up, and the prompts are encoded."""
 
     description: EngineDescription
-    environment: dict[str, Any]
+    environment: dict[str, Json]
     checkpoints: dict[str, Checkpoint]
-    clock: dict[str, Any]
+    clock: dict[str, Json]
     engine_start_s: float
     """Seconds that the engine took to start; if it is reused, those of its first start."""
     engine_reused: bool

@@ -108,7 +108,7 @@ def _check_reach(
     needed = [len(ids) + new for ids, new in zip(first_token_ids, new_tokens, strict=True)]
     if limit is not None and needed and min(needed) > limit:
         raise ConfigError(
-            f"sampling.max_new_tokens={sampling}: not one of {len(needed)} conversations fits the model's context of "
+            f"sampling.max_new_tokens={sampling}: none of {len(needed)} conversations fits the model's context of "
             f"{limit} tokens, the shortest needs {min(needed)}; lower it, or choose a model with a longer context"
         )
     support, checkpoint = ENGINES[config.engine.name], draft_checkpoint(config)

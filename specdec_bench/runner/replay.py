@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import yaml
+from msgspec import to_builtins
 from omegaconf import OmegaConf
 
 from specdec_bench import datasets
@@ -17,6 +18,7 @@ from specdec_bench.errors import ArchiveInputError
 from specdec_bench.records.first_difference import first_difference
 from specdec_bench.records.flatten import flatten
 from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.options import number_option
 from specdec_bench.records.prompts_hash import prompts_fingerprint
 from specdec_bench.records.request import RequestRecord
 from specdec_bench.runner.cell import Cell
@@ -34,12 +36,12 @@ def archived_cell(run: RunDirectory, command: list[str]) -> Cell:
     """
     manifest = run.manifest()
     if manifest.imported is not None:
-        raise ArchiveInputError(f"{run.path}: was imported from {manifest.imported['tool']}; only it can run it again")
+        raise ArchiveInputError(f"{run.path}: was imported from {manifest.imported.tool}; only it can run it again")
     text = run.config()
     if REDACTED in text:
         names = [key for key, value in flatten(_tree(run, text)).items() if REDACTED in str(value)]
         raise ArchiveInputError(
-            f"{run.config_path}: {', '.join(names)} was a secret, which a replay would need and no archive keeps; "
+            f"{run.config_path}: {', '.join(names)} was a secret, which a replay needs and an archive does not keep; "
             "a run that is given it as ${oc.env:NAME} can be replayed"
         )
     tree = _tree(run, text)
@@ -47,12 +49,12 @@ def archived_cell(run: RunDirectory, command: list[str]) -> Cell:
     config = archived_experiment(tree)
     check_support(config)
     check_checkpoints(config)
-    if not manifest.engine:
+    if not manifest.engine.has_started:
         raise ArchiveInputError(
             f"{run.path}: its engine never started ({manifest.error}); there is nothing to compare with"
         )
     prompts = run.prompts()
-    if prompts_fingerprint(prompts) != manifest.dataset.get("sha256"):
+    if prompts_fingerprint(prompts) != manifest.dataset.sha256:
         raise ArchiveInputError(
             f"{run.prompts_path}: is not what the run archived (its sha256 differs); restore the file"
         )
@@ -63,7 +65,7 @@ def archived_cell(run: RunDirectory, command: list[str]) -> Cell:
         command=command,
         replay_of=manifest.run_id,
         expected_checkpoints=manifest.checkpoints,
-        origin={key: manifest.dataset[key] for key in datasets.ORIGIN if key in manifest.dataset},
+        origin={key: value for key, value in to_builtins(manifest.dataset).items() if key in datasets.ORIGIN},
     )
 
 
@@ -101,7 +103,8 @@ def _tree(run: RunDirectory, text: str) -> dict[str, Any]:
 
 def must_be_identical(manifest: Manifest) -> bool:
     """Whether a replay has to give the same tokens and steps: the engine reported so, and the temperature is 0."""
-    return bool(manifest.engine.get("reproducible")) and manifest.config["sampling"]["temperature"] == 0
+    is_greedy = number_option(manifest.config, "sampling", "temperature") == 0
+    return manifest.engine.reproducible is True and is_greedy
 
 
 def compare(
@@ -115,7 +118,7 @@ def compare(
     accepted drafts in every step. `differences` lists the first few requests that differ, with the position
     of the first different token (`null`: the tokens are equal, the steps are not).
     """
-    before, after = _finished(original), _finished(replayed)
+    before, after = _finished_by_key(original), _finished_by_key(replayed)
     common = [key for key in before if key in after]
     differences: list[dict[str, Any]] = []
     same_outputs = same_acceptance = 0
@@ -147,7 +150,7 @@ def environment_changes(original: Manifest, replayed: Manifest) -> dict[str, lis
     return {key: [then.get(key), now.get(key)] for key in keys if then.get(key) != now.get(key)}
 
 
-def _finished(records: Iterable[RequestRecord]) -> dict[tuple[str, int, int], RequestRecord]:
+def _finished_by_key(records: Iterable[RequestRecord]) -> dict[tuple[str, int, int], RequestRecord]:
     return {(r.prompt_id, r.turn, r.repeat): r for r in records if r.phase == "measure" and r.error is None}
 
 

@@ -59,10 +59,10 @@ class Worker:
             try:
                 await self._run(message)
             except SpecDecBenchError as error:
-                self._send(_failed(error))
+                self._send(_failure(error))
             except Exception as error:  # noqa: BLE001  (the boundary of the process: the parent reports it)
                 traceback.print_exc()
-                self._send(_failed(error))
+                self._send(_failure(error))
             finally:
                 self._measuring = None
         if self._engine is not None:
@@ -180,7 +180,7 @@ class Worker:
             thread.join()
 
 
-def _failed(error: BaseException) -> Failed:
+def _failure(error: BaseException) -> Failed:
     while isinstance(error, BaseExceptionGroup):  # from the tasks that run the conversations; report the first one
         error = error.exceptions[0]
     if isinstance(error, SpecDecBenchError):

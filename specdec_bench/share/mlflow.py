@@ -102,8 +102,9 @@ class MLflowTracker:
         with _telling(folder):
             parent_id = self._run(_SWEEP_ID, sweep_id, folder.name, {})
             for row in result.rows:
-                if row["status"] == "finished":
-                    self._log_run(runs[row["job"]], row, parent_id)
+                job = row["job"]
+                if row["status"] == "finished" and isinstance(job, int):
+                    self._log_run(runs[job], row, parent_id)
             own = [path for path in find_files(folder)[0] if path.parent == folder]
             self._log_files(parent_id, folder, own)
             self._client.set_terminated(parent_id)
@@ -176,7 +177,8 @@ def _tags(manifest: Manifest) -> dict[str, str]:
         "specdec_bench.synthetic": manifest.synthetic,
         "mlflow.source.git.commit": manifest.project.get("git_commit"),
     }
-    tags |= {f"package.{name}": version for name, version in manifest.environment.get("packages", {}).items()}
+    packages = manifest.environment.get("packages")
+    tags |= {f"package.{name}": version for name, version in packages.items()} if isinstance(packages, dict) else {}
     return {name: str(value) for name, value in tags.items() if value is not None}
 
 

@@ -11,6 +11,8 @@ from specdec_bench.archive.sweep_plan import find_runs
 from specdec_bench.config.compose import to_tree
 from specdec_bench.config.schema.experiment import AUTO, NO_BASELINE
 from specdec_bench.errors import ConfigError
+from specdec_bench.records.labels import method_of
+from specdec_bench.records.options import option
 from specdec_bench.sweep.plan import PlannedCell
 
 
@@ -60,7 +62,7 @@ def _differences(run: RunDirectory, planned: PlannedCell) -> list[str]:
     """Returns the fields in which a plain run's configuration differs from a cell's."""
     then, now = run.manifest().config, to_tree(planned.cell.config)
     fields = {
-        f"{group}.{name}": (then[group].get(name), value)
+        f"{group}.{name}": (option(then, group, name), value)
         for group in ("engine", "model", "dataset", "load", "sampling")
         for name, value in now[group].items()
     }
@@ -89,7 +91,7 @@ def baseline_runs(baseline: str) -> list[RunDirectory]:
         return []
     runs = sorted(find_runs(Path(baseline)).runs.values(), key=lambda run: run.manifest().created_utc, reverse=True)
     plain = [
-        run for run in runs if run.manifest().config["spec"]["name"] == "none" and run.manifest().status == "finished"
+        run for run in runs if method_of(run.manifest().config)[0] == "none" and run.manifest().status == "finished"
     ]
     if not plain:
         raise ConfigError(f"baseline={baseline}: holds no finished plain run; use none, auto, or the folder of one")

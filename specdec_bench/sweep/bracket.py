@@ -35,7 +35,7 @@ def search(passes: Callable[[float], bool], start: float, tolerance: float, *, l
             break
         load = following
     while passed is not None and failed is not None and failed / passed > 1 + tolerance:
-        middle = _rounded(math.sqrt(passed * failed))
+        middle = _round(math.sqrt(passed * failed))
         if not passed < middle < failed:
             break
         if passes(middle):
@@ -45,5 +45,5 @@ def search(passes: Callable[[float], bool], start: float, tolerance: float, *, l
     return Bracket(passed=passed, failed=failed)
 
 
-def _rounded(load: float) -> float:
+def _round(load: float) -> float:
     return float(f"{load:.{DIGITS}g}")

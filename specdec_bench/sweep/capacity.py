@@ -92,7 +92,7 @@ class CapacitySearch:
         if not self.objectives:
             raise ConfigError("slo: states no objective; pass slo.ttft_ms, slo.tpot_ms or slo.e2e_ms, in ms")
         if isinstance(asked.spec, NoSpec):
-            raise ConfigError("spec=none: is searched in any case; choose the method to compare with it")
+            raise ConfigError("spec=none: plain decoding is always searched; choose the method to compare with it")
         self._start_rate = load.rate
         self._draws_arrivals = isinstance(load, PoissonLoad)
         plain = [override for override in overrides if override_key(override).partition(".")[0] != "spec"]

@@ -161,7 +161,7 @@ def _run_grid(
                 print_error(str(error))
             unbegun = [str(planned.number) for planned in cells if not RunDirectory.is_run(planned.run_dir)]
             if not job.runs_here and unbegun:
-                print_error(f"never begun: job {', '.join(unbegun)}; resume={sweep.path} runs what is not finished")
+                print_error(f"not started: job {', '.join(unbegun)}; resume={sweep.path} runs what is not finished")
         if tracker is not None and shown is not None:
             unwritten = log_sweep(tracker, sweep, shown) or unwritten
     raise_first_failure(results)

@@ -36,7 +36,7 @@ _SWEEP_FILE_STEMS = frozenset(("sweep", "replicates", "comparison", "multirun", 
 
 def is_named_by_clock(composed: DictConfig, key: str) -> bool:
     """Says whether a folder is named by its start time, so that a second one of that name needs another name."""
-    return "${now:" in str(_unresolved(composed, key))
+    return "${now:" in str(_explain_unresolved(composed, key))
 
 
 def find_run_folder(composed: DictConfig) -> Path:
@@ -75,7 +75,7 @@ def find_cell_folders(cells: Sequence[tuple[int, DictConfig]], sweep: Path) -> d
     """
     folders: dict[int, str] = {}
     for number, composed in cells:
-        given = f"{SWEEP_DIR}={_unresolved(composed, SWEEP_DIR)}"
+        given = f"{SWEEP_DIR}={_explain_unresolved(composed, SWEEP_DIR)}"
         if Path(_resolve(composed, SWEEP_DIR)) != sweep:
             raise ConfigError(
                 f"{given}: is {_resolve(composed, SWEEP_DIR)} for job {number} and {sweep} for the sweep, which has "
@@ -83,7 +83,7 @@ def find_cell_folders(cells: Sequence[tuple[int, DictConfig]], sweep: Path) -> d
             )
         folders[number] = _resolve(composed, SUBDIR)
         _refuse_secrets(composed, SUBDIR, folders[number])
-    check_cell_folders(folders, sweep, f"{SUBDIR}={_unresolved(cells[0][1], SUBDIR)}" if cells else SUBDIR)
+    check_cell_folders(folders, sweep, f"{SUBDIR}={_explain_unresolved(cells[0][1], SUBDIR)}" if cells else SUBDIR)
     return folders
 
 
@@ -136,12 +136,12 @@ class SearchLanding:
         self._loader, self._composed, self._sweep = loader, copy.deepcopy(composed), sweep
         self._folders: dict[int, str] = {}
         # The same cell may be chosen twice, so the number alone has to tell them apart.
-        find_cell_folders([(number, _numbered(copy.deepcopy(composed), number)) for number in (0, 1)], sweep)
+        find_cell_folders([(number, _with_number(copy.deepcopy(composed), number)) for number in (0, 1)], sweep)
 
     def __call__(self, job_overrides: Sequence[Sequence[str]], first: int) -> None:
         """Checks a batch of jobs together with those before it."""
         jobs = [(first + i, self._compose(overrides)) for i, overrides in enumerate(job_overrides)]
-        cells = [(number, _numbered(composed, number)) for number, composed in jobs]
+        cells = [(number, _with_number(composed, number)) for number, composed in jobs]
         chosen = find_cell_folders(cells, self._sweep)
         for number, folder in chosen.items():
             check_cell_unused(self._sweep / folder, number)
@@ -178,7 +178,7 @@ def check_cell_unused(folder: Path, number: int) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(
-            f"{folder}: job {number} would land there, but it is there already; choose another {SWEEP_DIR}"
+            f"{folder}: job {number} would be written there, but it exists already; choose another {SWEEP_DIR}"
         )
 
 
@@ -192,7 +192,7 @@ def settle_sweep(composed: DictConfig, sweep: Path) -> None:
     """Sets a sweep's folder in its tree, and as an override for the jobs that others compose."""
     with flag_override(composed.hydra, ["struct", "readonly"], [False, False]):
         composed.hydra.sweep.dir = str(sweep)
-        composed.hydra.overrides.hydra.append(f"{SWEEP_DIR}={quoted(sweep)}")
+        composed.hydra.overrides.hydra.append(f"{SWEEP_DIR}={quote(sweep)}")
 
 
 def settle_cell(composed: DictConfig, sweep: Path, folder: str) -> None:
@@ -201,13 +201,13 @@ def settle_cell(composed: DictConfig, sweep: Path, folder: str) -> None:
         composed.hydra.sweep.dir, composed.hydra.sweep.subdir = str(sweep), folder
 
 
-def _numbered(composed: DictConfig, number: int) -> DictConfig:
+def _with_number(composed: DictConfig, number: int) -> DictConfig:
     with flag_override(composed.hydra, ["struct", "readonly"], [False, False]):
         composed.hydra.job.id, composed.hydra.job.num = str(number), number
     return composed
 
 
-def quoted(value: str | Path) -> str:
+def quote(value: str | Path) -> str:
     """Returns a text as the value of an override."""
     return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
@@ -215,11 +215,11 @@ def quoted(value: str | Path) -> str:
 def _top_folder(composed: DictConfig, key: str) -> Path:
     """Returns the folder of a run or a sweep, after checking all but its contents."""
     text = _resolve(composed, key)
-    given = f"{key}={_unresolved(composed, key)}"
+    given = f"{key}={_explain_unresolved(composed, key)}"
     _refuse_secrets(composed, key, text)
     _check_names(text, given)
     if text.startswith("~"):
-        raise ConfigError(f"{given}: ~ stands for nothing here; write the folder in full")
+        raise ConfigError(f"{given}: ~ is not expanded here; write the full path")
     _check_length(Path(text), given)
     try:
         _check_place(text, given)
@@ -289,12 +289,12 @@ def _resolve(composed: DictConfig, key: str) -> str:
             return str(OmegaConf.select(composed, key, throw_on_missing=True))
     except OmegaConfBaseException as error:
         reason = first_line(error)
-        raise ConfigError(f"{key}={_unresolved(composed, key)}: has no value here: {reason}") from None
+        raise ConfigError(f"{key}={_explain_unresolved(composed, key)}: has no value here: {reason}") from None
     finally:
         HydraConfig.instance().cfg = before
 
 
-def _unresolved(composed: DictConfig, key: str) -> str:
+def _explain_unresolved(composed: DictConfig, key: str) -> str:
     parent, _, name = key.rpartition(".")
     tree = OmegaConf.to_container(OmegaConf.select(composed, parent), resolve=False)
     assert isinstance(tree, dict)

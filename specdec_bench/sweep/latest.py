@@ -29,7 +29,7 @@ def find(resume: str, outputs: Path) -> Path:
         ConfigError: there is none.
     """
     if resume == LATEST:
-        found = [*find_sweeps(outputs), *_recorded(outputs)]
+        found = [*find_sweeps(outputs), *_read_recorded(outputs)]
         if not found:
             raise ConfigError(f"resume=latest: no sweep in {outputs}, nor one started from here; pass resume=DIR")
         return max(found, key=_began)
@@ -58,7 +58,7 @@ def record(sweep: Path, outputs: Path) -> None:
         logger.warning("%s: cannot be written, so resume=latest will not find %s: %s", outputs, sweep, error.strerror)
 
 
-def _recorded(outputs: Path) -> list[Path]:
+def _read_recorded(outputs: Path) -> list[Path]:
     """Returns the sweeps elsewhere that are still there, as the user would name them from here."""
     found = [Path(line) for line in _lines(outputs / ELSEWHERE) if (Path(line) / PLAN).is_file()]
     here = Path.cwd().resolve()

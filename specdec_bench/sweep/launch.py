@@ -91,7 +91,7 @@ def check_plugins(loader: ConfigLoader, composed: DictConfig) -> None:
         raise ConfigError(f"hydra.callbacks, hydra.launcher or hydra.sweeper: {reason}; correct it") from None
     for made in callbacks.callbacks:
         if not isinstance(made, Callback):
-            raise ConfigError(f"hydra.callbacks: {made} is no callback of Hydra's; give its class as _target_")
+            raise ConfigError(f"hydra.callbacks: {made} is not a Hydra callback; give its class as _target_")
 
 
 def launch(
@@ -137,7 +137,7 @@ def launch(
         # A launcher numbers its jobs consecutively, but a resumed sweep has gaps.
         size = composed.hydra.sweeper.get("max_batch_size") or len(cells)
         for batch in (cells[first : first + size] for first in range(0, len(cells), size)):
-            overrides = [[*cell.overrides, f"{landing.SUBDIR}={landing.quoted(cell.subdir)}"] for cell in batch]
+            overrides = [[*cell.overrides, f"{landing.SUBDIR}={landing.quote(cell.subdir)}"] for cell in batch]
             yield from zip(batch, launcher.launch(overrides, initial_job_idx=batch[0].number), strict=True)
     callbacks.on_multirun_end(config=composed, config_name=composed.hydra.job.config_name)
 

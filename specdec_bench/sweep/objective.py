@@ -28,11 +28,11 @@ def check_objective(name: str, direction: object = None) -> None:
         ConfigError: naming the metrics to choose from, or the direction to pass.
     """
     if name not in METRICS:
-        raise ConfigError(f"objective={name}: no figure of the sweep's table; choose one of {', '.join(METRICS)}")
+        raise ConfigError(f"objective={name}: not a metric of the sweep's table; choose one of {', '.join(METRICS)}")
     better = METRICS[name].better
     given = str(getattr(direction, "name", direction))
     if direction is not None and given != better:
         raise ConfigError(
-            f"hydra.sweeper.direction={given}: objective={name} is one figure that is better the "
+            f"hydra.sweeper.direction={given}: objective={name} is a metric that is better the "
             f"{'smaller' if better == 'minimize' else 'larger'}; pass hydra.sweeper.direction={better}"
         )

@@ -18,7 +18,7 @@ from specdec_bench.report.show_run import show_run, show_verdict
 from specdec_bench.report.streams import exit_with_error, print_error
 from specdec_bench.runner.cell import Cell, run_cell
 from specdec_bench.sweep.objective import objective
-from specdec_bench.sweep.show import _print_unused
+from specdec_bench.sweep.show import print_unused
 
 if TYPE_CHECKING:
     from specdec_bench.metrics.summary import Samples
@@ -118,7 +118,7 @@ def run_and_show(
 
 def show_cell(cell: Cell) -> None:
     """Prints what would be run."""
-    _print_unused([{"name": cell.config.dataset.name, **cell.origin}])
+    print_unused([(cell.config.dataset.name, cell.origin.get("unused"))])
     of_dataset = len(cell.prompts) * cell.config.load.repeats
     num_conversations = loads.create(cell.config.load, cell.config.seed, of_dataset).num_conversations
     console().print(

@@ -66,18 +66,18 @@ def _check_kept(composed: DictConfig) -> None:
     for name, (values, instead) in FIXED.items():
         value = _plain(OmegaConf.select(composed.hydra, name))
         if value not in values:
-            raise ConfigError(f"hydra.{name}={value}: is not taken; {instead}")
+            raise ConfigError(f"hydra.{name}={value}: is not supported; {instead}")
 
 
 def _check_override(override: str, *, is_sweep: bool) -> None:
     key, _, value = override.lstrip("+~").partition("=")
     name = _check_ignored(override, key)
     if is_sweep and name == "run.dir":
-        raise ConfigError(f"{override}: is of a single run; pass hydra.sweep.dir=DIR")
+        raise ConfigError(f"{override}: belongs to a single run; pass hydra.sweep.dir=DIR")
     if not is_sweep and name in ("sweep.dir", "sweep.subdir"):
-        raise ConfigError(f"{override}: is of a sweep; pass -m, or hydra.run.dir=DIR")
+        raise ConfigError(f"{override}: belongs to a sweep; pass -m, or hydra.run.dir=DIR")
     if is_sweep and name == "mode" and value != "MULTIRUN":
-        raise ConfigError(f"{override}: a single run and -m; leave out one of them")
+        raise ConfigError(f"{override}: is a single run, and -m asks for a sweep; leave out one of them")
 
 
 def _check_ignored(given: str, key: str) -> str:
@@ -85,7 +85,7 @@ def _check_ignored(given: str, key: str) -> str:
     name = key.removeprefix("hydra").lstrip("./").partition("@")[0]
     for ignored, instead in IGNORED.items():
         if name == ignored or name.startswith(f"{ignored}."):
-            raise ConfigError(f"{given}: is not taken; {instead}")
+            raise ConfigError(f"{given}: is not supported; {instead}")
     return name
 
 
@@ -94,10 +94,10 @@ def _check_plugin(composed: DictConfig, kind: str, basic: type, *, is_sweep: boo
     settings = _plain(composed.hydra[kind])
     chosen = f"hydra/{kind}={composed.hydra.runtime.choices.get(f'hydra/{kind}')}"
     if not isinstance(settings, dict) or "_target_" not in settings:
-        raise ConfigError(f"hydra.{kind}={settings}: is no {kind}; choose one with hydra/{kind}=NAME")
+        raise ConfigError(f"hydra.{kind}={settings}: is not a {kind}; choose one with hydra/{kind}=NAME")
     is_basic = settings["_target_"] == f"{basic.__module__}.{basic.__qualname__}"
     if not is_sweep and not is_basic:
-        raise ConfigError(f"{chosen}: is of a sweep; pass -m, or leave it out")
+        raise ConfigError(f"{chosen}: belongs to a sweep; pass -m, or leave it out")
     if kind == "sweeper":
         _check_params(settings, is_sweep=is_sweep)
     known = ("_target_", "max_batch_size", "params") if kind == "sweeper" else ("_target_",)
@@ -117,10 +117,10 @@ def _check_params(settings: dict[str, Any], *, is_sweep: bool) -> None:
         if isinstance(value, dict):
             raise ConfigError(f"hydra.sweeper.params.{key}={value}: write the field in one, with dots, as {_PARAMS}")
         if str(key).startswith("hydra"):
-            raise ConfigError(f"hydra.sweeper.params.{key}={value}: a sweep is over the experiment's fields")
+            raise ConfigError(f"hydra.sweeper.params.{key}={value}: only fields of the experiment can be swept")
     if params and not is_sweep:
         raise ConfigError(
-            f"hydra.sweeper.params={params}: is of a sweep; pass -m, or set hydra.mode: MULTIRUN beside it"
+            f"hydra.sweeper.params={params}: belongs to a sweep; pass -m, or set hydra.mode: MULTIRUN beside it"
         )
 
 
@@ -143,8 +143,8 @@ def check_cell_settings(sweep: DictConfig, cell: DictConfig, number: int) -> Non
         if chosen != sweep.hydra.runtime.choices.get(group):
             name, own = group, chosen
         raise ConfigError(
-            f"{name}={own}: job {number} sets it, by {_chosen(sweep, cell)}, but it is of the sweep as a whole; set it "
-            "on the command line, or in an experiment that is not swept"
+            f"{name}={own}: job {number} sets it through {_chosen(sweep, cell)}, but it applies to the whole sweep; "
+            "set it on the command line, or in an experiment that is not swept"
         )
 
 

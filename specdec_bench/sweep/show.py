@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -10,6 +10,7 @@ from specdec_bench.archive import RunDirectory
 from specdec_bench.compare.columns import metric_value
 from specdec_bench.config.schema.experiment import Order
 from specdec_bench.metrics.declarations import Direction
+from specdec_bench.records.unused import UnusedTree
 from specdec_bench.report.console import console
 from specdec_bench.report.run_table import dataset_warnings
 from specdec_bench.report.text import literal
@@ -27,7 +28,7 @@ def show_plan(cells: Sequence[PlannedCell], done: Set[int], order: Order, *, sha
     to_run = [planned for planned in cells if planned.number not in done]
     starts = num_engine_starts(to_run, order) if shares_engines else len(to_run)
     screen = console()
-    _print_unused({"name": planned.cell.config.dataset.name, **planned.cell.origin} for planned in cells)
+    print_unused((cell.config.dataset.name, cell.origin.get("unused")) for cell in (one.cell for one in cells))
     screen.print(plan_table(in_running_order(cells, order) if shares_engines else cells, done))
     screen.print(
         f"{len(cells)} cells, {len(done)} done; {len(to_run)} to run with {starts} engine starts"
@@ -55,7 +56,8 @@ def show_sweep(sweep: SweepDirectory, archived: Sequence[RunDirectory]) -> "Swee
     write_tables(result, sweep.path)
     write_sweep_plots(result, sweep.path)
     write_sweep_report(result, found.runs, details, sweep.path)
-    _print_unused([run.manifest().dataset for run in found.runs.values()])
+    datasets = (run.manifest().dataset for run in found.runs.values())
+    print_unused((dataset.name or "", dataset.unused or None) for dataset in datasets)
     print_sweep(result, console(), path=str(sweep.path))
     return result
 
@@ -65,11 +67,13 @@ def show_line(text: str) -> None:
     console().print(text, markup=False, soft_wrap=True)
 
 
-def _print_unused(datasets: Iterable[dict[str, Any]]) -> None:
-    """Prints which parts of their datasets the cells do not use, each line once."""
-    found = (
-        (dataset.get("name"), line) for dataset in datasets for line in dataset_warnings(dataset.get("unused", {}))
-    )
+def print_unused(datasets: Iterable[tuple[str, UnusedTree | None]]) -> None:
+    """Prints which parts of their datasets the cells do not use, each line once.
+
+    Args:
+        datasets: the name of each cell's dataset, and what is not used of it.
+    """
+    found = ((name, line) for name, unused in datasets for line in dataset_warnings(unused or {}))
     for name, line in dict.fromkeys(found):
         console().print(Text(literal(f"dataset={name}: {line}"), style="bold red"), soft_wrap=True)
 

@@ -51,7 +51,7 @@ def test_a_run_is_checked_against_its_expected_values(tmp_path: Path) -> None:
         "expected.acceptance_length_drafted=1.9", "expected.relative_tolerance=0.5",
         "expected.acceptance_joint=[0.01,0.01,0.01]",
     )  # fmt: skip
-    assert said.splitlines()[-1] == "against the expected values  pass: 4 of 4 figures within 50%"
+    assert said.splitlines()[-1] == "against the expected values  pass: 4 of 4 values within 50%"
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["requests"]["finished"] == 5
     assert run(tmp_path, "check", "run").count("pass") == 4
     manifest = tmp_path / "run" / "manifest.json"

@@ -17,6 +17,7 @@ from tests.helpers.engine_sweeps import (
     Cells,
     assert_a_killed_engine_ends_its_cell_alone,
     assert_every_chunk_is_one_step,
+    assert_lengths_are_those_of_the_bundled_drafters,
     assert_outputs_agree,
     command_line,
     error_line,
@@ -77,11 +78,7 @@ def test_every_chunk_is_one_engine_step(sweep: Cells, method: str, concurrency: 
 
 
 def test_the_methods_accept_as_much_as_they_should(sweep: Cells) -> None:
-    lengths = {method: pooled(sweep[method, 1]).acceptance_length for method in METHODS}
-    assert lengths["none"] == 1
-    assert lengths["ngram"] > 1.2
-    assert 1.6 < lengths["draft_model"] < 3.2
-    assert lengths["eagle3"] >= 1.8
+    assert_lengths_are_those_of_the_bundled_drafters({method: sweep[method, 1] for method in METHODS})
 
 
 def test_a_tree_of_drafts_accepts_more_and_changes_nothing(
@@ -101,11 +98,11 @@ def test_a_tree_of_drafts_accepts_more_and_changes_nothing(
 
 def test_a_sweep_starts_one_engine_for_each_method(sweep: Cells) -> None:
     manifests = [run.manifest() for run in sweep.values()]
-    assert [manifest.engine["reused"] for manifest in manifests] == [False, True] * len(METHODS)
+    assert [manifest.engine.reused for manifest in manifests] == [False, True] * len(METHODS)
     # Fixed for the sweep: its largest concurrency, not the cell's own.
-    assert {manifest.engine["arguments"]["max_running_requests"] for manifest in manifests} == {16}
-    assert {manifest.engine["resolved"]["max_running_requests"] for manifest in manifests} == {16}
-    assert {manifest.engine["resolved"]["disable_radix_cache"] for manifest in manifests} == {True}
+    assert {manifest.engine.arguments["max_running_requests"] for manifest in manifests} == {16}
+    assert {manifest.engine.resolved["max_running_requests"] for manifest in manifests} == {16}
+    assert {manifest.engine.resolved["disable_radix_cache"] for manifest in manifests} == {True}
 
 
 def test_a_scheduler_that_is_killed_ends_the_run_in_one_line(tmp_path: Path) -> None:

@@ -54,16 +54,16 @@ def test_requests_have_their_steps_apart_unless_the_server_is_late(served: Cells
 
 def test_one_server_serves_the_cells_of_a_method_and_says_what_it_runs(served: Cells) -> None:
     engines = [run.manifest().engine for run in served.values()]
-    assert [engine["reused"] for engine in engines] == [False, True] * len(METHODS)
+    assert [engine.reused for engine in engines] == [False, True] * len(METHODS)
     for engine in engines:
-        assert (engine["differences"], engine["claimed"], engine["num_accelerators"]) == ([], [], 0)
-        assert engine["resolved"]["sglang"] == "0.5.20"
-        assert not {"api_key", "launch_command"} & engine["resolved"].keys()
+        assert (engine.differences, engine.claimed, engine.num_accelerators) == ((), (), 0)
+        assert engine.resolved["sglang"] == "0.5.20"
+        assert not {"api_key", "launch_command"} & engine.resolved.keys()
 
 
 def test_the_settings_are_those_in_process(served: Cells, sglang_in_process: Cells) -> None:
     """All that SGLang resolves, but for what only a server has."""
     for cell, run in served.items():
-        over_http, direct = (one.manifest().engine["resolved"] for one in (run, sglang_in_process[cell]))
+        over_http, direct = (one.manifest().engine.resolved for one in (run, sglang_in_process[cell]))
         differing = {name for name in over_http.keys() & direct.keys() if over_http[name] != direct[name]}
         assert differing <= {"port", "served_model_name", "enable_metrics", "incremental_streaming_output"}, cell

@@ -17,8 +17,8 @@ from tests.helpers.engine_sweeps import (
     METHODS,
     Cells,
     assert_every_chunk_is_one_step,
+    assert_lengths_are_those_of_the_bundled_drafters,
     assert_outputs_agree,
-    pooled,
     requests,
     same_output,
 )
@@ -80,19 +80,15 @@ def test_every_chunk_is_one_engine_step(sweep: Cells, method: str, concurrency: 
 
 
 def test_the_methods_accept_as_much_as_they_should(sweep: Cells) -> None:
-    lengths = {method: pooled(sweep[method, 1]).acceptance_length for method in METHODS}
-    assert lengths["none"] == 1
-    assert lengths["ngram"] > 1.2
-    assert 1.6 < lengths["draft_model"] < 3.2
-    assert lengths["eagle3"] >= 1.8
+    assert_lengths_are_those_of_the_bundled_drafters({method: sweep[method, 1] for method in METHODS})
 
 
 def test_a_sweep_starts_one_engine_for_each_method(sweep: Cells) -> None:
     manifests = {cell: run.manifest() for cell, run in sweep.items()}
-    assert [manifest.engine["reused"] for manifest in manifests.values()] == [False, True] * len(METHODS)
+    assert [manifest.engine.reused for manifest in manifests.values()] == [False, True] * len(METHODS)
     # Fixed for the sweep: its largest concurrency, not the cell's own.
-    assert {manifest.engine["arguments"]["max_num_seqs"] for manifest in manifests.values()} == {16}
-    assert {manifest.engine["resolved"]["scheduler_config"]["max_num_seqs"] for manifest in manifests.values()} == {16}
+    assert {manifest.engine.arguments["max_num_seqs"] for manifest in manifests.values()} == {16}
+    assert {manifest.engine.resolved["scheduler_config"]["max_num_seqs"] for manifest in manifests.values()} == {16}
 
 
 @pytest.fixture(scope="module")

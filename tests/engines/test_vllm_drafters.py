@@ -16,6 +16,8 @@ pytestmark = pytest.mark.timeout(2400)  # seven engines start
 
 VLLM = ["engine=vllm", "engine.enforce_eager=true", *COMMON]
 METHODS = ("eagle", "medusa", "dflash", "suffix")
+OWN_TARGET = "mtp"
+"""It drafts with layers of the target, of which the bundled one has none."""
 PARALLEL = {"eagle3": "peagle", "draft_model": "pard"}
 """Methods with a drafter of their own for `spec.parallel_drafting=true`."""
 
@@ -34,9 +36,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
         (found[drafter],) = cells(own)
     target = folder / "mimo"
     subprocess.run([sys.executable, str(ROOT / "training" / "mtp.py"), str(target)], check=True)
-    own = folder / "mtp"
+    own = folder / OWN_TARGET
     own.mkdir()
-    (found["mtp"],) = sweep(own, *VLLM, "model=custom", f"model.path={target}", "spec=mtp", "spec.draft_length=3")
+    chosen = ["model=custom", f"model.path={target}", f"spec={OWN_TARGET}", "spec.draft_length=3"]
+    (found[OWN_TARGET],) = sweep(own, *VLLM, *chosen)
     return found
 
 
@@ -66,7 +69,7 @@ def test_the_manifest_names_the_drafter_and_the_model_runner(runs: dict[str, Run
     assert isinstance(facts, StatedFacts)
     assert facts.drafter is not None
     assert facts.drafter.kind == drafter
-    assert manifest.engine["runner"] == "V1"  # V2 needs Triton, which has no CPU
+    assert manifest.engine.runner == "V1"  # V2 needs Triton, which has no CPU
 
 
 def test_suffixes_that_occurred_before_are_drafted_and_accepted(runs: dict[str, RunDirectory]) -> None:

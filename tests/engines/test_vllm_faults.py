@@ -69,4 +69,4 @@ def test_prompts_beyond_the_context_are_skipped_and_requests_beyond_the_cache_pu
     assert sum(preemptions) >= 1
     assert (outcomes.preempted, outcomes.preemptions) == (sum(n > 0 for n in preemptions), sum(preemptions))
     assert "PREEMPTED: " in done.stdout
-    assert run.manifest().engine["differences"] == []
+    assert run.manifest().engine.differences == ()

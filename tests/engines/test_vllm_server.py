@@ -86,12 +86,12 @@ def assert_counters_agree(run: RunDirectory) -> None:
 
 
 def test_one_server_serves_the_cells_of_a_method_and_says_what_it_runs(served: Cells) -> None:
-    assert [run.manifest().engine["reused"] for run in served.values()] == [False, True] * len(METHODS)
+    assert [run.manifest().engine.reused for run in served.values()] == [False, True] * len(METHODS)
     for (method, _), run in served.items():
         engine = run.manifest().engine
-        drafting = engine["resolved"]["speculative_config"]
+        drafting = engine.resolved["speculative_config"]
         assert (None if drafting is None else drafting["num_speculative_tokens"]) == (None if method == "none" else 3)
-        assert (engine["differences"], engine["claimed"], engine["num_accelerators"]) == ([], [], 0)
+        assert (engine.differences, engine.claimed, engine.num_accelerators) == ((), (), 0)
         assert all(record.server_times for record in requests(run).values())
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import SyntheticEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
@@ -10,7 +12,7 @@ from specdec_bench.config.schema.load import ClosedLoad
 from specdec_bench.config.schema.model import ModelConfig
 from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import NoSpec
-from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.manifest import ArchivedDataset, ArchivedEngine, ImportedFrom, Manifest
 from specdec_bench.records.request import SCHEMA_VERSION, Prompt, RequestRecord, Step
 
 
@@ -65,4 +67,8 @@ def manifest(**fields: Any) -> Manifest:
         "config": {},
         "project": {},
     }
-    return Manifest(**(values | fields))
+    kinds = {"engine": ArchivedEngine, "dataset": ArchivedDataset, "imported": ImportedFrom}
+    sections = {
+        name: msgspec.convert(fields[name], kind) for name, kind in kinds.items() if isinstance(fields.get(name), dict)
+    }
+    return Manifest(**(values | fields | sections))

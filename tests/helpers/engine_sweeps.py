@@ -131,6 +131,15 @@ def assert_every_chunk_is_one_step(run: RunDirectory, longest: int) -> None:
     assert summary.latency.step_time_ms.count == pooled(run).decode_steps
 
 
+def assert_lengths_are_those_of_the_bundled_drafters(runs: Mapping[str, RunDirectory]) -> None:
+    """The acceptance lengths, by method, lie where any engine has them with K=3 on the demo's prompts."""
+    lengths = {method: pooled(run).acceptance_length for method, run in runs.items()}
+    assert lengths["none"] == 1
+    assert lengths["ngram"] > 1.2
+    assert 1.6 < lengths["draft_model"] < 3.2
+    assert lengths["eagle3"] >= 1.8
+
+
 def assert_same_steps(served: RequestRecord, direct: RequestRecord) -> None:
     """The same steps; but where a server's loop was late, an event joins several."""
     found, expected = _steps(served), _steps(direct)
@@ -182,7 +191,7 @@ def assert_a_killed_engine_ends_its_cell_alone(
     assert (manifest["status"], summary["partial"]) == ("failed", True)
     assert summary["requests"]["finished"] >= 4
     after = RunDirectory.open(folder / "sweep" / "1").manifest()
-    assert (after.status, after.engine["reused"]) == ("finished", False)
+    assert (after.status, after.engine.reused) == ("finished", False)
 
 
 def error_line(errors: str) -> str:

@@ -10,17 +10,12 @@ import asyncio
 import itertools
 import json
 import os
-import sys
 from collections.abc import Iterator
 from typing import Any
 
-ACCEPTED = (2, 0, 1, 3)
-"""Drafts that the steps of a request accept, again and again."""
-DRAFT_LENGTH = 3
-STEP_S = 0.004
+from tests.helpers.mock_http import DRAFT_LENGTH, FAULT, FAULTY_FROM, STEP_S, serve, steps, write_answer, write_chunk
+
 TTFT_S = 0.01
-
-
 MODEL = os.environ.get("MOCK_MODEL", "mock")
 FAULTS = (
     "dies",
@@ -35,22 +30,7 @@ FAULTS = (
     "refuses",
     "plain",
 )
-FAULT = sys.argv[1] if len(sys.argv) > 1 else ""
-KEY = os.environ.get("MOCK_KEY", "")
-FAULTY_FROM = 4
-"""The completion from which on most faults show, the first being number 1: the probe and the warm-up succeed."""
 _numbers = itertools.count(1)
-
-
-def steps(num_tokens: int) -> list[int]:
-    """Returns the number of drafts that each decode step accepts, until so many tokens were emitted."""
-    found, emitted = [], 1
-    for accepted in itertools.cycle(ACCEPTED):
-        if emitted >= num_tokens:
-            return found
-        found.append(accepted)
-        emitted += accepted + 1
-    raise AssertionError
 
 
 def events(request: dict[str, Any], num_prompt_tokens: int) -> Iterator[dict[str, Any]]:
@@ -104,33 +84,15 @@ def metrics() -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answers the requests of one connection."""
-    try:
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            lines = head.decode().split("\r\n")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
-            body = await reader.readexactly(int(headers.get("content-length", 0)))
-            method, path, _ = lines[0].split()
-            if KEY and path.startswith("/v1") and headers.get("authorization") != f"Bearer {KEY}":
-                write_answer(writer, 401, b'{"error":"Unauthorized"}')
-            elif (method, path) == ("POST", "/v1/completions"):
-                await _complete(writer, json.loads(body))
-            elif method == "GET" and path in ("/v1/models", "/health", "/metrics", "/version"):
-                models = {"object": "list", "data": [{"id": MODEL, "object": "model", "max_model_len": 2048}]}
-                told = {"/v1/models": models, "/version": {"version": "0.32.0"}}.get(path, {})
-                write_answer(writer, 200, metrics() if path == "/metrics" else json.dumps(told).encode())
-            else:
-                write_answer(writer, 404, b'{"detail":"Not Found"}')
-            await writer.drain()
-    except (asyncio.IncompleteReadError, ConnectionError):
-        pass
-    writer.close()
-
-
-def write_answer(writer: asyncio.StreamWriter, status: int, content: bytes, more: bytes = b"") -> None:
-    writer.write(b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\n%s" % (status, more))
-    writer.write(b"content-length: %d\r\n\r\n%s" % (len(content), content))
+async def respond(writer: asyncio.StreamWriter, method: str, path: str, body: bytes) -> None:
+    if (method, path) == ("POST", "/v1/completions"):
+        await _complete(writer, json.loads(body))
+    elif method == "GET" and path in ("/v1/models", "/health", "/metrics", "/version"):
+        models = {"object": "list", "data": [{"id": MODEL, "object": "model", "max_model_len": 2048}]}
+        told = {"/v1/models": models, "/version": {"version": "0.32.0"}}.get(path, {})
+        write_answer(writer, 200, metrics() if path == "/metrics" else json.dumps(told).encode())
+    else:
+        write_answer(writer, 404, b'{"detail":"Not Found"}')
 
 
 async def _complete(writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
@@ -182,15 +144,5 @@ async def _stream(writer: asyncio.StreamWriter, request: dict[str, Any], fault: 
     writer.write(b"0\r\n\r\n")
 
 
-def write_chunk(writer: asyncio.StreamWriter, data: bytes) -> None:
-    writer.write(b"%x\r\n%s\r\n" % (len(data), data))
-
-
-async def main() -> None:
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    serve(respond, needs_key=lambda path: path.startswith("/v1"))

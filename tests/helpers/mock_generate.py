@@ -10,10 +10,19 @@ import asyncio
 import itertools
 import json
 import os
-import sys
 from typing import Any
 
-from tests.helpers.mock_completions import DRAFT_LENGTH, steps, write_answer, write_chunk
+from tests.helpers.mock_http import (
+    DRAFT_LENGTH,
+    FAULT,
+    FAULTY_FROM,
+    KEY,
+    STEP_S,
+    serve,
+    steps,
+    write_answer,
+    write_chunk,
+)
 
 MODEL = "/models/target"
 FAULTS = (
@@ -32,11 +41,8 @@ FAULTS = (
     "keeps_caches",
     "interval",
 )
-FAULT = sys.argv[1] if len(sys.argv) > 1 else ""
-KEY = os.environ.get("MOCK_KEY", "")
-FAULTY_FROM = 4
-"""The request from which on most faults show, the first being number 1: the probe and the warm-up succeed."""
 ALWAYS = ("no_ids", "plain", "eagle", "cumulative", "merged", "keeps_caches", "interval")
+"""Faults that show from the first request on."""
 _numbers = itertools.count(1)
 _totals = {"verify_steps": 0, "flushes": 0}
 
@@ -107,33 +113,19 @@ def events(request: dict[str, Any], fault: str) -> list[dict[str, Any]]:
     return found
 
 
-async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answers the requests of one connection."""
-    try:
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            lines = head.decode().split("\r\n")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
-            body = await reader.readexactly(int(headers.get("content-length", 0)))
-            method, path, _ = lines[0].split()
-            is_open = path in ("/health", "/metrics")
-            if KEY and not is_open and headers.get("authorization") != f"Bearer {KEY}":
-                write_answer(writer, 401, b'{"error":"Unauthorized"}')
-            elif (method, path) == ("POST", "/generate"):
-                await _generate(writer, json.loads(body))
-            elif method == "POST" and path.startswith("/flush_cache"):
-                _totals["flushes"] += 1
-                write_answer(writer, 403 if FAULT == "keeps_caches" else 200, b"Cache flushed.\n")
-            elif method == "GET" and path in ("/health", "/metrics", "/v1/models", "/server_info"):
-                models = {"data": [{"id": "served", "root": "served", "max_model_len": 2048}]}
-                told = {"/v1/models": models, "/server_info": server_info()}.get(path, {})
-                counters = b'sglang:spec_verify_calls_total{model_name="m"} %d.0\n' % _totals["verify_steps"]
-                write_answer(writer, 200, counters if path == "/metrics" else json.dumps(told).encode())
-            else:
-                write_answer(writer, 404, b'{"detail":"Not Found"}')
-            await writer.drain()
-    except (asyncio.IncompleteReadError, ConnectionError):
-        pass
-    writer.close()
+async def respond(writer: asyncio.StreamWriter, method: str, path: str, body: bytes) -> None:
+    if (method, path) == ("POST", "/generate"):
+        await _generate(writer, json.loads(body))
+    elif method == "POST" and path.startswith("/flush_cache"):
+        _totals["flushes"] += 1
+        write_answer(writer, 403 if FAULT == "keeps_caches" else 200, b"Cache flushed.\n")
+    elif method == "GET" and path in ("/health", "/metrics", "/v1/models", "/server_info"):
+        models = {"data": [{"id": "served", "root": "served", "max_model_len": 2048}]}
+        told = {"/v1/models": models, "/server_info": server_info()}.get(path, {})
+        counters = b'sglang:spec_verify_calls_total{model_name="m"} %d.0\n' % _totals["verify_steps"]
+        write_answer(writer, 200, counters if path == "/metrics" else json.dumps(told).encode())
+    else:
+        write_answer(writer, 404, b'{"detail":"Not Found"}')
 
 
 async def _generate(writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
@@ -157,18 +149,12 @@ async def _generate(writer: asyncio.StreamWriter, request: dict[str, Any]) -> No
             raise ConnectionError
         write_chunk(writer, data)
         await writer.drain()
-        await asyncio.sleep(0.004)  # each event comes in a read of its own
+        await asyncio.sleep(STEP_S)
         if number == 2 and fault in ("error_event", "abort"):
             break
     write_chunk(writer, b"data: [DONE]\n\n")
     writer.write(b"0\r\n\r\n")
 
 
-async def main() -> None:
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    serve(respond, needs_key=lambda path: path not in ("/health", "/metrics"))

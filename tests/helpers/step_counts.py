@@ -29,7 +29,7 @@ def request(
 
 
 def figures(counts: Sequence[RequestAcceptance], k: int) -> dict[str, Any]:
-    found: dict[str, Any] = as_tree(acceptance.figures(counts, k))
+    found: dict[str, Any] = as_tree(acceptance.pool(counts, k))
     return found
 
 

@@ -79,9 +79,9 @@ def test_the_highest_rate_is_that_of_the_slots(command_line: CommandLine) -> Non
     [
         (("load=constant",), "slo: states no objective"),
         (("slo.e2e_ms=9", "load=closed", "load.concurrency=1"), "load.rate"),
-        (("slo.e2e_ms=9", "spec=none"), "spec=none: is searched in any case"),
+        (("slo.e2e_ms=9", "spec=none"), "spec=none: plain decoding is always searched"),
         (("slo.e2e_ms=9", "load.duration_s=5"), "load.duration_s=5.0: the search says how many"),
-        (("slo.e2e_ms=9", "baseline=auto"), "baseline=auto: is of a sweep"),
+        (("slo.e2e_ms=9", "baseline=auto"), "baseline=auto: belongs to a sweep"),
         (("slo.e2e_ms=9", "capacity.num_seeds=2"), "capacity.num_seeds=2: must be at least 3"),
         (("slo.e2e_ms=9", "-m"), "takes overrides"),
     ],

@@ -235,7 +235,7 @@ def test_a_replay_takes_no_folder_that_holds_something(shell: Shell, archived: P
 def test_prepare_refuses_what_cannot_be_read_or_written(shell: Shell) -> None:
     (shell.folder / "folder.parquet").mkdir()
     (shell.folder / "file").write_text("x")
-    assert "nosuch: a dataset that cannot be prepared" in shell.refused("prepare", "nosuch")
+    assert "nosuch: this dataset cannot be prepared" in shell.refused("prepare", "nosuch")
     assert "dataset.path=gone" in shell.refused("prepare", "jsonl", "dataset.path=gone")
     for output in ("folder.parquet", "file/below.parquet"):
         assert f"--output={output[:40]}" in shell.refused("prepare", "demo", "--output", output)

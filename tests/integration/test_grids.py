@@ -168,7 +168,7 @@ def test_the_tables_of_a_sweep_can_be_computed_again(command_line: CommandLine) 
     (command_line.folder / "plain").rename(command_line.folder / "elsewhere")
     assert "baseline=plain: holds no finished plain run" in command_line("summarize", "sweep").error
     assert command_line("summarize", "sweep", "--baseline=elsewhere").status == 0
-    assert "elsewhere is no sweep" in command_line("summarize", "elsewhere", "--baseline=elsewhere").error
+    assert "elsewhere is not a sweep's folder" in command_line("summarize", "elsewhere", "--baseline=elsewhere").error
 
 
 def test_an_archived_plain_run_serves_as_baseline_if_it_is_the_same(command_line: CommandLine) -> None:

@@ -137,7 +137,7 @@ def test_a_sweep_goes_on_wherever_it_lies_and_runs_nothing_twice(command_line: C
     assert list(archive.load(moved)["run_dir"].unique()) == folders
     assert everything(command_line.folder / "own") == ["experiment", "experiment/nightly.yaml"]
     refused = command_line("resume=moved", "hydra.sweep.subdir=x")
-    assert "hydra.sweep.subdir=x: resume=moved goes on in moved as it began" in refused.error
+    assert "hydra.sweep.subdir=x: resume=moved continues the sweep in moved with its own settings" in refused.error
 
 
 def test_a_run_of_another_cell_is_named_and_not_taken(command_line: CommandLine) -> None:

@@ -227,13 +227,13 @@ def test_a_cell_without_its_objective_has_failed(command_line: CommandLine) -> N
 
 
 REFUSALS = {
-    "no figure": (
+    "no metric": (
         ["objective=speed"],
-        "objective=speed: no figure of the sweep's table; choose one of acceptance_length,",
+        "objective=speed: not a metric of the sweep's table; choose one of acceptance_length,",
     ),
     "the wrong direction": (
         ["objective=output_tps", "hydra/sweeper=optuna_tpe"],
-        "hydra.sweeper.direction=minimize: objective=output_tps is one figure that is better the larger; pass "
+        "hydra.sweeper.direction=minimize: objective=output_tps is a metric that is better the larger; pass "
         "hydra.sweeper.direction=maximize",
     ),
     "a search with a baseline": (["baseline=auto", "hydra/sweeper=optuna_tpe"], "chooses its cells as it goes"),

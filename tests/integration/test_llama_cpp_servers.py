@@ -64,9 +64,9 @@ def test_a_server_that_runs_already(command_line: CommandLine) -> None:
     run, records = finished(command_line)
     assert_counts_are_exact(run, records)
     engine = run.manifest().engine
-    claimed = ["model.path", "spec.draft.path", "spec_draft_n_min=0", "spec_draft_p_min=0"]
-    assert engine["claimed"] == claimed
-    assert engine["resolved"]["speculative.types"] == "none,draft-simple"
+    claimed = ("model.path", "spec.draft.path", "spec_draft_n_min=0", "spec_draft_p_min=0")
+    assert engine.claimed == claimed
+    assert engine.resolved["speculative.types"] == "none,draft-simple"
     assert_is_nowhere(KEY, command_line.folder / "run")
 
 
@@ -84,9 +84,9 @@ def test_a_server_that_the_run_starts(command_line: CommandLine, tmp_path: Path)
     run, records = finished(command_line)
     assert_counts_are_exact(run, records)
     engine = run.manifest().engine
-    assert engine["arguments"]["ctx_size"] == 1024
-    assert engine["arguments"]["spec_draft_model"] == f"{tmp_path}/draft/draft.gguf"
-    assert (engine["claimed"], engine["max_seq_len"], engine["num_accelerators"]) == ([], 512, 0)
+    assert engine.arguments["ctx_size"] == 1024
+    assert engine.arguments["spec_draft_model"] == f"{tmp_path}/draft/draft.gguf"
+    assert (engine.claimed, engine.max_seq_len, engine.num_accelerators) == ((), 512, 0)
 
 
 @pytest.mark.parametrize(
@@ -152,4 +152,4 @@ def test_a_server_without_counters_is_noted(command_line: CommandLine) -> None:
     assert [[step.num_accepted for step in record.steps] for record in records] == [[0, *EXPECTED]] * len(records)
     assert any("start it with --metrics" in warning for warning in run.summary().warnings)
     assert run.summary().acceptance.cross_check is None
-    assert "spec.draft_length" in run.manifest().engine["claimed"]
+    assert "spec.draft_length" in run.manifest().engine.claimed

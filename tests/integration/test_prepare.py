@@ -33,7 +33,7 @@ def test_a_run_takes_what_prepare_wrote(command_line: CommandLine) -> None:
         (["mt_bench"], "question.jsonl of the hub's HuggingFaceH4/mt_bench_prompts: not in the cache"),
         (["spec_bench"], "dataset=spec_bench: needs its file; pass dataset.path="),
         (["speed_bench", "dataset.path=q.parquet"], "--accept-license"),
-        (["random"], "random: a dataset that cannot be prepared"),
+        (["random"], "random: this dataset cannot be prepared"),
     ],
 )
 def test_what_cannot_be_prepared_leaves_nothing(command_line: CommandLine, arguments: list[str], words: str) -> None:

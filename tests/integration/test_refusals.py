@@ -30,7 +30,10 @@ REFUSALS = {
         ["load.concurrency=4", "engine=transformers", "at most 1"],
     ),
     "a missing dataset file": (["dataset.path=gone.jsonl"], ["dataset.path=gone.jsonl", "no such file"]),
-    "a category that is not there": (["dataset.categories=[poetry]"], ["'poetry' is none of jsonl's, which are"]),
+    "a category that is not there": (
+        ["dataset.categories=[poetry]"],
+        ["'poetry' is not a category of jsonl"],
+    ),
     "too many prompts": (["dataset.num_prompts=3"], ["dataset.num_prompts=3", "has 2", "load.repeats"]),
     "a missing model folder": (
         ["engine=transformers", "model=custom", "model.path=./gone"],
@@ -38,7 +41,7 @@ REFUSALS = {
     ),
     "no value": (["model=custom"], ["model.path", "no value", "model.path=VALUE"]),
     "a reference to nothing": (["dataset.path=${gone}"], ["dataset.path", "'gone' not found"]),
-    "no sign": (["spec"], ["spec: is no override", "KEY=VALUE"]),
+    "no sign": (["spec"], ["spec: is not an override", "KEY=VALUE"]),
     "an open bracket": (["sampling.stop_token_ids=[1"], ["sampling.stop_token_ids=[1", "KEY=VALUE"]),
     "several values": (["spec=none,ngram"], ["spec=none,ngram", "-m"]),
     "a null group": (["load=null"], ["load=null", "a group of options"]),
@@ -109,10 +112,10 @@ FLAGS = {
     "one without its value": (["--config-dir"], "--config-dir/-cd: expected one argument"),
     "a folder that is not there": (["--config-dir=gone"], "--config-dir=gone: no such folder"),
     "two search paths": (["--config-dir=.", "hydra.searchpath=[file:///x]"], "leave out one of them"),
-    "another main file": (["--config-name=mine"], "--config-name: is not taken; choose experiment=NAME"),
-    "another folder of files": (["-cp", "mine"], "--config-path: is not taken; pass --config-dir=DIR"),
-    "a run of Hydra's": (["--experimental-rerun=x"], "--experimental-rerun: is not taken; specdec-bench replay"),
-    "what goes with another": (["--resolve"], "--resolve: is not taken; goes with --cfg"),
+    "another main file": (["--config-name=mine"], "--config-name: is not supported; choose experiment=NAME"),
+    "another folder of files": (["-cp", "mine"], "--config-path: is not supported; pass --config-dir=DIR"),
+    "a run of Hydra's": (["--experimental-rerun=x"], "--experimental-rerun: is not supported; specdec-bench replay"),
+    "what goes with another": (["--resolve"], "--resolve: is not supported; goes with --cfg"),
 }
 
 

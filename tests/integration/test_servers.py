@@ -7,8 +7,8 @@ import pytest
 
 from specdec_bench.archive import RunDirectory
 from tests.helpers.command_line import CommandLine, Outcome
-from tests.helpers.mock_completions import steps
-from tests.helpers.mock_servers import assert_is_nowhere, serving
+from tests.helpers.mock_http import steps
+from tests.helpers.mock_servers import assert_all_but_one_failed, assert_is_nowhere, assert_refused, serving
 
 KEY = "server-key-5f1d9c"
 
@@ -44,7 +44,7 @@ def test_counts_are_those_of_the_server(command_line: CommandLine) -> None:
     assert acceptance.cross_check.difference.verify_steps == 0
     assert acceptance.cross_check.difference.accepted == 0
     assert acceptance.pooled.acceptance_length == pytest.approx(23 / 9)
-    claimed = run.manifest().engine["claimed"]
+    claimed = run.manifest().engine.claimed
     assert {"spec", "model.path", "model.dtype", "engine.extra_args.block_size"} <= set(claimed)
     assert "spec.draft_length" not in claimed
     assert_is_nowhere(KEY, command_line.folder / "run")
@@ -66,9 +66,7 @@ def test_a_server_that_runs_something_else_is_refused(
 ) -> None:
     with server(fault) as url:
         outcome = measure(command_line, url, *overrides)
-    assert outcome.status == 2
-    assert words in outcome.error
-    assert not (command_line.folder / "run" / "requests.jsonl").exists()
+    assert_refused(outcome, command_line.folder / "run", words)
 
 
 def test_a_server_that_is_not_there_is_refused(command_line: CommandLine) -> None:
@@ -89,7 +87,7 @@ def test_a_key_that_the_server_wants_is_asked_for(command_line: CommandLine) -> 
         ("error_event", "EngineCore encountered an issue"),
         ("cut", "ended the connection in mid-answer"),
         ("no_usage", "without the event that counts its tokens"),
-        ("garbage", "no HTTP/1.1"),
+        ("garbage", "not HTTP/1.1"),
         ("redirect", "redirects are not followed"),
         ("refuses", "HTTP 400: the prompt is too long"),
     ],
@@ -99,13 +97,7 @@ def test_a_request_that_fails_leaves_those_before_it(command_line: CommandLine, 
     with server(fault) as url:
         outcome = measure(command_line, url, "load.concurrency=1")
     assert outcome.status == 0, outcome.stderr
-    records = [
-        record for record in RunDirectory.open(command_line.folder / "run").requests() if record.phase == "measure"
-    ]
-    failed = [record.error.message for record in records if record.error is not None]
-    assert len(records) - len(failed) == 1
-    assert failed
-    assert all(words in message for message in failed)
+    assert_all_but_one_failed(command_line.folder / "run", words)
 
 
 @pytest.mark.parametrize(

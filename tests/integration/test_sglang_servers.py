@@ -8,8 +8,8 @@ import pytest
 from specdec_bench.archive import RunDirectory
 from specdec_bench.records.request import RequestRecord
 from tests.helpers.command_line import CommandLine, Outcome
-from tests.helpers.mock_completions import steps
-from tests.helpers.mock_servers import assert_is_nowhere, serving
+from tests.helpers.mock_http import steps
+from tests.helpers.mock_servers import assert_all_but_one_failed, assert_is_nowhere, assert_refused, serving
 
 KEY = "server-key-5f1d9c"
 EXPECTED = (2, 0, 1, 3, 2, 0, 1, 3, 2)
@@ -54,8 +54,8 @@ def test_counts_are_those_of_the_server(command_line: CommandLine) -> None:
     assert (acceptance.cross_check.difference.verify_steps, acceptance.cross_check.accepted) == (0, None)
     assert acceptance.pooled.acceptance_length == pytest.approx(23 / 9)
     engine = run.manifest().engine
-    assert engine["claimed"] == ["model.path", "spec.draft.path", "model.dtype"]
-    assert (engine["resolved"]["sglang"], engine["max_seq_len"]) == ("0.5.20", 2046)
+    assert engine.claimed == ("model.path", "spec.draft.path", "model.dtype")
+    assert (engine.resolved["sglang"], engine.max_seq_len) == ("0.5.20", 2046)
     assert_is_nowhere(KEY, command_line.folder / "run")
 
 
@@ -74,9 +74,7 @@ def test_a_server_that_runs_something_else_is_refused(
 ) -> None:
     with server(fault) as url:
         outcome = measure(command_line, url, *overrides)
-    assert outcome.status == 2
-    assert words in outcome.error
-    assert not (command_line.folder / "run" / "requests.jsonl").exists()
+    assert_refused(outcome, command_line.folder / "run", words)
 
 
 @pytest.mark.parametrize(
@@ -95,11 +93,7 @@ def test_a_request_that_fails_leaves_those_before_it(command_line: CommandLine, 
     with server(fault) as url:
         outcome = measure(command_line, url, "load.concurrency=1")
     assert outcome.status == 0, outcome.stderr
-    _, records = finished(command_line)
-    failed = [record.error.message for record in records if record.error is not None]
-    assert len(records) - len(failed) == 1
-    assert failed
-    assert all(words in message for message in failed)
+    assert_all_but_one_failed(command_line.folder / "run", words)
 
 
 def test_a_server_that_is_gone_ends_the_run_in_one_line(command_line: CommandLine) -> None:

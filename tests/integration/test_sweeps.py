@@ -99,7 +99,7 @@ def test_a_failed_cell_does_not_stop_the_others(command_line: CommandLine) -> No
         "1": "finished",
     }
     # The table says which and why.
-    assert "1 of 2 cells have no figures:" in outcome.stdout
+    assert "1 of 2 cells have no metrics:" in outcome.stdout
     assert "  job 0 failed: no request finished: 2 failed, the first because: synthetic failure" in outcome.stdout
     # A cell's own plots are for `summarize` to draw.
     assert [path.name for path in (command_line.folder / "sweep").rglob("*.png")] == ["sweep.png"]

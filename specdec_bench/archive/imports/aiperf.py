@@ -212,7 +212,7 @@ def _ms(where: str, number: _Number | None) -> float | None:
 
 def _length(where: str, number: _Number | None) -> int:
     length = 0 if number is None else number.value
-    refuse_unless(0 <= length < 2**31 and length == int(length), where, f"{length:g} is no number of tokens")
+    refuse_unless(0 <= length < 2**31 and length == int(length), where, f"{length:g} is not a number of tokens")
     return int(length)
 
 

@@ -14,6 +14,7 @@ from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.records.canonical import canonical_json
 from specdec_bench.records.json_types import Json
 from specdec_bench.records.labels import run_labels
+from specdec_bench.records.options import option
 
 GOLDEN_VERSION = "specdec_bench/1"
 OF_A_PLACE = ("spec.draft_length", "spec.num_draft_tokens", "model.chat_template_kwargs")
@@ -39,16 +40,16 @@ def golden_lengths(cells: Sequence[MeasuredAcceptance]) -> str:
     intervals: dict[str, dict[str, dict[int, Json]]] = {}
     for model, of_model in by_model.items():
         _refuse_differences(of_model, OF_A_PLACE)
-        for cell in sorted(of_model, key=lambda cell: (_thinking(cell), cell.draft_length)):
-            place = lengths.setdefault(model, {}).setdefault(_thinking(cell), {})
+        for cell in sorted(of_model, key=lambda cell: (_thinking_mode(cell), cell.draft_length)):
+            place = lengths.setdefault(model, {}).setdefault(_thinking_mode(cell), {})
             if cell.draft_length in place:
                 raise ArchiveInputError(
-                    f"{cell.name}: is the second cell of {model} with {_thinking(cell)} and {cell.draft_length} "
+                    f"{cell.name}: is the second cell of {model} with {_thinking_mode(cell)} and {cell.draft_length} "
                     "drafts; export them one by one"
                 )
             place[cell.draft_length] = cell.length.value
             ends: Json = [cell.length.low, cell.length.high]
-            intervals.setdefault(model, {}).setdefault(_thinking(cell), {})[cell.draft_length] = ends
+            intervals.setdefault(model, {}).setdefault(_thinking_mode(cell), {})[cell.draft_length] = ends
     first = run_labels(cells[0].manifest)
     metadata = {
         "schema_version": GOLDEN_VERSION,
@@ -81,9 +82,11 @@ def _refuse_differences(cells: Sequence[MeasuredAcceptance], allowed: tuple[str,
             )
 
 
-def _thinking(cell: MeasuredAcceptance) -> str:
+def _thinking_mode(cell: MeasuredAcceptance) -> str:
     """Returns whether the model thought, as far as the template's arguments tell."""
-    arguments = cell.manifest.config.get("model", {}).get("chat_template_kwargs") or {}
+    arguments = option(cell.manifest.config, "model", "chat_template_kwargs")
+    if not isinstance(arguments, dict):
+        return "thinking_default"
     for name in SWITCHES:
         value = arguments.get(name)
         value = value.lower() if isinstance(value, str) else value

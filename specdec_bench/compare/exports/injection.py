@@ -4,6 +4,7 @@ import json
 
 from specdec_bench.compare.exports.measured import MeasuredAcceptance
 from specdec_bench.records.json_types import Json
+from specdec_bench.records.options import option
 
 
 def vllm_settings(measured: MeasuredAcceptance) -> str:
@@ -40,7 +41,7 @@ def sglang_settings(measured: MeasuredAcceptance) -> str:
     Raises:
         ArchiveInputError: the acceptance at a position is unknown.
     """
-    is_chain = (measured.manifest.config["spec"].get("topk") or 1) == 1
+    is_chain = (option(measured.manifest.config, "spec", "topk") or 1) == 1
     variables = {
         "SGLANG_SIMULATE_ACC_LEN": repr(1 + sum(measured.joint_rates())),
         "SGLANG_SIMULATE_ACC_METHOD": "match-expected",

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from specdec_bench.compare.headline import Conversations, figures
-from specdec_bench.compare.intervals import log_margin_of_runs, no_interval, widened
+from specdec_bench.compare.headline import Conversations, pooled_metrics
+from specdec_bench.compare.intervals import log_margin_of_runs, no_interval, widen
 from specdec_bench.compare.pairing import ArchivedCell, cell_name
 from specdec_bench.errors import ArchiveInputError
-from specdec_bench.metrics.acceptance import RequestAcceptance, from_counters, macro, request_acceptance
-from specdec_bench.metrics.acceptance import figures as pooled_figures
+from specdec_bench.metrics.acceptance import RequestAcceptance, from_counters, macro, pool, request_acceptance
 from specdec_bench.records.interval import Interval
 from specdec_bench.records.labels import method_of
 from specdec_bench.records.manifest import Manifest
+from specdec_bench.records.options import option
 from specdec_bench.records.request import AcceptanceSource, RequestRecord
 from specdec_bench.records.summary import PooledAcceptance
 
@@ -114,9 +114,9 @@ def measure(cell: ArchivedCell) -> MeasuredAcceptance:
         if len(counts) < len(totals):
             raise ArchiveInputError(f"{where}: the engine's totals are missing; measure again")
     draft_length = max([draft_length, *(len(count.histogram or ()) - 1 for count in counts)])
-    pooled = pooled_figures(counts, draft_length)
+    pooled = pool(counts, draft_length)
     if pooled.acceptance_length_drafted is None:
-        raise ArchiveInputError(f"{where}: no verify step was counted, so that there is no acceptance to export")
+        raise ArchiveInputError(f"{where}: no verify step was counted, so there is no acceptance to export")
     _check(where, pooled)
     is_by_request = source == "engine_request"
     return MeasuredAcceptance(
@@ -175,16 +175,16 @@ def _by_category(
     grouped: dict[str, list[RequestAcceptance]] = {}
     for record, count in zip(records, counts, strict=True):
         grouped.setdefault(record.category, []).append(count)
-    return {category: pooled_figures(grouped[category], draft_length) for category in sorted(grouped)}
+    return {category: pool(grouped[category], draft_length) for category in sorted(grouped)}
 
 
 def _length(runs: Sequence[Sequence[RequestRecord]]) -> Interval:
     """Returns the acceptance length with its interval over conversations and, if there are several, over runs."""
     conversations = [Conversations(run) for run in runs]
-    found = figures(conversations)[LENGTH]
-    of_runs = [figures([run])[LENGTH].value for run in conversations] if len(runs) > 1 else []
+    found = pooled_metrics(conversations)[LENGTH]
+    of_runs = [pooled_metrics([run])[LENGTH].value for run in conversations] if len(runs) > 1 else []
     known = np.array([value for value in of_runs if value is not None])
-    return widened(found, log_margin_of_runs(known)) if len(known) > 1 else found
+    return widen(found, log_margin_of_runs(known)) if len(known) > 1 else found
 
 
 def _rates_where_proposed(
@@ -201,7 +201,7 @@ def _rates_where_proposed(
     draft_length = len(pooled.acceptance_histogram) - 1
     pairs = Counter((step.num_proposed, step.num_accepted) for record in records for step in record.steps[1:])
     known = {(p, a): n for (p, a), n in pairs.items() if p is not None and a is not None and p > 0}
-    is_chain = (manifest.config["spec"].get("topk") or 1) == 1
+    is_chain = (option(manifest.config, "spec", "topk") or 1) == 1
     if not is_chain or sum(known.values()) != pooled.verify_steps:
         return pooled.acceptance_conditional or ()
     rates: list[float | None] = []

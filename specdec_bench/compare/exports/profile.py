@@ -81,7 +81,7 @@ def _conditions(measured: MeasuredAcceptance) -> Json:
         "engine": labels.engine,
         "packages": manifest.environment.get("packages"),
         "dataset": labels.dataset,
-        "prompts_sha256": manifest.dataset.get("sha256"),
+        "prompts_sha256": manifest.dataset.sha256 or None,
         "sampling": manifest.config.get("sampling"),
         "load": label_of_load(manifest).text,
         "num_runs": len(measured.cell.runs),

@@ -124,7 +124,7 @@ class VLLMEngine(EngineConfig):
     cpu_kv_cache_gib: Annotated[int, MEMORY_GIB] = 1
     """GiB of the KV cache on a CPU, where VLLM_CPU_KVCACHE_SPACE is not set."""
     synthetic_acceptance_length: Annotated[float | None, ACCEPTANCE_LENGTH] = None
-    """Accepts drafts at random so that 1 + accepted / verify steps is this; stamped on every figure."""
+    """Accepts drafts at random so that 1 + accepted / verify steps is this; stamped on every metric."""
     synthetic_acceptance_rates: Annotated[list[float] | None, PROBABILITY] = None
     """The same, as the joint acceptance of each draft position."""
 
@@ -145,7 +145,7 @@ class VLLMEngine(EngineConfig):
             return
         key = "engine.synthetic_acceptance_length" if rates is None else "engine.synthetic_acceptance_rates"
         drafted = spec.draft_length if isinstance(spec, DraftingSpec) else 0
-        require(drafted > 0, key, length or rates, "there are no drafts; choose another spec")
+        require(drafted > 0, key, length or rates, "spec drafts nothing; choose a method that drafts")
         require(length is None or length <= drafted + 1, key, length, f"at most spec.draft_length + 1 = {drafted + 1}")
         fix = f"give one rate for each of spec.draft_length={drafted} positions"
         require(rates is None or len(rates) == drafted, key, rates, fix)

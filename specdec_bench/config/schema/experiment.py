@@ -36,7 +36,7 @@ from specdec_bench.config.schema.tracking import TrackingConfig
 
 @dataclass(kw_only=True)
 class Expected(Bounded):
-    """Published figures, which `specdec-bench check` compares the finished run with."""
+    """Published values, which `specdec-bench check` compares the finished run with."""
 
     GROUP: ClassVar[str] = "expected"
 
@@ -45,7 +45,7 @@ class Expected(Bounded):
     acceptance_joint: Annotated[list[float], SHARE] = field(default_factory=list)
     """Of each draft position."""
     num_requests: Annotated[int | None, Range(1, 2**31 - 1, "no run has so many")] = None
-    """Finished requests that the figures are of; a run of fewer or more is not compared."""
+    """Finished requests that the values are of; a run of fewer or more is not compared."""
     relative_tolerance: Annotated[float, PROPER_SHARE] = 0.05
     source: Annotated[str, FreeText()] = ""
 
@@ -110,7 +110,7 @@ class SweepConfig(ExperimentConfig):
     tracking: TrackingConfig = MISSING
     """Where finished runs are logged, besides their archives; changes nothing in how they run."""
     objective: str = "tpot_ms_mean"
-    """The figure of the sweep's table that a cell gives to a sweeper that optimizes; changes nothing in how it runs."""
+    """The metric of the sweep's table that a cell gives to a sweeper that optimizes; changes nothing in how it runs."""
 
 
 OPTIONS: dict[str, dict[str, type]] = {

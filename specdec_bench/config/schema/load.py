@@ -40,7 +40,7 @@ class LoadConfig(Bounded):
 
     name: str = MISSING
     num_warmup: Annotated[int, TIMES_OR_NONE] = 1
-    """Requests sent before the measured window, in no figure."""
+    """Requests sent before the measured window, in no metric."""
     repeats: Annotated[int, TIMES] = 1
     """How often the whole dataset is run within the window."""
 

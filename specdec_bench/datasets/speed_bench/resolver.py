@@ -56,8 +56,8 @@ class Resolver:
                 needed[need] = needed.get(need, 0) + 1
         if refused:
             raise DatasetError(
-                f"{len(refused)} placeholders are of no set that can be resolved, by source and src_id: "
-                f"{abbreviated(refused)}; those sets are {', '.join(RULES)}"
+                f"{len(refused)} placeholders belong to sets that cannot be resolved, by source and src_id: "
+                f"{abbreviated(refused)}; the sets that can be are {', '.join(RULES)}"
             )
         self._loaded: dict[Need, Any] = {}
         missing: list[str] = []

@@ -71,7 +71,7 @@ class CompletionReply(Reply):
         try:
             event = _DECODER.decode(data)
         except msgspec.DecodeError as error:
-            raise EngineError(f"the server wrote an event that is no completion: {error}") from None
+            raise EngineError(f"the server wrote an event that is not a completion: {error}") from None
         if event.error is not None:
             self.error = error_message(data)
         for choice in event.choices:

@@ -53,7 +53,7 @@ class ResponseParser:
         at = self._buffer.find(b"\r\n")
         if at < 0:
             if len(self._buffer) > most:
-                raise EngineError(f"the answer is no HTTP/1.1: a line of more than {most} bytes")
+                raise EngineError(f"the answer is not HTTP/1.1: a line of more than {most} bytes")
             return None
         line = bytes(self._buffer[:at])
         del self._buffer[: at + 2]
@@ -62,16 +62,16 @@ class ResponseParser:
     def _read_head(self, _: list[bytes]) -> bool:
         at = self._buffer.find(b"\r\n\r\n")
         if not b"HTTP/1.".startswith(self._buffer[:7]):
-            raise EngineError(f"the answer is no HTTP/1.1: it begins with {bytes(self._buffer[:20])!r}")
+            raise EngineError(f"the answer is not HTTP/1.1: it begins with {bytes(self._buffer[:20])!r}")
         if at < 0:
             if len(self._buffer) > MOST_HEAD_BYTES:
-                raise EngineError(f"the answer is no HTTP/1.1: a head of more than {MOST_HEAD_BYTES} bytes")
+                raise EngineError(f"the answer is not HTTP/1.1: a head of more than {MOST_HEAD_BYTES} bytes")
             return False
         first, *lines = bytes(self._buffer[:at]).decode("latin-1").split("\r\n")
         del self._buffer[: at + 4]
         status = first.split(" ")[1:2]
         if not status or not status[0].isdecimal() or len(status[0]) != 3:
-            raise EngineError(f"the answer is no HTTP/1.1: it begins with {first[:80]!r}")
+            raise EngineError(f"the answer is not HTTP/1.1: it begins with {first[:80]!r}")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         if 100 <= int(status[0]) < 200:  # the answer proper follows
             return True
@@ -80,7 +80,7 @@ class ResponseParser:
             self._read = self._read_size
         elif (length := headers.get("content-length")) is not None:
             if not length.isdecimal():
-                raise EngineError(f"the answer is no HTTP/1.1: content-length: {length[:80]!r}")
+                raise EngineError(f"the answer is not HTTP/1.1: content-length: {length[:80]!r}")
             self._remaining = int(length)
             self._read = self._read_length
             self.is_complete = self._remaining == 0

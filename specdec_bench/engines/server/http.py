@@ -154,12 +154,12 @@ class Response:
         """Returns the body as plain data.
 
         Raises:
-            EngineError: it is no JSON.
+            EngineError: it is not JSON.
         """
         try:
             return msgspec.json.decode(self.body)
         except msgspec.DecodeError as error:
-            raise EngineError(f"the server's answer is no JSON ({named(error)}): {shorten(self.body)}") from None
+            raise EngineError(f"the server's answer is not JSON ({named(error)}): {shorten(self.body)}") from None
 
 
 class Client:

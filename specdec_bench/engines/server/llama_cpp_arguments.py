@@ -10,7 +10,7 @@ from specdec_bench.config.checkpoints import draft_checkpoint, resolve
 from specdec_bench.config.schema.engine import LlamaCppServerEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.spec import DraftingSpec, NgramSpec
-from specdec_bench.engines.extra_args import check_extra_args
+from specdec_bench.engines.extra_args import ExtraArguments
 from specdec_bench.engines.server.adapter import OWN_ARGUMENTS
 from specdec_bench.errors import ConfigError, EngineUnavailableError, first_line_of
 
@@ -48,6 +48,7 @@ FIXED: Mapping[str, Any] = {
     "spec_ngram_simple_min_hits": 1,
 }
 """Arguments whose values the project needs."""
+EXTRA_ARGUMENTS = ExtraArguments(engine="llama.cpp", reference="llama-server --help", settings=SETTINGS, fixed=FIXED)
 DISTORTING = ("spec_synth_len", "spec_synth_rates")
 """Arguments with which drafts are accepted at random."""
 
@@ -195,14 +196,7 @@ def server_arguments(config: ExperimentConfig, release: Release) -> dict[str, An
     for name in DISTORTING:
         if name in extra:
             raise ConfigError(f"engine.extra_args.{name}: drafts would be accepted at random; leave it out")
-    extra = check_extra_args(
-        extra,
-        release.aliases,
-        settings=SETTINGS,
-        fixed=FIXED,
-        engine=f"llama.cpp {release.version}",
-        reference="llama-server --help",
-    )
+    extra = EXTRA_ARGUMENTS.check(extra, release.aliases, release.version)
     return {name: value for name, value in {**made, **fixed, **extra}.items() if value is not None}
 
 

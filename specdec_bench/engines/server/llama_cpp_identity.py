@@ -105,7 +105,7 @@ def describe(
             "llama.cpp": told.get("build_info") if release is None else release.version,
             **told,
             "speculative.types": probe.settings.types,
-            "end_token_ids": sorted(bias.token for bias in probe.settings.logit_bias if bias.token is not None),
+            "end_token_ids": [*sorted(bias.token for bias in probe.settings.logit_bias if bias.token is not None)],
         },
         max_seq_len=context if asked is None else asked,
         num_accelerators=0 if release is None or engine.gpu_layers == 0 else release.num_devices,

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ import msgspec
 
 from specdec_bench.config.schema.engine import SGLangServerEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig, draft_length
-from specdec_bench.engines.extra_args import check_extra_args
 from specdec_bench.engines.server import sglang_identity
 from specdec_bench.engines.server.adapter import HOST, OWN_ARGUMENTS, Launch, ServerAdapter
 from specdec_bench.engines.server.generate import GenerateReply
@@ -74,14 +74,12 @@ class SGLangServer(ServerAdapter[GenerateReply]):
     def _arguments_for(self, release: Release) -> dict[str, Any]:
         """Returns the arguments that the experiment starts this release with."""
         served = {name: value for name, value in SERVED.items() if name in release.known}
-        extra = check_extra_args(
-            self._engine_config.extra_args,
-            release.known,
+        rules = replace(
+            sglang_arguments.EXTRA_ARGUMENTS,
             settings={**sglang_arguments.SETTINGS, **OWN_ARGUMENTS},
             fixed={**sglang_arguments.FIXED, **SERVED},
-            engine=f"SGLang {release.version}",
-            reference="SGLang's ServerArgs",
         )
+        extra = rules.check(self._engine_config.extra_args, release.known, release.version)
         made = sglang_arguments.engine_arguments(self._config, release.known, release.algorithms)
         return {**made, **served, **extra}
 

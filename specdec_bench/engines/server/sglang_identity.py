@@ -25,7 +25,7 @@ NOT_COMPARED = (
     *("skip_tokenizer_init", "log_level", "random_seed", "enable_metrics", "incremental_streaming_output"),
     "context_length",  # `find_model` compares it with what is in force
 )
-"""Arguments that a server which runs already may have otherwise: no figure depends on them."""
+"""Arguments that a server which runs already may have otherwise: no metric depends on them."""
 
 
 async def read_configuration(client: Client) -> dict[str, Any]:
@@ -147,7 +147,8 @@ def _refusal(found: Difference, config: ExperimentConfig, url: str) -> str:
     if argument in sglang_arguments.FIXED:
         return f"engine.url={url}: the server runs with {argument}={found.got}; start it with {argument}={found.asked}"
     is_derived = isinstance(spec, DraftingSpec) and spec.num_draft_tokens is None
-    if found.name == "spec.num_draft_tokens" and is_derived and isinstance(found.got, int):
+    is_length = found.name == "spec.num_draft_tokens" and is_derived
+    if is_length and isinstance(found.got, int) and isinstance(found.asked, int):
         length = found.got - 1  # the rest is the token that is verified beside the drafts
         return (
             f"spec.draft_length={found.asked - 1}: the server at {url} drafts {length}; set spec.draft_length={length}"

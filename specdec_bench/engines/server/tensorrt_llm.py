@@ -11,6 +11,7 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ import msgspec
 from specdec_bench.config.checkpoints import resolve
 from specdec_bench.config.schema.engine import TensorRTLLMServerEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.engines.extra_args import check_extra_args
 from specdec_bench.engines.server.adapter import HOST, OWN_ARGUMENTS, Launch, ServerAdapter
 from specdec_bench.engines.server.http import Client
 from specdec_bench.engines.server.identity import find_model
@@ -72,14 +72,8 @@ class TensorRTLLMServer(ServerAdapter[TensorRTLLMReply]):
 
     def _arguments_for(self, release: Release) -> dict[str, Any]:
         """Returns the arguments that the experiment starts this release with."""
-        extra = check_extra_args(
-            self._engine_config.extra_args,
-            release.known,
-            settings={**llm_arguments.SETTINGS, **OWN_ARGUMENTS},
-            fixed=llm_arguments.FIXED,
-            engine=f"TensorRT-LLM {release.version}",
-            reference="TensorRT-LLM's LlmArgs",
-        )
+        rules = replace(llm_arguments.EXTRA_ARGUMENTS, settings={**llm_arguments.SETTINGS, **OWN_ARGUMENTS})
+        extra = rules.check(self._engine_config.extra_args, release.known, release.version)
         tokenizer = self._config.model.tokenizer
         own = {} if tokenizer is None else {"tokenizer": resolve(tokenizer)}  # in process, the engine needs none
         made = llm_arguments.engine_arguments(self._config, release) | own | extra

@@ -10,6 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -17,7 +18,6 @@ import msgspec
 from specdec_bench.config.schema.engine import VLLMServerEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig, draft_length
 from specdec_bench.config.schema.spec import NgramSpec, SuffixSpec
-from specdec_bench.engines.extra_args import check_extra_args
 from specdec_bench.engines.server import vllm_identity
 from specdec_bench.engines.server.adapter import HOST, OWN_ARGUMENTS, Launch, ServerAdapter
 from specdec_bench.engines.server.completion import CompletionReply
@@ -59,14 +59,9 @@ class VLLMServer(ServerAdapter[CompletionReply]):
         }
 
     async def _prepare(self) -> None:
-        self._arguments |= check_extra_args(
-            self._engine_config.extra_args,
-            self._engine_config.extra_args,  # the server itself refuses what it does not know
-            settings={**vllm_arguments.SETTINGS, **OWN_ARGUMENTS},
-            fixed=vllm_arguments.FIXED,
-            engine="vLLM",
-            reference="vLLM's command line",
-        )
+        extra = self._engine_config.extra_args
+        rules = replace(vllm_arguments.EXTRA_ARGUMENTS, settings={**vllm_arguments.SETTINGS, **OWN_ARGUMENTS})
+        self._arguments |= rules.check(extra, known=extra)  # the server itself refuses what it does not know
         if self._url is None:
             drafting = self._arguments.get("speculative_config", {})
             vllm_arguments.check_acceptance_of_drafts(drafting, is_cpu=vllm_arguments.is_cpu_build(), runner=None)

@@ -77,7 +77,9 @@ class SGLangAdapter:
         sglang = import_sglang()
         release = read(sglang)
         arguments = sglang_arguments.engine_arguments(self._config, release.known, release.algorithms)
-        arguments |= sglang_arguments.extra_arguments(self._engine_config.extra_args, release.known, release.version)
+        arguments |= sglang_arguments.EXTRA_ARGUMENTS.check(
+            self._engine_config.extra_args, release.known, release.version
+        )
         self._arguments = arguments
         # By default SGLang kills this process when its scheduler fails.
         handler = {"custom_sigquit_handler": ignore_signal} if "custom_sigquit_handler" in release.known else {}

@@ -12,7 +12,7 @@ from specdec_bench.config.checkpoints import draft_checkpoint, resolve
 from specdec_bench.config.schema.engine import SGLangEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.spec import CheckpointSpec, DFlashSpec, DraftingSpec, NgramSpec
-from specdec_bench.engines.extra_args import check_extra_args
+from specdec_bench.engines.extra_args import ExtraArguments
 from specdec_bench.errors import EngineUnavailableError
 
 ALGORITHMS: Mapping[str, tuple[str, ...]] = {
@@ -70,6 +70,8 @@ FIXED: Mapping[str, Any] = {
     "log_level": "warning",
 }
 """Arguments whose values the project needs."""
+
+EXTRA_ARGUMENTS = ExtraArguments(engine="SGLang", reference="SGLang's ServerArgs", settings=SETTINGS, fixed=FIXED)
 
 
 def engine_arguments(config: ExperimentConfig, known: Collection[str], algorithms: Collection[str]) -> dict[str, Any]:
@@ -154,17 +156,6 @@ def _speculative(config: ExperimentConfig, known: Collection[str], algorithms: C
         arguments["speculative_draft_model_path"] = str(named_head(folder, spec)) if folder.is_dir() else draft.path
         arguments["speculative_draft_model_revision"] = draft.revision
     return arguments
-
-
-def extra_arguments(extra: Mapping[str, Any], known: Collection[str], release: str) -> dict[str, Any]:
-    """Returns `engine.extra_args`, every key checked.
-
-    Raises:
-        ConfigError: a key that a setting of the project decides, or that the installed release lacks.
-    """
-    return check_extra_args(
-        extra, known, settings=SETTINGS, fixed=FIXED, engine=f"SGLang {release}", reference="SGLang's ServerArgs"
-    )
 
 
 def asked_and_resolved(arguments: Mapping[str, Any], resolved: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

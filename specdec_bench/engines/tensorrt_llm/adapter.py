@@ -85,7 +85,9 @@ class TensorRTLLMAdapter:
         classes = find_classes()
         release = read(self._release, llm_args)
         arguments = tensorrt_llm_arguments.engine_arguments(self._config, release)
-        arguments |= tensorrt_llm_arguments.extra_arguments(self._engine_config.extra_args, release)
+        arguments |= tensorrt_llm_arguments.EXTRA_ARGUMENTS.check(
+            self._engine_config.extra_args, release.known, release.version
+        )
         self._arguments = arguments
         if arguments.get("disable_overlap_scheduler") and self._engine_config.disable_overlap_scheduler is None:
             logger.warning(

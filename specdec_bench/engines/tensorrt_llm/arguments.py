@@ -12,7 +12,7 @@ from specdec_bench.config.checkpoints import draft_checkpoint, resolve
 from specdec_bench.config.schema.engine import AutoDeployEngine, LLMAPIEngine, TensorRTLLMEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.spec import DraftingSpec, DraftModelSpec, Eagle3Spec, MTPSpec, NgramSpec
-from specdec_bench.engines.extra_args import check_extra_args
+from specdec_bench.engines.extra_args import ExtraArguments
 from specdec_bench.errors import ConfigError, EngineUnavailableError
 
 SETTINGS: Mapping[str, str] = {
@@ -54,6 +54,10 @@ FIXED: Mapping[str, Any] = {
     "stream_interval": 1,  # a response for every engine step
 }
 """Arguments whose values the project needs; left out if the release lacks them."""
+
+EXTRA_ARGUMENTS = ExtraArguments(
+    engine="TensorRT-LLM", reference="TensorRT-LLM's LlmArgs", settings=SETTINGS, fixed=FIXED
+)
 
 BACKENDS: Mapping[str, str] = {"tensorrt_llm": "pytorch", "auto_deploy": "_autodeploy"}
 """TensorRT-LLM's names for the two engines."""
@@ -233,27 +237,11 @@ def _decoding_class(spec: DraftingSpec, release: Release) -> str:
     raise EngineUnavailableError(f"{method}: TensorRT-LLM {release.version} has no {wanted[0]}")
 
 
-def extra_arguments(extra: Mapping[str, Any], release: Release) -> dict[str, Any]:
-    """Returns `engine.extra_args`, every key checked.
-
-    Raises:
-        ConfigError: a key that a setting of the project decides, or that the installed release lacks.
-    """
-    return check_extra_args(
-        extra,
-        release.known,
-        settings=SETTINGS,
-        fixed=FIXED,
-        engine=f"TensorRT-LLM {release.version}",
-        reference="TensorRT-LLM's LlmArgs",
-    )
-
-
 def asked_and_resolved(arguments: Mapping[str, Any], resolved: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Returns each argument's setting, the value asked for and the value that TensorRT-LLM runs with.
 
     Args:
-        arguments: of `engine_arguments` and `extra_arguments`.
+        arguments: of `engine_arguments`, with `engine.extra_args`.
         resolved: TensorRT-LLM's arguments, its objects as dictionaries.
     """
     triples: list[tuple[str, Any, Any]] = []

@@ -17,7 +17,7 @@ from specdec_bench.config.checkpoints import draft_checkpoint, resolve
 from specdec_bench.config.schema.engine import TransformersEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.spec import DraftModelSpec, NgramSpec
-from specdec_bench.engines.extra_args import check_extra_args
+from specdec_bench.engines.extra_args import ExtraArguments
 from specdec_bench.engines.readback import differences
 from specdec_bench.engines.transformers.steps import CancelledGenerationError, CountedCandidates, StepStream
 from specdec_bench.errors import ConfigError, EngineError, EngineUnavailableError, first_line, named
@@ -34,6 +34,10 @@ SETTINGS: Mapping[str, str] = {
     "device_map": "engine.device",
 }
 """Arguments of `from_pretrained` that a setting decides."""
+
+EXTRA_ARGUMENTS = ExtraArguments(
+    engine="transformers", reference="from_pretrained", settings=SETTINGS, fixed={"output_loading_info": True}
+)
 
 
 def create(config: ExperimentConfig) -> "TransformersAdapter":
@@ -103,14 +107,7 @@ class TransformersAdapter:
         model = self._config.model
         known = set(inspect.signature(transformers.PreTrainedModel.from_pretrained).parameters) - {"args", "kwargs"}
         known |= {"subfolder", "variant", "quantization_config", "max_memory", "offload_folder", "key_mapping"}
-        extra = check_extra_args(
-            self._engine_config.extra_args,
-            known | set(SETTINGS),
-            settings=SETTINGS,
-            fixed={"output_loading_info": True},
-            engine=f"transformers {transformers.__version__}",
-            reference="from_pretrained",
-        )
+        extra = EXTRA_ARGUMENTS.check(self._engine_config.extra_args, known | set(SETTINGS), transformers.__version__)
         return {
             "dtype": model.dtype,
             "trust_remote_code": model.trust_remote_code,

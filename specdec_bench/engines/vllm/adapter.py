@@ -95,7 +95,7 @@ class VLLMAdapter:
             fields = [field.name for field in dataclasses.fields(vllm.config.SpeculativeConfig)]
             vllm_arguments.check_method(self._config.spec.name, _methods(), fields, speculative)
         arguments = vllm_arguments.keep_known(arguments, known, release)
-        arguments |= vllm_arguments.extra_arguments(self._engine_config.extra_args, known, release)
+        arguments |= vllm_arguments.EXTRA_ARGUMENTS.check(self._engine_config.extra_args, known, release)
         self._arguments = arguments
         self._counts_requests = "per_request_spec_decode_metrics" in arguments
         if hasattr(async_llm, "RequestOutputCollector"):

@@ -8,7 +8,7 @@ from specdec_bench.config.checkpoints import draft_checkpoint, resolve
 from specdec_bench.config.schema.engine import VLLMEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.spec import CheckpointSpec, DraftingSpec, NgramSpec, SuffixSpec
-from specdec_bench.engines.extra_args import check_extra_args
+from specdec_bench.engines.extra_args import ExtraArguments
 from specdec_bench.errors import ConfigError, EngineUnavailableError
 
 SETTINGS: Mapping[str, str] = {
@@ -65,6 +65,8 @@ FIXED: Mapping[str, Any] = {
     "per_request_spec_decode_metrics": "detailed",
 }
 """Arguments whose values the project needs. The last is left out if the release lacks it (before 0.29)."""
+
+EXTRA_ARGUMENTS = ExtraArguments(engine="vLLM", reference="vLLM's AsyncEngineArgs", settings=SETTINGS, fixed=FIXED)
 
 
 def engine_arguments(config: ExperimentConfig) -> dict[str, Any]:
@@ -139,7 +141,7 @@ def _refuse_a_name_that_decides(config: ExperimentConfig) -> None:
     for word, other in METHODS_BY_NAME.items():
         if word in path.lower():
             raise ConfigError(
-                f"{key}={path}: for the word {word} in this path vLLM would run it by its method {other}, not "
+                f"{key}={path}: the path contains {word}, so vLLM would use its method {other} instead of "
                 f"spec={method}; give the folder a path without {word}"
                 + (f", or use spec={other}" if other in METHODS_THAT_KEEP_THEIR_NAME and draft is not None else "")
             )
@@ -181,17 +183,6 @@ def keep_known(arguments: Mapping[str, Any], known: Collection[str], release: st
             setting = SETTINGS.get(name, name)
             raise EngineUnavailableError(f"{setting}: vLLM {release} has no {name}; use a release of 0.20 or later")
     return {name: value for name, value in arguments.items() if name in known}
-
-
-def extra_arguments(extra: Mapping[str, Any], known: Collection[str], release: str) -> dict[str, Any]:
-    """Returns `engine.extra_args`, every key checked.
-
-    Raises:
-        ConfigError: a key that a setting of the project decides, or that the installed release lacks.
-    """
-    return check_extra_args(
-        extra, known, settings=SETTINGS, fixed=FIXED, engine=f"vLLM {release}", reference="vLLM's AsyncEngineArgs"
-    )
 
 
 def asked_and_resolved(arguments: Mapping[str, Any], resolved: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -264,7 +255,7 @@ def check_resolved_method(method: str, resolved: str | None) -> None:
         resolved is not None and resolved != method and not (method == "mtp" and resolved.endswith("_mtp"))
     ):  # each model's own name for it
         raise ConfigError(
-            f"spec={method}: vLLM takes the draft for one of its method {resolved}; choose another spec.draft.path"
+            f"spec={method}: vLLM takes this draft for a draft of its method {resolved}; choose another spec.draft.path"
         )
 
 

@@ -9,20 +9,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, to_builtins
 
 from specdec_bench import __version__
 from specdec_bench.archive import codec, provenance
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.sweep_plan import PLAN, read_plan
-from specdec_bench.compare.cell import SweepResult
+from specdec_bench.compare.cell import OutputComparison, SweepResult
 from specdec_bench.compare.columns import METRICS, metric_value
+from specdec_bench.compare.row import integer_in, job_of, number_in
 from specdec_bench.metrics.declarations import BY_NAME
 from specdec_bench.records.flatten import flatten
 from specdec_bench.records.interval import Interval
 from specdec_bench.records.manifest import Manifest, label_of_load
 from specdec_bench.report.curves import curve_name, panels
 from specdec_bench.report.html.data import Cell, Column, Command, Excerpt, Inspected, Report
-from specdec_bench.report.html.details import PERCENTILES, Details, acceptance, rounded
+from specdec_bench.report.html.details import PERCENTILES, Details, acceptance, round_for_page
 from specdec_bench.report.html.verdict import make_verdict
 
 COMPARED = ("speedup_tpot", "speedup_e2e", "speedup_throughput", "ideal_speedup")
@@ -69,10 +71,10 @@ def build_report(
     percentiles = PERCENTILES if len(runs) <= MANY_CELLS else FEW_PERCENTILES
     settings = {job: _settings(manifest.config) for job, manifest in manifests.items()}
     origins = {job: _origin(manifest) for job, manifest in manifests.items()}
-    shared = _shared(settings.values())
+    shared = _shared_settings(settings.values())
     cells = []
     for row in result.rows:
-        job = row["job"]
+        job = job_of(row)
         known, own = details[job], settings[job]
         cells.append(
             Cell(
@@ -80,21 +82,21 @@ def build_report(
                 name=curve_name(row, result.varying_fields),
                 folder=os.path.relpath(runs[job].path, root),
                 spec=str(row["spec"]),
-                draft_length=row["draft_length"],
+                draft_length=integer_in(row, "draft_length"),
                 engine=str(row["engine"]),
                 model=str(row["model"]),
                 dataset=str(row["dataset"]),
                 load=label_of_load(manifests[job]).text,
-                load_value=row["load_value"],
-                replicate=row["replicate"],
-                status=row["status"],
+                load_value=number_in(row, "load_value"),
+                replicate=integer_in(row, "replicate") or 0,
+                status=str(row["status"]),
                 note=str(row["error"] or row.get("not_compared") or ""),
                 num_finished=None if known.summary is None else known.summary.requests.finished,
                 num_failed=None if known.summary is None else known.summary.requests.failed,
                 metrics=_metrics(row, known),
                 same_output=_same_output(row),
                 acceptance=acceptance(known, max_categories=num_categories),
-                quantiles={name: _chosen(values, percentiles) for name, values in known.quantiles.items()},
+                quantiles={name: _choose(values, percentiles) for name, values in known.quantiles.items()},
                 settings={name: value for name, value in own.items() if name not in shared},
                 inspected=known.inspected,
             )
@@ -106,7 +108,7 @@ def build_report(
         fewer = f"{len(FEW_PERCENTILES)} percentiles instead of {len(PERCENTILES)}"
         thinned.append(f"Latency has {fewer}, because there are more than {MANY_CELLS} cells.")
     summaries = {job: known.summary for job, known in details.items() if known.summary is not None}
-    same, differing = _compared(origins)
+    same, differing = _compare(origins)
     return Report(
         title=_title(cells),
         subtitle=_subtitle(cells, manifests),
@@ -149,13 +151,13 @@ def thin_replies(report: Report, budget: int) -> Report:
     if num_kept < finished:
         thinned.append(
             f"The inspector has {num_kept:,} of {finished:,} replies: of each cell those to the first prompt of each "
-            "category, then to the next prompts in their order, as far as the page's size allows. Every figure is "
+            "category, then to the next prompts in their order, as far as the page's size allows. Every metric is "
             "computed from all replies."
         )
     return msgspec.structs.replace(report, cells=cells, thinned=thinned)
 
 
-def _chosen(values: Sequence[float], percentiles: Sequence[float]) -> list[float]:
+def _choose(values: Sequence[float], percentiles: Sequence[float]) -> list[float]:
     """Returns those of the values at `PERCENTILES` that the page shows."""
     wanted = set(percentiles)
     return [float(f"{value:.6g}") for value, at in zip(values, PERCENTILES, strict=True) if at in wanted]
@@ -169,13 +171,15 @@ def _metrics(row: Mapping[str, Any], details: Details) -> dict[str, Interval]:
             value = metric_value(details.summary, name)
         if value is not None:
             low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-            found[name] = Interval(value=rounded(value), low=rounded(low), high=rounded(high))
+            found[name] = Interval(value=round_for_page(value), low=round_for_page(low), high=round_for_page(high))
     return found
 
 
 def _rounded_panel(panel: Any) -> Any:
     def rounded_interval(interval: Interval) -> Interval:
-        return Interval(value=rounded(interval.value), low=rounded(interval.low), high=rounded(interval.high))
+        return Interval(
+            value=round_for_page(interval.value), low=round_for_page(interval.low), high=round_for_page(interval.high)
+        )
 
     curves = tuple(
         msgspec.structs.replace(
@@ -212,17 +216,10 @@ def _same_output(row: Mapping[str, Any]) -> str:
     return f"{share:.1%}" + (f" (control {control:.1%})" if control is not None else "")
 
 
-def _excerpts(comparisons: Mapping[str, Any]) -> tuple[list[Excerpt], list[str]]:
-    divergences = {
-        int(job): list(compared["measured"].divergences)
-        for job, compared in comparisons.items()
-        if compared.get("measured") is not None
-    }
-    num_different = sum(
-        compared["measured"].num_compared - compared["measured"].num_identical
-        for compared in comparisons.values()
-        if compared.get("measured") is not None
-    )
+def _excerpts(comparisons: Mapping[str, OutputComparison]) -> tuple[list[Excerpt], list[str]]:
+    outputs = {int(job): found.measured for job, found in comparisons.items() if found.measured is not UNSET}
+    divergences = {job: measured.divergences for job, measured in outputs.items()}
+    num_different = sum(measured.num_compared - measured.num_identical for measured in outputs.values())
     found: list[Excerpt] = []
     for place in range(max(map(len, divergences.values()), default=0)):
         for job, of_job in sorted(divergences.items()):
@@ -251,15 +248,12 @@ def _settings(config: Mapping[str, object]) -> dict[str, str]:
 
 def _origin(manifest: Manifest) -> dict[str, str]:
     """Returns what a run was made with: versions, hardware, fingerprints, and what the engine really got."""
+    dataset, engine = to_builtins(manifest.dataset), to_builtins(manifest.engine)
     tree: dict[str, object] = {
         "project": manifest.project,
         "environment": manifest.environment,
-        "dataset": {key: manifest.dataset.get(key) for key in ("sha256", "num_prompts", "num_turns")},
-        "engine": {
-            "arguments": manifest.engine.get("arguments", {}),
-            "num_accelerators": manifest.engine.get("num_accelerators"),
-            "max_seq_len": manifest.engine.get("max_seq_len"),
-        },
+        "dataset": {key: dataset.get(key) for key in ("sha256", "num_prompts", "num_turns")},
+        "engine": {key: engine.get(key) for key in ("arguments", "num_accelerators", "max_seq_len")},
         "checkpoint": {
             role: {"fingerprint": checkpoint.fingerprint} for role, checkpoint in manifest.checkpoints.items()
         },
@@ -272,15 +266,15 @@ def _text(value: object) -> str:
     return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]} … (cut)"
 
 
-def _shared(trees: Any) -> dict[str, str]:
+def _shared_settings(trees: Any) -> dict[str, str]:
     """Returns the fields that have the same value everywhere."""
     first, *others = trees
     return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
 
 
-def _compared(origins: Mapping[int, dict[str, str]]) -> tuple[dict[str, str], dict[str, dict[str, list[int]]]]:
+def _compare(origins: Mapping[int, dict[str, str]]) -> tuple[dict[str, str], dict[str, dict[str, list[int]]]]:
     """Returns the fields that all runs share, and for each other field the jobs by value."""
-    same = _shared(origins.values())
+    same = _shared_settings(origins.values())
     differing: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for name in sorted(set().union(*origins.values()) - same.keys()):
         for job, origin in origins.items():
@@ -324,7 +318,7 @@ def _commands(manifests: Mapping[int, Manifest], root: Path, kind: Kind) -> list
             text=shlex.join(["specdec-bench", "replay", folder]),
         ),
         Command(
-            purpose="Compute the figures again from the archived requests",
+            purpose="Compute the metrics again from the archived requests",
             text=shlex.join(["specdec-bench", "summarize", root.name if kind != "archives" else "DIR"]),
         ),
         Command(

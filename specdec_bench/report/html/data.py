@@ -26,7 +26,7 @@ class Verdict(Record, frozen=True, kw_only=True):
     output: tuple[Statement, ...]
     """Whether the output is the one of plain decoding."""
     distrust: tuple[Statement, ...]
-    """What distorts the figures, or is missing from them."""
+    """What distorts the metrics, or is missing from them."""
 
 
 class Category(Record, frozen=True, kw_only=True):

@@ -73,7 +73,7 @@ def make_details(run: RunDirectory, records: Sequence[RequestRecord]) -> Details
     for record in shown:
         response = replies.get((record.prompt_id, record.turn))
         text, lengths = (response.text, response.token_lengths) if response else ("", None)
-        inspected.append(_inspected(record, prompts[record.prompt_id], text, lengths))
+        inspected.append(_inspect(record, prompts[record.prompt_id], text, lengths))
     summary = run.summary() if run.summary_path.is_file() else None
     if summary is not None and summary.definitions != DEFINITIONS:  # of another release
         summary = summarize(records, run.manifest())
@@ -86,7 +86,7 @@ def make_details(run: RunDirectory, records: Sequence[RequestRecord]) -> Details
     )
 
 
-def _inspected(record: RequestRecord, prompt: Prompt, text: str, lengths: Sequence[int] | None) -> Inspected:
+def _inspect(record: RequestRecord, prompt: Prompt, text: str, lengths: Sequence[int] | None) -> Inspected:
     sent = record.sent_ns if record.sent_ns is not None else record.scheduled_ns
     times = [sent, *(step.received_ns for step in record.steps)]
     asked = prompt.turns[record.turn] if record.turn < len(prompt.turns) else ""
@@ -118,13 +118,13 @@ def acceptance(details: Details, *, max_categories: int) -> Acceptance | None:
     largest = sorted(found.by_category.items(), key=lambda item: (-item[1].num_requests, item[0]))[:max_categories]
     return Acceptance(
         source=found.source,
-        joint=[rounded(value) for value in found.pooled.acceptance_joint or []],
-        conditional=[rounded(value) for value in found.pooled.acceptance_conditional or []],
+        joint=[round_for_page(value) for value in found.pooled.acceptance_joint or []],
+        conditional=[round_for_page(value) for value in found.pooled.acceptance_conditional or []],
         by_category=[
             Category(
                 name=name[:MAX_NAME],
                 num_requests=block.num_requests,
-                acceptance_length=rounded(block.pooled.acceptance_length),
+                acceptance_length=round_for_page(block.pooled.acceptance_length),
             )
             for name, block in sorted(largest)
         ],
@@ -134,7 +134,7 @@ def acceptance(details: Details, *, max_categories: int) -> Acceptance | None:
     )
 
 
-def rounded(value: float | None) -> float | None:
+def round_for_page(value: float | None) -> float | None:
     """Returns the value with six significant digits, which is more than any plot or table of the page shows."""
     return None if value is None else float(f"{value:.6g}")
 

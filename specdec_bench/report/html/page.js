@@ -18,7 +18,7 @@ function drawHeader() {
   document.getElementById("subtitle").textContent = report.subtitle;
   const stamp = document.getElementById("stamp");
   stamp.hidden = !report.is_synthetic;
-  stamp.textContent = "SYNTHETIC: figures that no real model made";
+  stamp.textContent = "SYNTHETIC: no real model made these metrics";
   const links = [...document.querySelectorAll("main h2")].map((title) =>
     el("li", {}, el("a", { href: `#${title.parentElement.id}` }, title.textContent)));
   document.getElementById("contents").replaceChildren(...links);
@@ -101,7 +101,7 @@ function groupsOfCells() {
 
 function chooser(id, lead, draw) {
   const groups = groupsOfCells();
-  if (!groups.size) return fill(`${id}-body`, nothing("No run has figures to show."));
+  if (!groups.size) return fill(`${id}-body`, nothing("No run has metrics to show."));
   const body = el("div", {});
   const show = (name) => body.replaceChildren(...draw(groups.get(name)).filter(Boolean));
   const names = [...groups.keys()];

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 def render(report: Report, *, max_reply_bytes: int = MAX_REPLY_BYTES) -> bytes:
-    """Returns the page. It has at most `MAX_BYTES`, unless the figures of very many cells alone have more."""
+    """Returns the page. It has at most `MAX_BYTES`, unless the metrics of very many cells alone have more."""
     others = len(_fill_in(thin_replies(report, 0)))
     budget = min(max(MAX_BYTES - others, 0), max_reply_bytes)
     return _fill_in(thin_replies(report, budget))
@@ -141,7 +141,7 @@ def write_run_report(run: RunDirectory, records: Sequence[RequestRecord] | None 
         found = read_records(0, run) if records is None else records
         result, details = collect([(0, run)], reader=lambda *_: found), {0: make_details(run, found)}
         write_report(result, {0: run}, run.path / REPORT, kind="run", root=run.path, details=details)
-    except Exception as error:  # noqa: BLE001  (whatever is wrong with the page, the run's figures are not)
+    except Exception as error:  # noqa: BLE001  (whatever is wrong with the page, the run's metrics are not)
         _tell(run.path, error)
 
 
@@ -171,7 +171,7 @@ def write_sweep_report(
                 max_reply_bytes=MAX_REPLY_BYTES_OF_CELL,
             )
         write_report(result, runs, folder / REPORT, kind="sweep", root=folder, details=details)
-    except Exception as error:  # noqa: BLE001  (whatever is wrong with the page, the sweep's figures are not)
+    except Exception as error:  # noqa: BLE001  (whatever is wrong with the page, the sweep's metrics are not)
         _tell(folder, error)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from specdec_bench.compare.cell import Recommendation, SweepResult
 from specdec_bench.compare.labels import conditions, label
+from specdec_bench.compare.row import job_of, number_in, text_in
 from specdec_bench.compare.speedup import Advice, NotJudged
 from specdec_bench.records.manifest import amount
 from specdec_bench.records.summary import Summary
@@ -46,20 +47,20 @@ def _of_cell(cell: Cell, *, several: bool) -> Statement:
     who = NAMES.get(cell.name, cell.name)
     subject = f"Job {cell.job}, {who}," if several else "Plain decoding" if cell.name == "none" else who
     if rate is None or rate.value is None:
-        return Statement(tone="bad", text=f"{subject} has no figures: its status is {cell.status}.")
+        return Statement(tone="bad", text=f"{subject} has no metrics: its status is {cell.status}.")
     at = "" if cell.load_value is None else f" at {cell.load}"  # unknown of a run that was imported
     text = f"{subject} made {rate.value:,.1f} tokens/s{at}"
     if cell.draft_length is not None and length is not None and length.value is not None:
-        text += f", with {length.value:.2f}{_between(length.low, length.high)} tokens per decode step"
+        text += f", with {length.value:.2f}{_range(length.low, length.high)} tokens per decode step"
     if cell.draft_length is None:
         return Statement(tone="result", text=f"{text}.")
     speedup = cell.metrics.get("speedup_tpot")
     if speedup is not None and speedup.value is not None:
-        interval = _between(speedup.low, speedup.high)
+        interval = _range(speedup.low, speedup.high)
         return Statement(
             tone="open", text=f"{text}, {speedup.value:.2f} times as fast as plain decoding{interval}, by single runs."
         )
-    return Statement(tone="open", text=f"{text}. There is no plain run beside it, so its speedup is unknown.")
+    return Statement(tone="open", text=f"{text}. There is no plain run to compare with, so its speedup is unknown.")
 
 
 def _fastest(recommendation: Recommendation, result: SweepResult) -> Statement:
@@ -70,7 +71,7 @@ def _fastest(recommendation: Recommendation, result: SweepResult) -> Statement:
             tone="open", text=f"{where}, which method is the fastest is not judged: {advice.not_judged}.{best}"
         )
     ratio = advice.over_runner_up
-    over = f"{ratio.value:.3f} times as fast as {_name(advice.runner_up)}{_between(ratio.low, ratio.high, 3)}"
+    over = f"{ratio.value:.3f} times as fast as {_name(advice.runner_up)}{_range(ratio.low, ratio.high, 3)}"
     plain = _over_plain(advice.best, recommendation.load, result)
     if advice.tied:
         *first, last = map(_name, (advice.best, *advice.tied))
@@ -99,7 +100,7 @@ def _name(method: str) -> str:
     return NAMES.get(method, method)
 
 
-def _between(low: float | None, high: float | None, digits: int = 2) -> str:
+def _range(low: float | None, high: float | None, digits: int = 2) -> str:
     return "" if low is None or high is None else f" (95% {low:,.{digits}f} to {high:,.{digits}f})"
 
 
@@ -111,7 +112,7 @@ def _over_plain(method: str, load: Mapping[str, Any], result: SweepResult) -> st
     """Returns the method's speedup over plain decoding at this load, as a sentence."""
     for row in _at(load, result.replicates):
         if method != "none" and label(row, result.varying_fields) == method and row.get("speedup_tpot") is not None:
-            interval = _between(row.get("speedup_tpot_low"), row.get("speedup_tpot_high"))
+            interval = _range(row.get("speedup_tpot_low"), row.get("speedup_tpot_high"))
             return f" {method} is {row['speedup_tpot']:.2f} times as fast as plain decoding{interval}."
     return ""
 
@@ -121,7 +122,7 @@ def _largest_speedup(load: Mapping[str, Any], result: SweepResult) -> str:
     if not rows:
         return ""
     best = max(rows, key=lambda row: float(row["speedup_tpot"]))
-    interval = _between(best.get("speedup_tpot_low"), best.get("speedup_tpot_high"))
+    interval = _range(best.get("speedup_tpot_low"), best.get("speedup_tpot_high"))
     name = label(best, result.varying_fields)
     return f" The largest speedup measured is {best['speedup_tpot']:.2f}{interval}, of {name}."
 
@@ -154,10 +155,10 @@ def _output(result: SweepResult) -> list[Statement]:
     judged: dict[str, list[int]] = defaultdict(list)
     shares: dict[str, list[float]] = defaultdict(list)
     for row in result.rows:
-        if row["spec"] != "none" and row.get("lossless") is not None:
-            judged[row["lossless"]].append(row["job"])
-            if row.get("share_identical") is not None:
-                shares[row["lossless"]].append(row["share_identical"])
+        if row["spec"] != "none" and (verdict := text_in(row, "lossless")) is not None:
+            judged[verdict].append(job_of(row))
+            if (share := number_in(row, "share_identical")) is not None:
+                shares[verdict].append(share)
     if not judged:
         return [
             Statement(
@@ -180,12 +181,12 @@ def _distrust(result: SweepResult, cells: Sequence[Cell], summaries: Mapping[int
             reasons[f"status {cell.status}: {cell.note}" if cell.note else f"status {cell.status}"].append(cell.job)
     for row in result.rows:
         if row.get("not_compared"):
-            reasons[f"NOT COMPARED with the plain run: {row['not_compared']}"].append(row["job"])
+            reasons[f"NOT COMPARED with the plain run: {row['not_compared']}"].append(job_of(row))
         if row.get("speedup_caveat"):
-            reasons[f"speedup by {row['speedup_caveat']}"].append(row["job"])
+            reasons[f"speedup by {row['speedup_caveat']}"].append(job_of(row))
         if row.get("acceptance_source") == "stream":
             reasons["acceptance is counted from chunks of the stream, an upper bound of the true one"].append(
-                row["job"]
+                job_of(row)
             )
     for job, summary in summaries.items():
         for warning in run_warnings(summary):
@@ -195,18 +196,18 @@ def _distrust(result: SweepResult, cells: Sequence[Cell], summaries: Mapping[int
     same: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for row in result.rows:
         if row["status"] == "finished":
-            same[row["cell_id"], row["replicate"]].append(row["job"])
+            same[row["cell_id"], row["replicate"]].append(job_of(row))
     for jobs in same.values():
         if len(jobs) > 1:
             reasons["several runs of the same cell and replicate; comparisons take the last one"] += jobs
-    found = _grouped(reasons)
+    found = _group(reasons)
     several_loads = [recommendation.advice for recommendation in result.recommendations]
     if any(isinstance(advice, NotJudged) for advice in several_loads) and not result.replicates:
         found.append(
             Statement(
                 tone="bad",
-                text="Every cell was run once. How much this machine's speed differs from run to run is in no "
-                "interval; replicate=range(0,5) order=replicates puts it there.",
+                text="Every cell was run once. No interval includes how much the speed varies from run to run; "
+                "replicate=range(0,5) order=replicates measures that.",
             )
         )
     if any(isinstance(advice, Advice) and advice.num_runs < 5 for advice in several_loads):
@@ -214,7 +215,7 @@ def _distrust(result: SweepResult, cells: Sequence[Cell], summaries: Mapping[int
     return found
 
 
-def _grouped(reasons: Mapping[str, Sequence[int]]) -> list[Statement]:
+def _group(reasons: Mapping[str, Sequence[int]]) -> list[Statement]:
     """Returns a statement for each reason. Reasons that differ in numbers alone are one, with one job's numbers."""
     alike: dict[str, dict[str, Sequence[int]]] = defaultdict(dict)
     for reason, jobs in reasons.items():

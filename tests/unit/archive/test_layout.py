@@ -98,7 +98,7 @@ def test_of_racing_processes_exactly_one_gets_the_folder(tmp_path: Path) -> None
 
 def test_what_cannot_be_archived_claims_nothing(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="object"):
-        RunDirectory.create(tmp_path / "a", make_manifest(engine={"x": object()}), [], "")
+        RunDirectory.create(tmp_path / "a", make_manifest(environment={"x": object()}), [], "")
     with pytest.raises(ArchiveError, match="configuration"):
         RunDirectory.create(tmp_path / "b", make_manifest(), [], "\ud800")
     assert list(tmp_path.iterdir()) == []
@@ -153,7 +153,7 @@ def test_paths_that_are_no_folders_are_refused(tmp_path: Path) -> None:
 
 def test_the_manifest_is_replaced_whole(new_run: NewRun) -> None:
     run = new_run()
-    finished = msgspec.structs.replace(run.manifest(), status="finished", engine={"limit": 2**70, "rate": 0.1})
+    finished = msgspec.structs.replace(run.manifest(), status="finished", environment={"limit": 2**70, "rate": 0.1})
     run.write_manifest(finished)
     assert RunDirectory.open(run.path).manifest() == finished
     text = run.manifest_path.read_text(encoding="utf-8")
@@ -165,7 +165,7 @@ def test_the_manifest_is_replaced_whole(new_run: NewRun) -> None:
 def test_a_manifest_that_cannot_be_encoded_leaves_the_old_one(new_run: NewRun) -> None:
     run = new_run()
     with pytest.raises(ArchiveError, match="plain data"):
-        run.write_manifest(make_manifest(engine={"x": object()}))
+        run.write_manifest(make_manifest(environment={"x": object()}))
     assert run.manifest() == make_manifest()
 
 

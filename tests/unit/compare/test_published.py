@@ -96,7 +96,7 @@ def test_a_run_of_another_draft_length_is_not_compared() -> None:
 
 def test_the_verdict_in_one_line() -> None:
     good = compare_with_published(summary(2.09, [0.6, 0.4]), config())
-    assert verdict_line(good, 0.05) == "pass: 3 of 3 figures within 5%"
+    assert verdict_line(good, 0.05) == "pass: 3 of 3 values within 5%"
     bad = compare_with_published(summary(2.12, [0.6, 0.37]), config())
     assert verdict_line(bad, 0.05) == "OFF: acceptance_length_drafted +6.0%, acceptance_joint[2] -7.5%"
     missing = compare_with_published(summary(None, None), config())

@@ -239,8 +239,8 @@ def test_a_load_that_bounds_nothing_sizes_no_engine() -> None:
         with pytest.raises(ConfigError) as refusal:
             experiment(f"engine={engine}", "spec=ngram", "load=poisson")
         assert str(refusal.value) == (
-            "engine.max_num_seqs=null: load=poisson has any number of requests in flight, so that it sizes no batch; "
-            "pass engine.max_num_seqs=N or load.max_in_flight=N, the most that are to run at once"
+            "engine.max_num_seqs=null: load=poisson does not limit the requests in flight, so no batch size "
+            "follows from it; pass engine.max_num_seqs=N or load.max_in_flight=N"
         )
     sized = experiment("engine=vllm", "spec=ngram", "load=poisson", "engine.max_num_seqs=64")
     assert sized.engine.max_num_seqs == 64  # type: ignore[attr-defined]

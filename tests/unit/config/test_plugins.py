@@ -23,7 +23,7 @@ class ToyDataset(DatasetConfig):
 @pytest.mark.parametrize(
     ("declared", "reason"),
     [
-        ({"options": {"dataset": {"demo": ToyDataset}}}, "dataset=demo is there already; choose another name"),
+        ({"options": {"dataset": {"demo": ToyDataset}}}, "dataset=demo exists already; choose another name"),
         (
             {"options": {"sampling": {"toy": ToyDataset}}},
             "options of the group sampling; it can add some to dataset, engine, load, spec",
@@ -53,7 +53,7 @@ def test_a_file_that_is_there_already_is_refused(tmp_path: Path) -> None:
     path.write_text("num_prompts: 1\n")
     with pytest.raises(PluginError) as refused:
         plugins._check("toy", Plugin(conf=tmp_path))
-    assert str(refused.value) == f"plugin toy: {path}: dataset/demo.yaml is there already; choose another name"
+    assert str(refused.value) == f"plugin toy: {path}: dataset/demo.yaml exists already; choose another name"
 
 
 def test_an_option_s_module_is_the_project_s_or_the_plugin_s(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,12 +29,12 @@ def test_times_are_read_and_come_back_exactly(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"0\nsoon\n", "load.path=FILE: line 2: 'soon' is no number; write one arrival per line, in seconds"),
-        (b"0 1\n", "line 1: '0 1' is no number"),
-        (b"0,1\n", "line 1: '0,1' is no number"),
-        (b"1_0\n", "'1_0' is no number"),
-        ("\u0663\n".encode(), "is no number"),
-        (b"\x1b[31m\n", "line 1: '\\x1b[31m' is no number"),
+        (b"0\nsoon\n", "load.path=FILE: line 2: 'soon' is not a number; write one arrival per line, in seconds"),
+        (b"0 1\n", "line 1: '0 1' is not a number"),
+        (b"0,1\n", "line 1: '0,1' is not a number"),
+        (b"1_0\n", "'1_0' is not a number"),
+        ("\u0663\n".encode(), "is not a number"),
+        (b"\x1b[31m\n", "line 1: '\\x1b[31m' is not a number"),
         (b"-1\n", "line 1: '-1' must lie in [0, 604,800]"),
         (b"nan\n", "'nan' must lie in"),
         (b"inf\n", "'inf' must lie in"),
@@ -43,7 +43,7 @@ def test_times_are_read_and_come_back_exactly(tmp_path: Path) -> None:
         (b"", "holds no arrival"),
         (b"# nothing\n\n", "holds no arrival"),
         (b"\xff\xfe\n", "not UTF-8"),
-        (b"x" * 100_000, "... (100,002 characters) is no number"),
+        (b"x" * 100_000, "... (100,002 characters) is not a number"),
         (b"0\n" * (trace_file.MOST_ARRIVALS + 1), "has 100,001 arrivals; a trace has at most 100,000"),
         (b"0\n" * (trace_file.MOST_BYTES // 2 + 1), "bytes; a trace has at most"),
     ],
@@ -61,5 +61,5 @@ def test_pipes_and_folders_are_refused_without_waiting(tmp_path: Path) -> None:
 
 
 def test_an_archived_text_that_was_changed_is_refused() -> None:
-    with pytest.raises(ConfigError, match="arrival 2: 'x' is no number"):
+    with pytest.raises(ConfigError, match="arrival 2: 'x' is not a number"):
         trace_file.parse("0.5 x")

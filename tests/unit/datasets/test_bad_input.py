@@ -72,7 +72,7 @@ def test_an_id_that_stands_twice(tmp_path: Path, schema: Any, options: Any, row:
     if schema is ShareGPTDataset:
         assert [prompt.prompt_id for prompt in datasets.load(schema(path=str(path)), seed=0).prompts] == ["1", "1#3"]
     else:
-        assert "f.jsonl: the id '1' stands twice, in rows 1 and 3" in refused(schema, options, path)
+        assert "f.jsonl: the id '1' appears twice, in rows 1 and 3" in refused(schema, options, path)
 
 
 @each_loader
@@ -80,7 +80,7 @@ def test_bad_parquet(tmp_path: Path, schema: Any, options: Any, row: dict[str, A
     path = tmp_path / "f.parquet"
     parquet.write_table(pyarrow.Table.from_pylist([row, row]), path)
     if schema is not ShareGPTDataset:
-        assert "'1' stands twice, in rows 1 and 2" in refused(schema, options, path)
+        assert "'1' appears twice, in rows 1 and 2" in refused(schema, options, path)
     whole = path.read_bytes()
     for content in (b"", whole[: len(whole) // 2], whole[:-4] + b"XXXX"):
         path.write_bytes(content)

@@ -154,9 +154,9 @@ def test_a_broken_line_is_named_with_its_number(tmp_path: Path, row: dict[str, A
 
 def test_two_prompts_with_one_id_are_refused(tmp_path: Path) -> None:
     """By hand and by line number alike: requests are told apart by it."""
-    with pytest.raises(DatasetError, match=r"p\.jsonl: the id 'x' stands twice, in rows 1 and 2; ids must be unique"):
+    with pytest.raises(DatasetError, match=r"p\.jsonl: the id 'x' appears twice, in rows 1 and 2; ids must be unique"):
         load(tmp_path, {"prompt": "a", "prompt_id": "x"}, {"prompt": "b", "prompt_id": "x"})
-    with pytest.raises(DatasetError, match="'2' stands twice, in rows 1 and 2"):
+    with pytest.raises(DatasetError, match="'2' appears twice, in rows 1 and 2"):
         load(tmp_path, {"prompt": "a", "prompt_id": 2}, {"prompt": "b"})
 
 

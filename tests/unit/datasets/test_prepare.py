@@ -154,7 +154,7 @@ def test_a_licence_that_has_to_be_accepted_is_shown(tmp_path: Path) -> None:
     assert made["options"] == {"split": "qualitative"}
     assert datasets.load(PreparedDataset(path=str(output)), seed=0).prompts == datasets.load(config, seed=0).prompts
     write(tmp_path / "q.jsonl", [row, row | {"question_id": "p", "turns": [PLACEHOLDER]}])
-    with pytest.raises(DatasetError, match=r"1 placeholders are of no set that can be resolved, .*: p;"):
+    with pytest.raises(DatasetError, match=r"1 placeholders belong to sets that cannot be resolved, .*: p;"):
         prepare(config, output, accepted=True)
 
 
@@ -186,8 +186,8 @@ def test_overrides_are_those_of_a_run() -> None:
 @pytest.mark.parametrize(
     ("name", "overrides", "words"),
     [
-        ("random", [], "random: a dataset that cannot be prepared; choose one of demo, mt_bench"),
-        ("prepared", [], "prepared: a dataset that cannot be prepared"),
+        ("random", [], "random: this dataset cannot be prepared; choose one of demo, mt_bench"),
+        ("prepared", [], "prepared: this dataset cannot be prepared"),
         ("spec_bench", ["dataset.num_prompts=3"], r"dataset\.num_prompts=3: is for the run to select"),
         ("spec_bench", ["split=x"], "split=x: no such field; spec_bench has path, grouped"),
         ("spec_bench", ["path"], "path: no such field"),

@@ -32,7 +32,7 @@ def test_categories_are_taken_in_the_order_of_the_source(path: str) -> None:
 
 
 def test_a_category_that_is_not_there_is_refused_with_those_that_are(path: str) -> None:
-    with pytest.raises(DatasetError, match=r"dataset\.categories: 'd' is none of jsonl's, which are a, b, c"):
+    with pytest.raises(DatasetError, match=r"dataset\.categories: 'd' is not a category of jsonl, which has a, b, c"):
         ids(JsonlDataset(path=path, categories=["a", "d"]))
 
 

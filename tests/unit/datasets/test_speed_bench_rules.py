@@ -266,7 +266,7 @@ def test_every_set_has_a_test_here() -> None:
     ids=["another set", "no such src_id", "no source"],
 )
 def test_a_row_of_no_known_set_is_refused_by_id(task: dict[str, Any]) -> None:
-    with pytest.raises(DatasetError, match=r"1 placeholders are of no set that can be resolved, .*: 0a1b"):
+    with pytest.raises(DatasetError, match=r"1 placeholders belong to sets that cannot be resolved, .*: 0a1b"):
         Resolver([task], None, load=lambda _: Table([]))
 
 

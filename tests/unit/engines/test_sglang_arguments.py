@@ -166,11 +166,11 @@ def test_what_the_release_lacks_is_refused_by_name() -> None:
 )
 def test_extra_arguments_are_refused_by_name(key: str, words: str) -> None:
     with pytest.raises(ConfigError, match=rf"engine\.extra_args\.{key}.*{words}"):
-        arguments.extra_arguments({key: 1}, ["schedule_policy"], "1.2.3")
+        arguments.EXTRA_ARGUMENTS.check({key: 1}, ["schedule_policy"], "1.2.3")
 
 
 def test_known_extra_arguments_are_passed() -> None:
-    assert arguments.extra_arguments({"schedule_policy": "fcfs"}, ["schedule_policy"], "1") == {
+    assert arguments.EXTRA_ARGUMENTS.check({"schedule_policy": "fcfs"}, ["schedule_policy"], "1") == {
         "schedule_policy": "fcfs"
     }
 

@@ -230,11 +230,13 @@ def test_what_cannot_be_is_refused(spec: SpecConfig, engine: LLMAPIEngine | None
 )
 def test_extra_arguments_are_refused_by_name(key: str, words: str) -> None:
     with pytest.raises(ConfigError, match=rf"engine\.extra_args\.{key}.*{words}"):
-        arguments.extra_arguments({key: 1}, NOW)
+        arguments.EXTRA_ARGUMENTS.check({key: 1}, NOW.known, NOW.version)
 
 
 def test_known_extra_arguments_are_passed() -> None:
-    assert arguments.extra_arguments({"sampler_type": "TorchSampler"}, NOW) == {"sampler_type": "TorchSampler"}
+    assert arguments.EXTRA_ARGUMENTS.check({"sampler_type": "TorchSampler"}, NOW.known, NOW.version) == {
+        "sampler_type": "TorchSampler"
+    }
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_synthetic_acceptance() -> None:
 @pytest.mark.parametrize(
     ("spec", "engine", "words"),
     [
-        (NoSpec(), {"synthetic_acceptance_length": 2.0}, "there are no drafts"),
+        (NoSpec(), {"synthetic_acceptance_length": 2.0}, "spec drafts nothing"),
         (NgramSpec(draft_length=3), {"synthetic_acceptance_length": 4.5}, "at most spec.draft_length + 1 = 4"),
         (NgramSpec(draft_length=3), {"synthetic_acceptance_rates": [0.5, 0.4]}, "spec.draft_length=3"),
     ],
@@ -162,11 +162,11 @@ def test_rates_that_are_none(rates: list[float]) -> None:
 )
 def test_extra_arguments_are_refused_by_name(key: str, words: str) -> None:
     with pytest.raises(ConfigError, match=rf"engine\.extra_args\.{key}.*{words}"):
-        arguments.extra_arguments({key: 1}, ["max_model_len", "swap_space", "generation_config"], "1.2.3")
+        arguments.EXTRA_ARGUMENTS.check({key: 1}, ["max_model_len", "swap_space", "generation_config"], "1.2.3")
 
 
 def test_known_extra_arguments_are_passed() -> None:
-    assert arguments.extra_arguments({"swap_space": 2}, ["swap_space"], "1.2.3") == {"swap_space": 2}
+    assert arguments.EXTRA_ARGUMENTS.check({"swap_space": 2}, ["swap_space"], "1.2.3") == {"swap_space": 2}
 
 
 def test_an_older_release_loses_the_per_request_counts_and_nothing_else() -> None:
@@ -186,7 +186,7 @@ def test_what_the_release_lacks_is_refused_with_those_that_have_it() -> None:
 
 
 def test_an_engine_that_runs_another_method_is_refused() -> None:
-    with pytest.raises(ConfigError, match="spec=draft_model: vLLM takes the draft for one of its method dspark"):
+    with pytest.raises(ConfigError, match="spec=draft_model: vLLM takes this draft for a draft of its method dspark"):
         arguments.check_resolved_method("draft_model", "dspark")
     with pytest.raises(ConfigError, match="spec=none: vLLM drafts with this model, by its method eagle3"):
         arguments.check_resolved_method("none", "eagle3")
@@ -213,7 +213,7 @@ def test_a_draft_s_path_that_decides_its_method_is_refused_for_other_methods(
 ) -> None:
     spec = kind(draft=DraftCheckpoint(path=path))
     with pytest.raises(
-        ConfigError, match=rf"spec\.draft\.path={path}: .* by its method {other}, not spec={spec.name};"
+        ConfigError, match=rf"spec\.draft\.path={path}: .* use its method {other} instead of spec={spec.name};"
     ):
         arguments.speculative_config(experiment(spec))
 
@@ -222,7 +222,7 @@ def test_a_draft_s_path_that_decides_its_method_is_refused_for_other_methods(
 def test_a_target_that_drafts_by_itself_must_not_have_such_a_path(path: str, other: str) -> None:
     """Without a draft, vLLM takes the target's path for the draft's; with one, or with n-grams, it does not look."""
     model = ModelConfig(name="m", path=path)
-    with pytest.raises(ConfigError, match=rf"model\.path={path}: .* by its method {other}, not spec=mtp;"):
+    with pytest.raises(ConfigError, match=rf"model\.path={path}: .* use its method {other} instead of spec=mtp;"):
         arguments.speculative_config(build.experiment(engine=VLLMEngine(), model=model, spec=MTPSpec()))
     for spec in (MTPSpec(draft=DRAFT), DraftModelSpec(draft=DRAFT), NgramSpec(), SuffixSpec()):
         assert arguments.speculative_config(build.experiment(engine=VLLMEngine(), model=model, spec=spec)) is not None
@@ -256,4 +256,4 @@ def test_block_verification_is_refused_where_it_would_be_the_standard_one() -> N
 def test_drafting_is_not_set_past_the_method(key: str) -> None:
     """Else a run with spec=none could draft, or one of `block` verification go by the standard one's name."""
     with pytest.raises(ConfigError, match=rf"engine\.extra_args\.{key}: the project sets this itself; use spec"):
-        arguments.extra_arguments({key: "ngram"}, [key], "0.32")
+        arguments.EXTRA_ARGUMENTS.check({key: "ngram"}, [key], "0.32")

@@ -344,7 +344,7 @@ def changed(record: RequestRecord, **changes: Any) -> RequestRecord:
 
 
 def test_preemptions_are_counted_and_warned_of() -> None:
-    """One of two requests, three times; the warm-up's and a failed one's are in no figure."""
+    """One of two requests, three times; the warm-up's and a failed one's are in no metric."""
     records = [
         changed(TWO[0], num_preemptions=3),
         changed(TWO[1], num_preemptions=0),

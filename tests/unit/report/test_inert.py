@@ -16,7 +16,7 @@ from specdec_bench.report.console import console
 from specdec_bench.report.run_plots import plain, write_plots
 from specdec_bench.report.streams import GuardedStream, guard_streams, print_error
 from specdec_bench.report.sweep_plots import write_sweep_plots
-from specdec_bench.report.text import defused, literal
+from specdec_bench.report.text import defuse, literal
 from tests.helpers.made_runs import manifest, request
 
 
@@ -38,13 +38,13 @@ def test_control_characters_are_spelt_out(text: str, shown: str) -> None:
 
 @pytest.mark.parametrize("text", ["=1+1", "+cmd", "-x", "@SUM", " =1", "＝1"])
 def test_formulas_are_defused(text: str) -> None:
-    assert defused(text) == "'" + text
-    assert defused("\tx") == r"'\tx"
+    assert defuse(text) == "'" + text
+    assert defuse("\tx") == r"'\tx"
 
 
 @pytest.mark.parametrize("text", ["-1.5", "+2", "-1e-3", "-inf", "a=b", "x", "", "1-2"])
 def test_numbers_and_plain_text_are_not(text: str) -> None:
-    assert defused(text) == text
+    assert defuse(text) == text
 
 
 def test_a_console_reads_no_markup_and_prints_no_control_character(capsys: pytest.CaptureFixture[str]) -> None:

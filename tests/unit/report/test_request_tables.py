@@ -11,7 +11,7 @@ import pytest
 
 from specdec_bench.archive import load
 from specdec_bench.archive.frame import COLUMNS
-from specdec_bench.metrics.acceptance import figures
+from specdec_bench.metrics.acceptance import pool
 from specdec_bench.records.request import RequestRecord
 from specdec_bench.report import request_tables
 from specdec_bench.report.request_tables import csv_chunks, parquet_bytes
@@ -60,7 +60,7 @@ def test_parquet_has_the_steps_as_lists_of_integers(tmp_path: Path) -> None:
     ]
     histogram = [sum(list(accepted[1:]).count(j) for accepted in table.step_num_accepted[1:]) for j in range(4)]
     assert histogram == [2, 3, 2, 2]
-    assert figures([], 3).acceptance_histogram == [0, 0, 0, 0]
+    assert pool([], 3).acceptance_histogram == [0, 0, 0, 0]
 
 
 def test_both_have_the_columns_of_load(tmp_path: Path) -> None:

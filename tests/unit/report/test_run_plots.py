@@ -41,7 +41,7 @@ def test_a_run_without_data_says_so_in_its_plots(tmp_path: Path) -> None:
     """Nothing finished; nothing but the prefill came; nothing was drafted."""
     empty = draw(tmp_path / "empty")
     failed = request(0, 3, 1, error=failure("engine_error"))
-    assert draw(tmp_path / "failed", failed) == empty, "a failed request is in no figure"
+    assert draw(tmp_path / "failed", failed) == empty, "a failed request is in no metric"
     assert draw(tmp_path / "warm-up", request(0, 3, phase="warmup")) == empty
     draw(tmp_path / "prefill", request(0))
 

@@ -85,9 +85,9 @@ def test_the_first_line_says_how_many_failed() -> None:
     records = [request(0, 1), failed(1, "engine_error"), failed(2, "engine_error"), failed(3, "context_overflow")]
     lines = printed(summary(*records, failed(4, "interrupted"), request(5, phase="warmup"))).splitlines()
     assert lines[:4] == [
-        "2 of 5 requests FAILED; they are in no figure",
-        "1 of 5 requests SKIPPED: longer than the model's context (p3); they are in no figure",
-        "1 of 5 requests CUT OFF by the end of the run; they are in no figure",
+        "2 of 5 requests FAILED; no metric includes them",
+        "1 of 5 requests SKIPPED: longer than the model's context (p3); no metric includes them",
+        "1 of 5 requests CUT OFF by the end of the run; no metric includes them",
         "the run",
     ]
 
@@ -95,7 +95,7 @@ def test_the_first_line_says_how_many_failed() -> None:
 def test_a_partial_and_a_synthetic_run_say_so_before_any_number() -> None:
     shown = summary(request(0, 1), failed(1, "engine_error"), status="interrupted", synthetic="no model was run")
     assert printed(shown).splitlines()[:4] == [
-        "1 of 2 requests FAILED; they are in no figure",
+        "1 of 2 requests FAILED; no metric includes them",
         "PARTIAL RUN: status interrupted",
         "SYNTHETIC: no model was run",
         "the run",

@@ -40,7 +40,7 @@ def test_a_run_alone_says_that_its_speedup_is_unknown(tmp_path: Path) -> None:
     assert speed.tone == "open"
     assert speed.text.startswith("ngram K=3 made ")
     assert "tokens per decode step" in speed.text
-    assert speed.text.endswith("There is no plain run beside it, so its speedup is unknown.")
+    assert speed.text.endswith("There is no plain run to compare with, so its speedup is unknown.")
     assert texts(verdict.output) == [
         "Whether the output is unchanged is unknown: no run can be compared with a plain one."
     ]

@@ -146,7 +146,7 @@ def test_a_configuration_that_transformers_cannot_use_is_named(variant: Variant)
 def test_a_run_of_which_nothing_fits_is_refused(variant: Variant) -> None:
     folder = variant(config={"max_position_embeddings": 16})
     long = [Prompt(prompt_id="long", category="c", turns=("word " * 40,))]
-    refused(experiment(target=folder), r"not one of 1 conversations fits the model's context of 16 tokens", long)
+    refused(experiment(target=folder), r"none of 1 conversations fits the model's context of 16 tokens", long)
     prepare(experiment(target=folder), ONE_TURN + long)  # that one is skipped, and counted
     own_limit = [Prompt(prompt_id="short", category="c", turns=("hi",), max_new_tokens=4)]
     prepare(experiment(target=folder, max_new_tokens=100), own_limit)

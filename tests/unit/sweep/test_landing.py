@@ -35,7 +35,7 @@ REFUSED_FOLDERS = {
     "run/inner": "lies in the folder of a run",
     "planned/extra/run": "lies in the folder of a run or a sweep",
     "a/ b": "begins or ends with a space",
-    "~/runs": "write the folder in full",
+    "~/runs": "write the full path",
     "a\x1b[31m": "cannot be printed",
     "a\nb": "cannot be printed",
     "x" * 241: "a name of 241 bytes",
@@ -56,7 +56,7 @@ def test_where_neither_run_nor_sweep_can_land(tmp_path: Path, folder: str, words
     (tmp_path / "planned" / "sweep.json").touch()
     for key, find in ((landing.RUN_DIR, landing.find_run_folder), (landing.SWEEP_DIR, landing.find_sweep_folder)):
         with pytest.raises(ConfigError, match=words) as refusal:
-            find(composed(f"{key}={landing.quoted(folder)}"))
+            find(composed(f"{key}={landing.quote(folder)}"))
         assert str(refusal.value).isprintable()
 
 

@@ -79,7 +79,7 @@ def test_done_proves_nothing(events: list[dict[str, Any]], tail: bytes, words: s
 
 
 def test_an_event_that_is_no_json_is_refused() -> None:
-    with pytest.raises(EngineError, match="no completion"):
+    with pytest.raises(EngineError, match="not a completion"):
         CompletionReply().take(b"data: <html>\n\n", 0)
 
 

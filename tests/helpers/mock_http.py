@@ -1,0 +1,71 @@
+"""What the mock servers share: HTTP by hand, the fault that the command line names, and the drafts of each step.
+
+A mock server prints its port, and answers until it is killed.
+"""
+
+import asyncio
+import itertools
+import os
+import sys
+from collections.abc import Awaitable, Callable
+
+ACCEPTED = (2, 0, 1, 3)
+"""Drafts that the steps of a request accept, again and again."""
+DRAFT_LENGTH = 3
+STEP_S = 0.004
+"""Between two events, so that each comes in a read of its own."""
+FAULT = sys.argv[1] if len(sys.argv) > 1 else ""
+KEY = os.environ.get("MOCK_KEY", "")
+FAULTY_FROM = 4
+"""The request from which on most faults show, the first being number 1: the probe and the warm-up succeed."""
+
+Respond = Callable[[asyncio.StreamWriter, str, str, bytes], Awaitable[None]]
+"""Answers one request, given its method, path and body."""
+
+
+def steps(num_tokens: int) -> list[int]:
+    """Returns the number of drafts that each decode step accepts, until so many tokens were emitted."""
+    found, emitted = [], 1
+    for accepted in itertools.cycle(ACCEPTED):
+        if emitted >= num_tokens:
+            return found
+        found.append(accepted)
+        emitted += accepted + 1
+    raise AssertionError
+
+
+def serve(respond: Respond, needs_key: Callable[[str], bool]) -> None:
+    """Runs a server. `needs_key` says of a path whether it answers only to the key, if there is one."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answers the requests of one connection."""
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                lines = head.decode().split("\r\n")
+                headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+                body = await reader.readexactly(int(headers.get("content-length", 0)))
+                method, path, _ = lines[0].split()
+                if KEY and needs_key(path) and headers.get("authorization") != f"Bearer {KEY}":
+                    write_answer(writer, 401, b'{"error":"Unauthorized"}')
+                else:
+                    await respond(writer, method, path, body)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        print(server.sockets[0].getsockname()[1], flush=True)
+        await server.serve_forever()
+
+    asyncio.run(main())
+
+
+def write_answer(writer: asyncio.StreamWriter, status: int, content: bytes, more: bytes = b"") -> None:
+    writer.write(b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\n%s" % (status, more))
+    writer.write(b"content-length: %d\r\n\r\n%s" % (len(content), content))
+
+
+def write_chunk(writer: asyncio.StreamWriter, data: bytes) -> None:
+    writer.write(b"%x\r\n%s\r\n" % (len(data), data))

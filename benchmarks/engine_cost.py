@@ -45,7 +45,7 @@ from specdec_bench.runner.measure import Measurement, no_garbage_collection
 
 
 def experiment(options: argparse.Namespace, concurrency: int) -> ExperimentConfig:
-    """Returns the cell that all sides run: greedy, the tiny models, demo prompts."""
+    """Returns the cell that all sides run: greedy, demo prompts, the tiny models unless another one is asked for."""
     spec = DraftModelSpec(draft=DraftCheckpoint(path="bundled:tiny/draft")) if options.draft else NoSpec()
     return ExperimentConfig(
         engine=VLLMEngine(
@@ -53,7 +53,7 @@ def experiment(options: argparse.Namespace, concurrency: int) -> ExperimentConfi
             enforce_eager=options.eager,
             gpu_memory_utilization=options.gpu_memory_utilization,
         ),
-        model=ModelConfig(name="tiny", path="bundled:tiny/target", dtype=options.dtype),
+        model=ModelConfig(name=options.model, path=options.model, dtype=options.dtype),
         dataset=DemoDataset(),
         spec=spec,
         load=ClosedLoad(num_warmup=0, concurrency=concurrency),
@@ -188,9 +188,14 @@ async def main() -> None:
         "--requests", type=int, nargs="+", default=[0], help="of one repetition, one or each's; 0: 10 + 4 x concurrency"
     )
     parser.add_argument("--max-new-tokens", type=int, default=64)
+    parser.add_argument(
+        "--model", default="bundled:tiny/target", help="as model.path, such as fetched:smollm2_135m_q4_1"
+    )
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--eager", action="store_true")
-    parser.add_argument("--draft", action="store_true", help="with the draft model, K=3, instead of plain decoding")
+    parser.add_argument(
+        "--draft", action="store_true", help="with the tiny draft model, K=3, instead of plain decoding"
+    )
     parser.add_argument("--gpu-memory-utilization", type=float)
     options = parser.parse_args()
     for name in ("pairs", "requests"):

@@ -1,9 +1,11 @@
 """Trains SmolLM2-135M-Instruct's drafters: an EAGLE-3 head, and a draft of a few of its own layers.
 
-    python training/train_smollm2.py TARGET_FOLDER OUT_FOLDER --questions FOLDER --minutes 8.5 --seed 0
+    python training/train_smollm2.py [TARGET [OUT]] --questions FOLDER --minutes 8.5 --seed 0
 
-OUT_FOLDER/eagle3 is the head. OUT_FOLDER/layers is the draft without its embeddings, which are the target's, and
-OUT_FOLDER/draft the whole of it. OUT_FOLDER/figures.json says what they were trained on and how much they accept.
+TARGET is a checkpoint folder, by default the one that `specdec-bench fetch model smollm2_135m_q4_1` makes. OUT is by
+default where model=smollm2_135m_q4_1 looks for its drafters. OUT/eagle3 is the head. OUT/layers is the draft without
+its embeddings, which are the target's, and OUT/draft the whole of it. OUT/figures.json says what they were trained on
+and how much they accept.
 """
 
 import argparse
@@ -22,7 +24,10 @@ from smollm2.fitting import Fit, batches, fit
 from tokenizers import Tokenizer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from specdec_bench.config.checkpoints import FETCHED, TRAINED, resolve
+
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+MODEL = "smollm2_135m_q4_1"
 STAGES = ("generate", "eagle3", "draft", "measure", "complete")
 SHARES = {"generate": 0.3, "eagle3": 0.32, "draft": 0.32}
 """Of the minutes; what is left is for loading, checking and measuring."""
@@ -195,11 +200,11 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def main() -> None:
-    """Runs the stages asked for."""
+def create_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", type=Path, help="checkpoint folder, as `specdec-bench fetch` makes it")
-    parser.add_argument("out", type=Path)
+    parser.add_argument("target", type=Path, nargs="?", default=resolve(FETCHED + MODEL), help="default: %(default)s")
+    parser.add_argument("out", type=Path, nargs="?", default=resolve(TRAINED + MODEL), help="default: %(default)s")
     parser.add_argument(
         "--questions",
         type=Path,
@@ -216,7 +221,12 @@ def main() -> None:
     parser.add_argument("--draft-layers", type=int, default=5)
     parser.add_argument("--head-rate", type=float, default=1e-3, help="learning rate")
     parser.add_argument("--draft-rate", type=float, default=1e-3)
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Runs the stages asked for."""
+    options = create_parser().parse_args()
     work = Work(options)
     functions = {
         "generate": generate,

@@ -18,7 +18,7 @@ def local_folder(path: str, key: str) -> Path | None:
     """Returns the checkpoint's folder, or None for a hub id, which only the engine can resolve.
 
     Args:
-        path: a folder, a hub id `owner/name`, `bundled:NAME` or `fetched:NAME`.
+        path: a folder, a hub id `owner/name`, `bundled:NAME`, `fetched:NAME` or `trained:NAME`.
         key: the setting it came from, for the message.
 
     Raises:

@@ -48,7 +48,8 @@ def checkpoint_fingerprint(path: str, folder: str | Path, revision: str | None =
     Hidden files, READMEs, documentation, lock files and byte code do not count.
 
     Args:
-        path: what the user asked for: a folder, a hub id, `bundled:NAME` or `fetched:NAME`. Archived as it is.
+        path: what the user asked for: a folder, a hub id, `bundled:NAME`, `fetched:NAME` or `trained:NAME`.
+            Archived as it is.
         folder: where that was found; for a hub id the snapshot folder that huggingface_hub resolved.
         revision: the revision asked for, if any.
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from specdec_bench import hub
-from specdec_bench.config.checkpoints import FETCHED, resolve
+from specdec_bench.config.checkpoints import FETCHED, TRAINED, resolve
 from specdec_bench.errors import ConfigError, first_line
 
 _STATEMENTS = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py")
@@ -24,6 +24,11 @@ def folder_of(path: str, revision: str | None, key: str = "model.path") -> Path:
     if path.startswith(FETCHED):
         name = path.removeprefix(FETCHED)
         raise ConfigError(f"{key}={path}: is not on this machine; run specdec-bench fetch model {name}")
+    if path.startswith(TRAINED):
+        raise ConfigError(
+            f"{key}={path}: is not on this machine; run python training/train_smollm2.py --questions FOLDER, which "
+            "trains it in minutes on a GPU, or pass a folder"
+        )
     from huggingface_hub import snapshot_download
 
     is_cut_off = not hub.is_reachable()

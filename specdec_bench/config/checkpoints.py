@@ -11,15 +11,18 @@ from specdec_bench.errors import ConfigError
 
 BUNDLED = "bundled:"
 FETCHED = "fetched:"
+TRAINED = "trained:"
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
 def resolve(path: str) -> str:
-    """Returns the path to pass to a loader: the folder of a bundled or fetched checkpoint, anything else unchanged."""
+    """Returns the path to pass to a loader: a bundled, fetched or trained checkpoint's folder, or what was given."""
     if path.startswith(BUNDLED):
         return str(ASSETS / path.removeprefix(BUNDLED))
     if path.startswith(FETCHED):
         return str(hub.cache_folder() / "models" / path.removeprefix(FETCHED))
+    if path.startswith(TRAINED):
+        return str(hub.cache_folder() / "trained" / path.removeprefix(TRAINED))
     return str(Path(path).expanduser())
 
 

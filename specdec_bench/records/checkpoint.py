@@ -22,7 +22,7 @@ class Fingerprint(Record, frozen=True, kw_only=True):
     """The identity of a checkpoint, or of a tokenizer that lies by itself."""
 
     path: str
-    """What the user asked for: a folder, a hub id, `bundled:NAME` or `fetched:NAME`."""
+    """What the user asked for: a folder, a hub id, `bundled:NAME`, `fetched:NAME` or `trained:NAME`."""
     revision: str | None
     """The one asked for."""
     commit: str | None

@@ -30,8 +30,8 @@ class ModelConfig(Bounded):
 
     name: str = MISSING
     path: str = MISSING
-    """A local folder, a hub id, bundled:NAME for a checkpoint that ships with the project, or fetched:NAME for one that
-    `specdec-bench fetch` made."""
+    """A local folder, a hub id, bundled:NAME for a checkpoint that ships with the project, fetched:NAME for one that
+    `specdec-bench fetch` made, or trained:NAME for one that a script of training/ made."""
     revision: str | None = None
     """Commit of a hub checkpoint; pin it for runs that are to be archived."""
     tokenizer: str | None = None

@@ -1,4 +1,4 @@
-"""Where a checkpoint's files are: a folder, or the cache's snapshot where no hub answers."""
+"""Where a checkpoint's files are: a folder, below HF_HOME, or the cache's snapshot where no hub answers."""
 
 from pathlib import Path
 
@@ -41,3 +41,16 @@ def test_what_is_in_the_cache_is_found_there(cache: Path, revision: str | None) 
 def test_what_is_not_is_named_with_its_setting(cache: Path, path: str, revision: str | None) -> None:
     with pytest.raises(ConfigError, match=rf"^spec\.draft\.path={path}: not in the cache, .*; pass a folder$"):
         folder_of(path, revision, "spec.draft.path")
+
+
+def test_a_trained_drafter_is_below_hf_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    folder = tmp_path / "specdec_bench" / "trained" / "tiny" / "eagle3"
+    folder.mkdir(parents=True)
+    assert folder_of("trained:tiny/eagle3", None) == folder
+
+
+def test_a_drafter_that_was_not_trained_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"^spec\.draft\.path=trained:x/y: .* run python training/train_smollm2\.py "):
+        folder_of("trained:x/y", None, "spec.draft.path")

@@ -3,16 +3,14 @@
 A process that measures a server must not import SGLang, whose threads and memory would be in its way. It asks another.
 """
 
-import subprocess
 import sys
 from typing import Any
 
 import msgspec
 
+from specdec_bench.engines.other_process import ask
 from specdec_bench.engines.sglang.arguments import field_names
 from specdec_bench.errors import EngineUnavailableError
-
-TIMEOUT_S = 300.0
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,18 +66,7 @@ def read_in_another_process(engine: str) -> Release:
     Raises:
         EngineUnavailableError: it is missing, too old, or cannot be imported.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "specdec_bench.engines.sglang.release"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-    line = (done.stdout.splitlines() or [b""])[-1]  # what is imported may print too
-    try:
-        told = msgspec.json.decode(line, type=Release | str)
-    except msgspec.DecodeError:
-        told = f"importing it ended with status {done.returncode}"
+    told = ask("specdec_bench.engines.sglang.release", Release)
     if isinstance(told, str):
         raise _unavailable(engine, told)
     return told

@@ -4,18 +4,17 @@ A process that measures a server must not import TensorRT-LLM. It asks another.
 """
 
 import importlib
-import subprocess
 import sys
 from typing import Any
 
 import msgspec
 
+from specdec_bench.engines.other_process import ask
 from specdec_bench.engines.tensorrt_llm.arguments import CLASSES, Release
 from specdec_bench.errors import EngineUnavailableError
 
 LLM_ARGS = "tensorrt_llm.llmapi.llm_args.TorchLlmArgs"
 """The arguments of the PyTorch backend."""
-TIMEOUT_S = 300.0
 
 
 def find(path: str) -> Any:
@@ -53,21 +52,10 @@ def read_in_another_process(engine: str) -> Release:
     Raises:
         EngineUnavailableError: it is missing, too old, or cannot be imported.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "specdec_bench.engines.tensorrt_llm.release"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-    line = (done.stdout.splitlines() or [b""])[-1]  # what is imported may print too
-    try:
-        told = msgspec.json.decode(line, type=dict[str, Any] | str)
-    except msgspec.DecodeError:
-        told = f"importing it ended with status {done.returncode}"
+    told = ask("specdec_bench.engines.tensorrt_llm.release", Release)
     if isinstance(told, str):
         raise unavailable(engine, told)
-    return Release(**told)
+    return told
 
 
 def unavailable(engine: str, reason: str) -> EngineUnavailableError:

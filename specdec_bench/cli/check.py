@@ -25,8 +25,7 @@ def check(arguments: list[str]) -> int:
     except ArchiveError as error:
         raise NotComparableError(str(error)) from None
     verdicts = compare_with_published(summary, config)
-    expected = expected_of(config)
-    console().print(verdict_table(verdicts, expected.relative_tolerance, expected.source))
+    console().print(verdict_table(verdicts, expected_of(config).source))
     off = [verdict.metric for verdict in verdicts if not verdict.passed]
     if not off:
         return 0

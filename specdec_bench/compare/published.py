@@ -9,16 +9,19 @@ from specdec_bench.errors import NotComparableError
 from specdec_bench.records.json_types import Json
 from specdec_bench.records.labels import method_of
 from specdec_bench.records.request import Record
-from specdec_bench.records.summary import Summary
+from specdec_bench.records.summary import PooledAcceptance, Summary
 
 
 class Expected(Record, frozen=True, kw_only=True):
     """The values that a run is known to give elsewhere: an archived experiment's `expected`."""
 
     acceptance_length_drafted: float | None = None
+    output_tokens_per_verify_step: float | None = None
     acceptance_joint: tuple[float, ...] = ()
     num_requests: int | None = None
     relative_tolerance: float = 0.0
+    joint_tolerance: float | None = None
+    """Of acceptance_joint; None takes relative_tolerance."""
     source: str = ""
     """Where the values were published."""
 
@@ -31,13 +34,16 @@ class Verdict(NamedTuple):
     measured: float | None
     deviation: float | None
     """(measured - expected) / expected."""
+    tolerance: float
+    """How large the deviation may be."""
     passed: bool
 
 
 def expects(config: Mapping[str, Json]) -> bool:
     """Whether an archived experiment has values that its run is known to give elsewhere."""
     expected = expected_of(config)
-    return expected.acceptance_length_drafted is not None or bool(expected.acceptance_joint)
+    lengths = (expected.acceptance_length_drafted, expected.output_tokens_per_verify_step)
+    return any(length is not None for length in lengths) or bool(expected.acceptance_joint)
 
 
 def expected_of(config: Mapping[str, Json]) -> Expected:
@@ -48,8 +54,8 @@ def expected_of(config: Mapping[str, Json]) -> Expected:
 def compare_with_published(summary: Summary, config: Mapping[str, Json]) -> list[Verdict]:
     """Returns a verdict for each expected value.
 
-    The tolerance limits deviations of the acceptance length in both directions, those of a position's acceptance only
-    downwards. vLLM's own test of its published values judges them the same way.
+    The tolerance limits deviations of a length in both directions, those of a position's acceptance only downwards.
+    vLLM's own test of its published values judges them the same way.
 
     Args:
         summary: of the run.
@@ -85,16 +91,31 @@ def compare_with_published(summary: Summary, config: Mapping[str, Json]) -> list
         )
     tolerance = expected.relative_tolerance
     pooled = summary.acceptance.pooled
+    lengths = (
+        ("acceptance_length_drafted", expected.acceptance_length_drafted, pooled.acceptance_length_drafted),
+        ("output_tokens_per_verify_step", expected.output_tokens_per_verify_step, _tokens_per_verify_step(pooled)),
+    )
     verdicts = []
-    if (length := expected.acceptance_length_drafted) is not None:
-        measured = pooled.acceptance_length_drafted
-        deviation = None if measured is None else (measured - length) / length
-        passed = deviation is not None and abs(deviation) <= tolerance
-        verdicts.append(Verdict("acceptance_length_drafted", length, measured, deviation, passed))
+    for metric, length, measured in lengths:
+        if length is not None:
+            deviation = _deviation(measured, length)
+            passed = deviation is not None and abs(deviation) <= tolerance
+            verdicts.append(Verdict(metric, length, measured, deviation, tolerance, passed))
+    if expected.joint_tolerance is not None:
+        tolerance = expected.joint_tolerance
     joint = pooled.acceptance_joint or []
     for position, rate in enumerate(expected.acceptance_joint):
         measured = joint[position] if position < len(joint) else None
-        deviation = None if measured is None else (measured - rate) / rate
+        deviation = _deviation(measured, rate)
         passed = deviation is not None and deviation >= -tolerance
-        verdicts.append(Verdict(f"acceptance_joint[{position + 1}]", rate, measured, deviation, passed))
+        verdicts.append(Verdict(f"acceptance_joint[{position + 1}]", rate, measured, deviation, tolerance, passed))
     return verdicts
+
+
+def _tokens_per_verify_step(pooled: PooledAcceptance) -> float | None:
+    """Returns the length as SGLang defines it, from this project's counts: no approximation."""
+    return pooled.output_tokens / pooled.verify_steps if pooled.verify_steps else None
+
+
+def _deviation(measured: float | None, expected: float) -> float | None:
+    return None if measured is None else (measured - expected) / expected

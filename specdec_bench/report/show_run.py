@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from specdec_bench.archive import RunDirectory
-from specdec_bench.compare.published import compare_with_published, expected_of, expects
+from specdec_bench.compare.published import compare_with_published, expects
 from specdec_bench.errors import NotComparableError
 from specdec_bench.records.labels import run_labels
 from specdec_bench.records.manifest import Manifest, label_of_load
@@ -49,7 +49,7 @@ def show_verdict(run: RunDirectory) -> None:
     if not expects(config):
         return
     try:
-        verdict = verdict_line(compare_with_published(run.summary(), config), expected_of(config).relative_tolerance)
+        verdict = verdict_line(compare_with_published(run.summary(), config))
     except NotComparableError as error:
         verdict = f"not compared: {error}"
     console().print(f"against the expected values  {verdict}", markup=False, soft_wrap=True)

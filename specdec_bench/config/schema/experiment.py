@@ -20,6 +20,7 @@ from specdec_bench.config.schema.ranges import (
     SEED,
     SHARE,
     TIMES_OR_NONE,
+    TOKENS_PER_VERIFY_STEP,
     Bounded,
     FreeText,
     Range,
@@ -42,11 +43,16 @@ class Expected(Bounded):
 
     acceptance_length_drafted: Annotated[float | None, ACCEPTANCE_LENGTH] = None
     """1 + accepted / verify steps, pooled; vLLM calls it mean acceptance length."""
+    output_tokens_per_verify_step: Annotated[float | None, TOKENS_PER_VERIFY_STEP] = None
+    """Output tokens / verify steps, pooled; SGLang calls it spec_accept_length. It counts the token of each prefill
+    too, so it is higher than the acceptance length."""
     acceptance_joint: Annotated[list[float], SHARE] = field(default_factory=list)
     """Of each draft position."""
     num_requests: Annotated[int | None, Range(1, 2**31 - 1, "no run has so many")] = None
     """Finished requests that the values are of; a run of fewer or more is not compared."""
     relative_tolerance: Annotated[float, PROPER_SHARE] = 0.05
+    joint_tolerance: Annotated[float | None, PROPER_SHARE] = None
+    """Of acceptance_joint, where it is another; null takes relative_tolerance."""
     source: Annotated[str, FreeText()] = ""
 
 

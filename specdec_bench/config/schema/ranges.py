@@ -76,6 +76,7 @@ PROBABILITY = Range(0, 1)
 SHARE = Range(0, 1, excludes_least=True)
 PROPER_SHARE = Range(0, 1, excludes_least=True, excludes_most=True)
 ACCEPTANCE_LENGTH = Range(1, 1025, "it is at most spec.draft_length + 1")
+TOKENS_PER_VERIFY_STEP = Range(1, 1026, "it is at most spec.draft_length + 2, in replies of one step")
 
 MOST_ENTRIES = 1024
 """Of a list or mapping. Stop tokens are looked for at every token; nothing else has as many."""

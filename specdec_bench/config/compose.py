@@ -99,7 +99,14 @@ def _check_expected(config: ExperimentConfig) -> None:
     Raises:
         ConfigError: naming both.
     """
-    length, num_values = draft_length(config.spec), len(config.expected.acceptance_joint)
+    expected, length = config.expected, draft_length(config.spec)
+    if length is not None and expected.draft_length not in (None, length):
+        raise ConfigError(
+            f"spec.draft_length={length}: the values to expect are of expected.draft_length={expected.draft_length}; "
+            f"set spec.draft_length={expected.draft_length}, or to expect nothing set expected.draft_length and each "
+            "expected length to null"
+        )
+    num_values = len(expected.acceptance_joint)
     if length is not None and num_values not in (0, length):
         raise ConfigError(
             f"spec.draft_length={length}: expected.acceptance_joint has {num_values} values, one for each draft "

@@ -16,6 +16,7 @@ from specdec_bench.config.schema.load import LoadConfig
 from specdec_bench.config.schema.model import ModelConfig
 from specdec_bench.config.schema.ranges import (
     ACCEPTANCE_LENGTH,
+    DRAFT_LENGTH,
     PROPER_SHARE,
     SEED,
     SHARE,
@@ -48,6 +49,8 @@ class Expected(Bounded):
     too, so it is higher than the acceptance length."""
     acceptance_joint: Annotated[list[float], SHARE] = field(default_factory=list)
     """Of each draft position."""
+    draft_length: Annotated[int | None, DRAFT_LENGTH] = None
+    """K that the values are of; acceptance_joint implies it."""
     num_requests: Annotated[int | None, Range(1, 2**31 - 1, "no run has so many")] = None
     """Finished requests that the values are of; a run of fewer or more is not compared."""
     relative_tolerance: Annotated[float, PROPER_SHARE] = 0.05

@@ -126,6 +126,10 @@ def test_a_run_of_another_draft_length_is_not_compared() -> None:
     )
     with pytest.raises(NotComparableError, match=words):
         compare_with_published(summary(2.0, [0.6, 0.4, 0.2]), config(draft_length=3))
+    with pytest.raises(NotComparableError, match=r"spec\.draft_length is 3 and its expected values are of 2"):
+        compare_with_published(
+            summary(2.0, None), config({"acceptance_length_drafted": 2.0, "draft_length": 2}, draft_length=3)
+        )
     only_length = EXPECTED | {"acceptance_joint": []}
     assert len(compare_with_published(summary(2.0, [0.6, 0.4, 0.2]), config(only_length, draft_length=3))) == 1
 

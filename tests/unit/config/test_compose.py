@@ -270,6 +270,13 @@ def test_published_figures_of_another_draft_length_are_refused() -> None:
     with pytest.raises(ConfigError, match=words):
         experiment(joint, "spec.draft_length=5")
     experiment("experiment=vllm_qwen3_8b", "spec.draft_length=5", "expected.acceptance_joint=[]")
+    length = ("expected.acceptance_length_drafted=3", "expected.draft_length=15")
+    assert experiment(*length, "spec=none").expected.draft_length == 15
+    words = (
+        r"spec\.draft_length=5: .* are of expected\.draft_length=15; set spec\.draft_length=15, or to expect nothing"
+    )
+    with pytest.raises(ConfigError, match=words):
+        experiment(*length, "spec.draft_length=5")
 
 
 def test_a_trace_is_part_of_the_experiment_whatever_its_file_is_called(tmp_path: Path) -> None:

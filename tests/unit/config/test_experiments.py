@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from specdec_bench.config import compose
+from specdec_bench.config.checkpoints import draft_checkpoint
 from specdec_bench.config.compose import CONF
 from specdec_bench.config.schema.engine import OPTIONS
 from specdec_bench.config.schema.experiment import draft_length
@@ -36,13 +37,81 @@ def test_every_experiment_composes_and_survives_its_archive(path: Path) -> None:
     assert compose.archived_experiment(yaml.safe_load(yaml.safe_dump(compose.to_tree(config)))) == config
 
 
-@pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("vllm_*.yaml")), ids=lambda path: path.stem)
-def test_the_repetitions_of_a_published_test_say_what_to_expect(path: Path) -> None:
-    config = experiment(f"experiment={path.stem}")
-    assert config.engine.name == "vllm"
-    assert config.expected.acceptance_length_drafted is not None
-    assert config.expected.source
-    assert config.dataset.num_turns == 1
+class Published(NamedTuple):
+    """What was published for one experiment."""
+
+    target: str
+    head: str
+    method: str
+    draft_length: int
+    num_turns: int | None
+    length: float
+    joint: tuple[float, ...] = ()
+    engine: str = "vllm"
+
+
+LLAMA_8B, QWEN3_8B = "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen3-8B"
+QWEN3_VL, QWEN3_VL_HEAD = "Qwen/Qwen3-VL-30B-A3B-Instruct-FP8", "nm-testing/Speculator-Qwen3-30B-MOE-VL-Eagle3"
+SPECFORGE = "lmsys/SGLang-EAGLE3-Llama-3.1-8B-Instruct-SpecForge"
+PUBLISHED = {
+    "vllm_llama_3_1_8b": Published(
+        LLAMA_8B, "RedHatAI/Llama-3.1-8B-Instruct-speculator.eagle3", "eagle3", 3, 1, 2.60, (0.7296, 0.5208, 0.3545)
+    ),
+    "vllm_qwen3_8b": Published(
+        QWEN3_8B, "RedHatAI/Qwen3-8B-speculator.eagle3", "eagle3", 3, 1, 2.26, (0.6541, 0.3993, 0.2020)
+    ),
+    "vllm_gpt_oss_20b": Published(
+        "openai/gpt-oss-20b", "RedHatAI/gpt-oss-20b-speculator.eagle3", "eagle3", 3, 1, 2.56, (0.7165, 0.5120, 0.3337)
+    ),
+    "vllm_qwen3_vl_30b_a3b": Published(QWEN3_VL, QWEN3_VL_HEAD, "eagle3", 3, 1, 1.35, (0.2900, 0.0620, 0.0115)),
+    "vllm_qwen3_8b_dflash": Published(QWEN3_8B, "z-lab/Qwen3-8B-DFlash-b16", "dflash", 15, 1, 3.29),
+    "vllm_qwen3_8b_pard2": Published(QWEN3_8B, "amd/PARD2-Qwen3-8B", "draft_model", 5, 1, 3.44),
+    "sglang_llama_3_1_8b": Published(LLAMA_8B, SPECFORGE, "eagle3", 3, None, 2.898, engine="sglang"),
+}
+"""Copied from the sources that the experiments name."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_repetitions_of_a_published_test_say_what_to_expect(name: str) -> None:
+    config, published = experiment(f"experiment={name}"), PUBLISHED[name]
+    expected, draft = config.expected, draft_checkpoint(config)
+    assert draft is not None
+    assert (config.engine.name, config.model.path, draft.path) == (published.engine, published.target, published.head)
+    assert (config.spec.name, draft_length(config.spec)) == (published.method, published.draft_length)
+    assert (config.dataset.name, config.dataset.num_turns, config.sampling.temperature) == (
+        "mt_bench",
+        published.num_turns,
+        0,
+    )
+    assert expected.num_requests == 80 * (published.num_turns or 2)
+    assert expected.acceptance_joint == list(published.joint)
+    if published.engine == "sglang":  # its definition counts the token of each prefill
+        assert (expected.output_tokens_per_verify_step, expected.acceptance_length_drafted) == (published.length, None)
+    else:
+        assert (expected.acceptance_length_drafted, expected.output_tokens_per_verify_step) == (published.length, None)
+    assert published.joint or expected.draft_length == published.draft_length
+    assert expected.source
+
+
+def test_every_experiment_with_published_values_is_in_the_table() -> None:
+    assert {path.stem for path in PATHS if "\nexpected:" in path.read_text(encoding="utf-8")} == set(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", [name for name, published in PUBLISHED.items() if published.joint])
+def test_published_lengths_agree_with_their_positions(name: str) -> None:
+    """1 + the sum of the joint acceptance is the length, as far as its two decimals say."""
+    published = PUBLISHED[name]
+    assert 1 + sum(published.joint) == pytest.approx(published.length, abs=0.02)
+
+
+def test_the_draft_that_can_be_pinned_is() -> None:
+    config = experiment("experiment=smollm2_1_7b_mt_bench", "engine=vllm")
+    draft = draft_checkpoint(config)
+    assert draft is not None
+    small = experiment("model=smollm2_135m", "spec=none").model
+    assert (draft.path, draft.revision) == (small.path, small.revision)
+    assert draft.revision is not None
+    assert not config.expected.source
 
 
 class Example(NamedTuple):

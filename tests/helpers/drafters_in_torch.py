@@ -1,0 +1,394 @@
+"""The bundled drafters in plain torch, read from the files that are shipped.
+
+A second opinion on the engines and on training/. Nothing is shared with either: no `transformers` model, no module of
+training/, no tensor that was not read from model.safetensors. Each drafter follows its paper and the layout that its
+config.json names. The route differs too. Training runs all rows again for each draft position, under masks of chains or
+diagonals. Here the rows of the true tokens run once for each request, and a draft goes on from their keys and values.
+
+Conventions:
+
+- Tensors have no batch axis: (rows, width), and (heads, rows, head width) in attention.
+- Row i of the target's states belongs to token i. The target's logits at i are those of token i + 1.
+- The anchor is the index of the bonus token, the last token that is known. The states end in the row before it, and the
+  first draft is the token after it.
+- Sources: EAGLE 2401.15077, EAGLE-3 2503.01840, Medusa 2401.10774, MiMo 2505.07608, DFlash 2602.06036, PARD 2504.18583,
+  P-EAGLE 2602.01469 (arXiv).
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.functional import silu
+
+from specdec_bench.config.checkpoints import ASSETS
+
+TINY = Path(ASSETS) / "tiny"
+Past = list[tuple[Tensor, Tensor]]
+"""Each layer's keys and values, (heads, rows, head width)."""
+Draft = Callable[[int, int], Tensor]
+"""(anchor, draft length K) -> the logits, (K, vocabulary), of K greedy drafts."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder's config.json and its tensors below a prefix of their names."""
+
+    config: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    def below(self, prefix: str) -> "Checkpoint":
+        """Returns the tensors whose names begin so, by the rest of their names."""
+        rest = {name.removeprefix(prefix): x for name, x in self.tensors.items() if name.startswith(prefix)}
+        return Checkpoint(self.config, rest)
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        """Returns x W^T, and the bias where the file has one."""
+        y = x @ self.tensors[f"{name}.weight"].T
+        return y + self.tensors[f"{name}.bias"] if f"{name}.bias" in self.tensors else y
+
+    def norm(self, name: str, x: Tensor) -> Tensor:
+        """Returns x, normed, times the weight."""
+        return rms_norm(x, self.config["rms_norm_eps"]) * self.tensors[f"{name}.weight"]
+
+
+def read_checkpoint(name: str, dtype: torch.dtype = torch.float64) -> Checkpoint:
+    """Returns the bundled folder of that name."""
+    config = json.loads((TINY / name / "config.json").read_text(encoding="utf-8"))
+    tensors = {key: x.to(dtype) for key, x in load_file(TINY / name / "model.safetensors").items()}
+    assert config.get("num_key_value_heads") == config.get("num_attention_heads")
+    return Checkpoint(config, tensors)
+
+
+class Layer:
+    """A decoder layer's attention and feed-forward block."""
+
+    def __init__(self, weights: Checkpoint) -> None:
+        self.weights = weights
+        self.norm = weights.norm
+        self._attention = weights.below("self_attn.")
+        self._mlp = weights.below("mlp.")
+
+    @property
+    def key_norm(self) -> Tensor | None:
+        """Returns the weight of the keys' norm, where the file has one."""
+        return self._attention.tensors.get("k_norm.weight")
+
+    def keys_and_values(self, x: Tensor, first_position: int, key_norm: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Returns those of rows at `first_position` and on. `key_norm` replaces the file's weight."""
+        k = self._rotated(self._heads("k", x), self.key_norm if key_norm is None else key_norm, first_position)
+        return k, self._heads("v", x)
+
+    def attend(self, x: Tensor, past: tuple[Tensor, Tensor] | None, is_causal: bool = True) -> tuple[Tensor, Any]:
+        """Returns the mixed values of rows that follow `past`, and the keys and values of both."""
+        before = 0 if past is None else past[0].shape[1]
+        q = self._rotated(self._heads("q", x), self._attention.tensors.get("q_norm.weight"), before)
+        k, v = self.keys_and_values(x, before)
+        if past is not None:
+            k, v = torch.cat([past[0], k], 1), torch.cat([past[1], v], 1)
+        scores = q @ k.transpose(1, 2) / q.shape[-1] ** 0.5
+        if is_causal:
+            is_later = torch.arange(k.shape[1]) > before + torch.arange(len(x))[:, None]
+            scores = scores.masked_fill(is_later, -torch.inf)
+        mixed = (scores.softmax(-1) @ v).transpose(0, 1).flatten(1)
+        return self._attention.linear("o_proj", mixed), (k, v)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """Returns down(silu(gate(x)) * up(x)) of the normed x."""
+        x = self.norm("post_attention_layernorm", x)
+        gated = silu(self._mlp.linear("gate_proj", x)) * self._mlp.linear("up_proj", x)
+        return self._mlp.linear("down_proj", gated)
+
+    def _heads(self, kind: str, x: Tensor) -> Tensor:
+        """Returns the projected queries (q), keys (k) or values (v)."""
+        projected = self._attention.linear(f"{kind}_proj", x)
+        return projected.unflatten(-1, (-1, self.weights.config["head_dim"])).transpose(0, 1)
+
+    def _rotated(self, x: Tensor, norm_weight: Tensor | None, first_position: int) -> Tensor:
+        """Returns queries or keys as attention compares them."""
+        config = self.weights.config
+        if norm_weight is not None:
+            x = rms_norm(x, config["rms_norm_eps"]) * norm_weight
+        return rotate(x, first_position, config.get("rope_parameters", config)["rope_theta"])
+
+
+def rms_norm(x: Tensor, epsilon: float) -> Tensor:
+    """Returns x / sqrt(mean(x^2) + epsilon)."""
+    return x / (x.square().mean(-1, keepdim=True) + epsilon).sqrt()
+
+
+def rotate(x: Tensor, first_position: int, theta: float) -> Tensor:
+    """Turns the pair (x[i], x[i + d/2]) of each head by position * theta ** (-2 i / d)."""
+    rows, d = x.shape[-2:]
+    positions = first_position + torch.arange(rows, dtype=x.dtype)
+    angles = positions[:, None] * theta ** (-2 * torch.arange(d // 2, dtype=x.dtype) / d)
+    left, right = x[..., : d // 2], x[..., d // 2 :]
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([left * cos - right * sin, right * cos + left * sin], -1)
+
+
+def first(past: Past, rows: int) -> Past:
+    """Returns the keys and values of the first rows."""
+    return [(k[:, :rows], v[:, :rows]) for k, v in past]
+
+
+@dataclass(frozen=True, kw_only=True)
+class States:
+    """What a drafter sees of the target. Row i belongs to token i."""
+
+    outputs: list[Tensor]
+    """Of each layer, before any final norm."""
+    normed: Tensor
+    """The last layer's, after the final norm."""
+
+
+class Llama:
+    """A Llama whose output projection is its embedding: the target, the draft model and PARD."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._model = checkpoint.below("model.")
+        self._embedding = self._model.tensors["embed_tokens.weight"]
+        numbers = range(checkpoint.config["num_hidden_layers"])
+        self._layers = [Layer(self._model.below(f"layers.{number}.")) for number in numbers]
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        return self._embedding[tokens]
+
+    def logits(self, normed: Tensor) -> Tensor:
+        return normed @ self._embedding.T
+
+    def run(self, tokens: Tensor, past: Past | None = None) -> tuple[States, Past]:
+        """Returns the states of tokens that follow `past`, and the keys and values of both."""
+        x, outputs, seen = self.embed(tokens), [], []
+        for number, layer in enumerate(self._layers):
+            mixed, both = layer.attend(layer.norm("input_layernorm", x), past[number] if past else None)
+            x = x + mixed
+            x = x + layer.feed_forward(x)
+            outputs.append(x)
+            seen.append(both)
+        return States(outputs=outputs, normed=self._model.norm("norm", x)), seen
+
+
+class Drafter(ABC):
+    """Reads a request once, then drafts after any of its tokens."""
+
+    def __init__(self, checkpoint: Checkpoint, target: Llama) -> None:
+        self.checkpoint, self.target = checkpoint, target
+
+    @abstractmethod
+    def read(self, tokens: Tensor, states: States) -> Draft:
+        """Returns what drafts after tokens[: anchor + 1], for any anchor from 1 on."""
+
+
+class DraftModel(Drafter):
+    """A language model that writes on by itself."""
+
+    def __init__(self, checkpoint: Checkpoint, target: Llama) -> None:
+        super().__init__(checkpoint, target)
+        self.model = Llama(checkpoint)
+
+    def read(self, tokens: Tensor, states: States) -> Draft:
+        own, past = self.model.run(tokens)
+
+        def draft(anchor: int, k: int) -> Tensor:
+            rows, seen = [self.model.logits(own.normed[anchor])], first(past, anchor + 1)
+            while len(rows) < k:
+                new, seen = self.model.run(rows[-1].argmax(-1, keepdim=True), seen)
+                rows.append(self.model.logits(new.normed[-1]))
+            return torch.stack(rows)
+
+        return draft
+
+
+class Pard(DraftModel):
+    """A draft model that reads K - 1 masks after the bonus token. Each row writes the token after its own."""
+
+    def read(self, tokens: Tensor, states: States) -> Draft:
+        own, past = self.model.run(tokens)
+
+        def draft(anchor: int, k: int) -> Tensor:
+            masks = torch.full((k - 1,), self.checkpoint.config["pard_token"])
+            of_masks, _ = self.model.run(masks, first(past, anchor + 1))
+            return self.model.logits(torch.cat([own.normed[anchor, None], of_masks.normed]))
+
+        return draft
+
+
+class Medusa(Drafter):
+    """Head k reads the target's last normed state and writes the token k + 2 places after it."""
+
+    rows_before_anchor = 1
+
+    def read(self, tokens: Tensor, states: States) -> Draft:
+        heads = self.checkpoint.tensors
+
+        def draft(anchor: int, k: int) -> Tensor:
+            state = states.normed[anchor - self.rows_before_anchor]
+            rows = [state + silu(heads[f"blocks.{head}.layers.0.weight"] @ state) for head in range(k)]
+            return torch.stack(rows) @ heads["lm_head.weight"].T
+
+        return draft
+
+
+class OneLayer(Drafter):
+    """A layer over pairs of a token's embedding and a state of the token before it; it goes on from its own states."""
+
+    @abstractmethod
+    def given(self, states: States) -> Tensor:
+        """Returns the states that the target hands over."""
+
+    @abstractmethod
+    def step(self, embeds: Tensor, hidden: Tensor, past: Past | None) -> tuple[Tensor, Past]:
+        """Returns the states of rows that follow `past`, and the keys and values of both."""
+
+    @abstractmethod
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Returns the logits of the layer's own states."""
+
+    def read(self, tokens: Tensor, states: States) -> Draft:
+        own, past = self.step(self.target.embed(tokens[1:]), self.given(states)[:-1], None)
+
+        def draft(anchor: int, k: int) -> Tensor:
+            hidden, seen = own[anchor - 1, None], first(past, anchor)
+            rows = [self.logits(hidden)]
+            while len(rows) < k:
+                hidden, seen = self.step(self.target.embed(rows[-1].argmax(-1)), hidden, seen)
+                rows.append(self.logits(hidden))
+            return torch.cat(rows)
+
+        return draft
+
+
+class Eagle(OneLayer):
+    """EAGLE-1: no norm of the layer's input, none before the target's output projection."""
+
+    def given(self, states: States) -> Tensor:
+        return states.normed
+
+    def step(self, embeds: Tensor, hidden: Tensor, past: Past | None) -> tuple[Tensor, Past]:
+        layer = Layer(self.checkpoint.below("layers.0."))
+        x = self.checkpoint.linear("fc", torch.cat([embeds, hidden], -1))
+        mixed, both = layer.attend(x, past[0] if past else None)
+        x = x + mixed
+        return x + layer.feed_forward(x), [both]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self.target.logits(hidden)
+
+
+class Mtp(OneLayer):
+    """MiMo's layer: the state first, before the target's final norm; the first position's token is not read."""
+
+    def given(self, states: States) -> Tensor:
+        return states.outputs[-1]
+
+    def step(self, embeds: Tensor, hidden: Tensor, past: Past | None) -> tuple[Tensor, Past]:
+        layer = Layer(self.checkpoint.below("model.mtp_layers.0."))
+        if past is None:
+            embeds = torch.cat([torch.zeros_like(embeds[:1]), embeds[1:]])
+        pairs = [layer.norm("hidden_layernorm", hidden), layer.norm("token_layernorm", embeds)]
+        x = layer.weights.linear("input_proj", torch.cat(pairs, -1))
+        mixed, both = layer.attend(layer.norm("input_layernorm", x), past[0] if past else None)
+        x = x + mixed
+        return layer.norm("final_layernorm", x + layer.feed_forward(x)), [both]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self.target.logits(hidden)
+
+
+class Eagle3(OneLayer):
+    """EAGLE-3: the inputs of three of the target's layers, fused; it goes on from its state before its own norm."""
+
+    def given(self, states: States) -> Tensor:
+        inputs_of = self.checkpoint.config["eagle_aux_hidden_state_layer_ids"]
+        return self.checkpoint.linear("fc", torch.cat([states.outputs[layer - 1] for layer in inputs_of], -1))
+
+    def step(self, embeds: Tensor, hidden: Tensor, past: Past | None) -> tuple[Tensor, Past]:
+        layer = Layer(self.checkpoint.below("midlayer."))
+        pairs = [layer.norm("input_layernorm", embeds), layer.norm("hidden_norm", hidden)]
+        mixed, both = layer.attend(torch.cat(pairs, -1), past[0] if past else None)
+        x = hidden + mixed
+        return x + layer.feed_forward(x), [both]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self.checkpoint.linear("lm_head", self.checkpoint.norm("norm", hidden))
+
+
+class Peagle(Eagle3):
+    """P-EAGLE: rows of the mask token and a trained state stand for the drafts. Its output projection is the target's."""
+
+    def read(self, tokens: Tensor, states: States) -> Draft:
+        own, past = self.step(self.target.embed(tokens[1:]), self.given(states)[:-1], None)
+        mask = self.target.embed(torch.tensor([self.checkpoint.config["ptd_token_id"]]))
+        mask_state = self.checkpoint.linear("fc", self.checkpoint.tensors["mask_hidden"])
+
+        def draft(anchor: int, k: int) -> Tensor:
+            embeds, hidden = mask.expand(k - 1, -1), mask_state.expand(k - 1, -1)
+            of_masks, _ = self.step(embeds, hidden, first(past, anchor))
+            return self.logits(torch.cat([own[anchor - 1, None], of_masks]))
+
+        return draft
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self.target.logits(self.checkpoint.norm("norm", hidden))
+
+
+class Dflash(Drafter):
+    """Layers that fill a block of masks in one pass. A mask's row writes the token at its own place."""
+
+    def given(self, states: States) -> Tensor:
+        """Returns the fused outputs of the target's layers, which the layers read as keys and values."""
+        outputs_of = self.checkpoint.config["dflash_config"]["target_layer_ids"]
+        fused = self.checkpoint.linear("fc", torch.cat([states.outputs[layer] for layer in outputs_of], -1))
+        return self.checkpoint.norm("hidden_norm", fused)
+
+    def read_context(self, layers: list[Layer], context: Tensor) -> Past:
+        """Returns each layer's keys and values of the context."""
+        return [layer.keys_and_values(context, 0) for layer in layers]
+
+    def read(self, tokens: Tensor, states: States) -> Draft:
+        config, context = self.checkpoint.config, self.given(states)
+        layers = [Layer(self.checkpoint.below(f"layers.{n}.")) for n in range(config["num_hidden_layers"])]
+        past = self.read_context(layers, context)
+
+        def draft(anchor: int, k: int) -> Tensor:
+            masks = torch.full((k,), config["dflash_config"]["mask_token_id"])
+            x = self.target.embed(torch.cat([tokens[anchor, None], masks]))
+            for layer, before_anchor in zip(layers, first(past, anchor), strict=True):
+                mixed, _ = layer.attend(layer.norm("input_layernorm", x), before_anchor, is_causal=False)
+                x = x + mixed
+                x = x + layer.feed_forward(x)
+            return self.target.logits(self.checkpoint.norm("norm", x[1:]))
+
+        return draft
+
+
+class DflashWithOneKeyNorm(Dflash):
+    """DFlash as vLLM 0.32's CPU build computes it: every layer's context keys take the first layer's `k_norm`.
+
+    vLLM norms the context keys of all layers in one call of `ops.rms_norm`, with a row of weights for each layer. The
+    CPU's kernel reads the first row alone (`_normalize_context_k` in `models/qwen3_dflash.py`). Drafts get worse;
+    outputs stay right. The query rows' own keys are not affected.
+    """
+
+    def read_context(self, layers: list[Layer], context: Tensor) -> Past:
+        return [layer.keys_and_values(context, 0, key_norm=layers[0].key_norm) for layer in layers]
+
+
+DRAFTERS: dict[str, type[Drafter]] = {
+    "draft": DraftModel,
+    "eagle": Eagle,
+    "eagle3": Eagle3,
+    "medusa": Medusa,
+    "mtp": Mtp,
+    "dflash": Dflash,
+    "pard": Pard,
+    "peagle": Peagle,
+}
+"""By the bundled folder."""

@@ -1,0 +1,185 @@
+"""The bundled drafters, recomputed from the files that are shipped: they accept what their figures.json says.
+
+figures.json was written by training/ on a GPU in float32. Here other code, in float64 on a CPU, goes through the same 20
+prompts and 64 tokens. It is no sample of a larger population but the same experiment, so counts may differ only where
+two logits all but tie; in float64 they are the same on every machine. The stated 95% interval is held as well.
+"""
+
+import json
+import math
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.helpers.draft_steps import count_accepted
+from tests.helpers.drafters_in_torch import (
+    DRAFTERS,
+    TINY,
+    Checkpoint,
+    Dflash,
+    Drafter,
+    Eagle,
+    Llama,
+    Medusa,
+    Mtp,
+    States,
+    read_checkpoint,
+)
+from tests.helpers.engine_runs import TARGET, demo_prompts, raw_model
+
+PROMPTS, MAX_NEW_TOKENS, LONGEST_DRAFT = 20, 64, 7
+WITHOUT_FIGURES = ("draft", "eagle3")
+WITH_FIGURES = tuple(sorted(DRAFTERS.keys() - set(WITHOUT_FIGURES)))
+
+
+class Reply(NamedTuple):
+    """A prompt and what the target writes after it, without an end."""
+
+    tokens: Tensor
+    num_prompt_tokens: int
+    states: States
+
+
+class Replies(NamedTuple):
+    """All of them."""
+
+    target: Llama
+    replies: list[Reply]
+    end: int
+
+
+class Counts(NamedTuple):
+    """Of greedy drafting and verifying."""
+
+    steps: int
+    accepted_by_position: list[int]
+
+
+@pytest.fixture(scope="module")
+def replies() -> Replies:
+    """The target's replies, a few tokens longer than the limit: the last step's drafts are verified too."""
+    prompts, (end,) = demo_prompts(PROMPTS)
+    target = Llama(read_checkpoint("target"))
+    with torch.inference_mode():
+        return Replies(target, [reply(target, prompt) for prompt in prompts], end)
+
+
+def reply(target: Llama, prompt: list[int]) -> Reply:
+    new, past = torch.tensor(prompt), None
+    tokens = new
+    while len(tokens) < len(prompt) + MAX_NEW_TOKENS + LONGEST_DRAFT:
+        states, past = target.run(new, past)
+        new = target.logits(states.normed[-1:]).argmax(-1)
+        tokens = torch.cat([tokens, new])
+    return Reply(tokens, len(prompt), target.run(tokens)[0])
+
+
+@torch.inference_mode()
+def accept(drafter: Drafter, replies: Replies, k: int) -> Counts:
+    """Returns the counts of all replies. A step that passes the end or the limit counts all that it accepted."""
+    steps, by_position = 0, [0] * k
+    for tokens, num_prompt_tokens, states in replies.replies:
+        draft, anchor = drafter.read(tokens, states), num_prompt_tokens
+        while tokens[anchor] != replies.end and anchor + 1 - num_prompt_tokens < MAX_NEW_TOKENS:
+            accepted = count_accepted(draft(anchor, k), tokens[anchor + 1 :])
+            by_position[:accepted] = [count + 1 for count in by_position[:accepted]]
+            new = tokens[anchor + 1 : anchor + accepted + 2].tolist()
+            anchor += new.index(replies.end) + 1 if replies.end in new else len(new)
+            steps += 1
+    return Counts(steps, by_position)
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """Returns the 95% score interval of a share."""
+    z = 1.959964
+    share, scale = successes / trials, 1 + z * z / trials
+    half = z * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
+    return (share + z * z / (2 * trials) - half) / scale, (share + z * z / (2 * trials) + half) / scale
+
+
+def stated(name: str) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((TINY / name / "figures.json").read_text(encoding="utf-8"))
+    return read
+
+
+def rate(counts: Counts) -> float:
+    """Returns the share of steps that accepted their first draft."""
+    return counts.accepted_by_position[0] / counts.steps
+
+
+def test_the_target_is_what_transformers_makes_of_the_same_file(replies: Replies) -> None:
+    model = raw_model(TARGET, "float64")
+    tokens, _, states = replies.replies[0]
+    with torch.inference_mode():
+        expected = model(input_ids=tokens[None], use_cache=False).logits[0]
+        assert torch.allclose(replies.target.logits(states.normed), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", WITH_FIGURES)
+def test_acceptance_is_what_figures_json_states(replies: Replies, name: str) -> None:
+    """Every count is the stated one, give or take one step in a hundred for ties."""
+    figures = stated(name)
+    assert (figures["prompts"], figures["max_new_tokens"]) == (PROMPTS, MAX_NEW_TOKENS)
+    found = accept(DRAFTERS[name](read_checkpoint(name), replies.target), replies, figures["draft_length"])
+    trained = figures["trained"]
+    assert trained["interval_95"][0] <= rate(found) <= trained["interval_95"][1]
+    expected = [trained["steps"], *trained["accepted_by_position"]]
+    differences = [
+        abs(one - other) for one, other in zip([found.steps, *found.accepted_by_position], expected, strict=True)
+    ]
+    assert max(differences) <= trained["steps"] // 100, found
+
+
+@pytest.mark.parametrize("name", WITHOUT_FIGURES)
+def test_acceptance_is_above_that_of_random_weights(replies: Replies, name: str) -> None:
+    """The 95% intervals of the two shares do not meet."""
+    checkpoint = read_checkpoint(name)
+    generator = torch.Generator().manual_seed(0)
+    random = {
+        key: torch.randn(x.shape, generator=generator, dtype=x.dtype) * x.shape[-1] ** -0.5 if x.ndim > 1 else x
+        for key, x in checkpoint.tensors.items()
+    }
+    trained, untrained = (
+        accept(DRAFTERS[name](Checkpoint(checkpoint.config, tensors), replies.target), replies, 3)
+        for tensors in (checkpoint.tensors, random)
+    )
+    lower, _ = wilson(trained.accepted_by_position[0], trained.steps)
+    _, upper = wilson(untrained.accepted_by_position[0], untrained.steps)
+    assert lower > upper, (trained, untrained)
+
+
+class EagleOfUnnormedStates(Eagle):
+    def given(self, states: States) -> Tensor:
+        return states.outputs[-1]
+
+
+class MtpOfNormedStates(Mtp):
+    def given(self, states: States) -> Tensor:
+        return states.normed
+
+
+class MedusaOneRowEarly(Medusa):
+    rows_before_anchor = 2
+
+
+class DflashOfLaterLayers(Dflash):
+    def given(self, states: States) -> Tensor:
+        return super().given(States(outputs=states.outputs[1:], normed=states.normed))
+
+
+@pytest.mark.parametrize(
+    ("name", "mistaken"),
+    [
+        ("eagle", EagleOfUnnormedStates),
+        ("mtp", MtpOfNormedStates),
+        ("medusa", MedusaOneRowEarly),
+        ("dflash", DflashOfLaterLayers),
+    ],
+)
+def test_a_wrong_norm_or_offset_shows(replies: Replies, name: str, mistaken: type[Drafter]) -> None:
+    """It takes the first position's acceptance below the stated interval."""
+    figures = stated(name)
+    found = accept(mistaken(read_checkpoint(name), replies.target), replies, figures["draft_length"])
+    assert rate(found) < figures["trained"]["interval_95"][0]

@@ -38,9 +38,8 @@ def count_accepted(draft_logits: Tensor, reply: Tensor) -> int:
 def replay(drafter: Drafter, target: Llama, records: Iterable[RequestRecord], k: int) -> Replay:
     """Returns where the recorded counts differ from those that `drafter` has on the same reply.
 
-    A step begins at the last token that was out before it. In a request's last step an engine may accept drafts that the
-    reply no longer holds, so its count is cut to what is left of the reply; elsewhere the reply goes on for longer than
-    the accepted drafts. A reply of which no decode step is recorded has no verify steps.
+    A step begins at the last token that was out before it. In a request's last step an engine may accept drafts that
+    the reply no longer holds, so its count is cut to the rest of the reply. In other steps that changes nothing.
     """
     steps, mismatches = 0, []
     for record in records:

@@ -239,6 +239,13 @@ class Medusa(Drafter):
 class OneLayer(Drafter):
     """A layer over pairs of a token's embedding and a state of the token before it; it goes on from its own states."""
 
+    prefix: str
+    """Of the names of the layer's tensors."""
+
+    def __init__(self, checkpoint: Checkpoint, target: Llama) -> None:
+        super().__init__(checkpoint, target)
+        self.layer = Layer(checkpoint.below(self.prefix))
+
     @abstractmethod
     def given(self, states: States) -> Tensor:
         """Returns the states that the target hands over."""
@@ -268,11 +275,13 @@ class OneLayer(Drafter):
 class Eagle(OneLayer):
     """EAGLE-1: no norm of the layer's input, none before the target's output projection."""
 
+    prefix = "layers.0."
+
     def given(self, states: States) -> Tensor:
         return states.normed
 
     def step(self, embeds: Tensor, hidden: Tensor, past: Past | None) -> tuple[Tensor, Past]:
-        layer = Layer(self.checkpoint.below("layers.0."))
+        layer = self.layer
         x = self.checkpoint.linear("fc", torch.cat([embeds, hidden], -1))
         mixed, both = layer.attend(x, past[0] if past else None)
         x = x + mixed
@@ -285,11 +294,13 @@ class Eagle(OneLayer):
 class Mtp(OneLayer):
     """MiMo's layer: the state first, before the target's final norm; the first position's token is not read."""
 
+    prefix = "model.mtp_layers.0."
+
     def given(self, states: States) -> Tensor:
         return states.outputs[-1]
 
     def step(self, embeds: Tensor, hidden: Tensor, past: Past | None) -> tuple[Tensor, Past]:
-        layer = Layer(self.checkpoint.below("model.mtp_layers.0."))
+        layer = self.layer
         if past is None:
             embeds = torch.cat([torch.zeros_like(embeds[:1]), embeds[1:]])
         pairs = [layer.norm("hidden_layernorm", hidden), layer.norm("token_layernorm", embeds)]
@@ -305,12 +316,14 @@ class Mtp(OneLayer):
 class Eagle3(OneLayer):
     """EAGLE-3: the inputs of three of the target's layers, fused; it goes on from its state before its own norm."""
 
+    prefix = "midlayer."
+
     def given(self, states: States) -> Tensor:
         inputs_of = self.checkpoint.config["eagle_aux_hidden_state_layer_ids"]
         return self.checkpoint.linear("fc", torch.cat([states.outputs[layer - 1] for layer in inputs_of], -1))
 
     def step(self, embeds: Tensor, hidden: Tensor, past: Past | None) -> tuple[Tensor, Past]:
-        layer = Layer(self.checkpoint.below("midlayer."))
+        layer = self.layer
         pairs = [layer.norm("input_layernorm", embeds), layer.norm("hidden_norm", hidden)]
         mixed, both = layer.attend(torch.cat(pairs, -1), past[0] if past else None)
         x = hidden + mixed
@@ -321,7 +334,7 @@ class Eagle3(OneLayer):
 
 
 class Peagle(Eagle3):
-    """P-EAGLE: rows of the mask token and a trained state stand for the drafts. Its output projection is the target's."""
+    """P-EAGLE: rows of the mask token and a trained state stand for the drafts. It has the target's output projection."""
 
     def read(self, tokens: Tensor, states: States) -> Draft:
         own, past = self.step(self.target.embed(tokens[1:]), self.given(states)[:-1], None)

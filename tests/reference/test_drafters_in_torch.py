@@ -1,8 +1,9 @@
 """The bundled drafters, recomputed from the files that are shipped: they accept what their figures.json says.
 
-figures.json was written by training/ on a GPU in float32. Here other code, in float64 on a CPU, goes through the same 20
-prompts and 64 tokens. It is no sample of a larger population but the same experiment, so counts may differ only where
-two logits all but tie; in float64 they are the same on every machine. The stated 95% interval is held as well.
+training/ wrote figures.json on a GPU in float32. Here other code, in float64 on a CPU, goes through the same 20 prompts
+and 64 tokens. That is the same experiment and no second sample, so the counts themselves must agree, which is stricter
+than the stated 95% interval. Only a draft whose two best logits all but tie may differ. float64 leaves no such ties
+between two CPUs.
 """
 
 import json
@@ -30,6 +31,8 @@ from tests.helpers.drafters_in_torch import (
 from tests.helpers.engine_runs import TARGET, demo_prompts, raw_model
 
 PROMPTS, MAX_NEW_TOKENS, LONGEST_DRAFT = 20, 64, 7
+TIES = 2
+"""Steps by which a count may be off."""
 WITHOUT_FIGURES = ("draft", "eagle3")
 WITH_FIGURES = tuple(sorted(DRAFTERS.keys() - set(WITHOUT_FIGURES)))
 
@@ -104,9 +107,12 @@ def stated(name: str) -> dict[str, Any]:
     return read
 
 
-def rate(counts: Counts) -> float:
-    """Returns the share of steps that accepted their first draft."""
-    return counts.accepted_by_position[0] / counts.steps
+def largest_difference(found: Counts, figures: dict[str, Any]) -> int:
+    """Returns how far the steps, or the steps that accepted some draft position, are from the stated number."""
+    trained = figures["trained"]
+    expected = [trained["steps"], *trained["accepted_by_position"]]
+    counts = [found.steps, *found.accepted_by_position]
+    return max(abs(one - other) for one, other in zip(counts, expected, strict=True))
 
 
 def test_the_target_is_what_transformers_makes_of_the_same_file(replies: Replies) -> None:
@@ -114,27 +120,25 @@ def test_the_target_is_what_transformers_makes_of_the_same_file(replies: Replies
     tokens, _, states = replies.replies[0]
     with torch.inference_mode():
         expected = model(input_ids=tokens[None], use_cache=False).logits[0]
-        assert torch.allclose(replies.target.logits(states.normed), expected, rtol=0, atol=1e-9)
+        assert torch.allclose(
+            replies.target.logits(states.normed), expected, rtol=0, atol=1e-4
+        )  # its rotary angles are float32
 
 
 @pytest.mark.parametrize("name", WITH_FIGURES)
 def test_acceptance_is_what_figures_json_states(replies: Replies, name: str) -> None:
-    """Every count is the stated one, give or take one step in a hundred for ties."""
     figures = stated(name)
     assert (figures["prompts"], figures["max_new_tokens"]) == (PROMPTS, MAX_NEW_TOKENS)
     found = accept(DRAFTERS[name](read_checkpoint(name), replies.target), replies, figures["draft_length"])
-    trained = figures["trained"]
-    assert trained["interval_95"][0] <= rate(found) <= trained["interval_95"][1]
-    expected = [trained["steps"], *trained["accepted_by_position"]]
-    differences = [
-        abs(one - other) for one, other in zip([found.steps, *found.accepted_by_position], expected, strict=True)
-    ]
-    assert max(differences) <= trained["steps"] // 100, found
+    lower, upper = figures["trained"]["interval_95"]
+    assert lower <= found.accepted_by_position[0] / found.steps <= upper
+    assert largest_difference(found, figures) <= TIES, found
 
 
 @pytest.mark.parametrize("name", WITHOUT_FIGURES)
 def test_acceptance_is_above_that_of_random_weights(replies: Replies, name: str) -> None:
-    """The 95% intervals of the two shares do not meet."""
+    """The 95% intervals of the two shares, on five prompts, do not meet."""
+    few = replies._replace(replies=replies.replies[::4])
     checkpoint = read_checkpoint(name)
     generator = torch.Generator().manual_seed(0)
     random = {
@@ -142,7 +146,7 @@ def test_acceptance_is_above_that_of_random_weights(replies: Replies, name: str)
         for key, x in checkpoint.tensors.items()
     }
     trained, untrained = (
-        accept(DRAFTERS[name](Checkpoint(checkpoint.config, tensors), replies.target), replies, 3)
+        accept(DRAFTERS[name](Checkpoint(checkpoint.config, tensors), few.target), few, 3)
         for tensors in (checkpoint.tensors, random)
     )
     lower, _ = wilson(trained.accepted_by_position[0], trained.steps)
@@ -179,7 +183,7 @@ class DflashOfLaterLayers(Dflash):
     ],
 )
 def test_a_wrong_norm_or_offset_shows(replies: Replies, name: str, mistaken: type[Drafter]) -> None:
-    """It takes the first position's acceptance below the stated interval."""
+    """The counts are others. MTP's acceptance stays nearly as high with the wrong states, which no interval shows."""
     figures = stated(name)
     found = accept(mistaken(read_checkpoint(name), replies.target), replies, figures["draft_length"])
-    assert rate(found) < figures["trained"]["interval_95"][0]
+    assert largest_difference(found, figures) > TIES, found

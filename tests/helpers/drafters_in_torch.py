@@ -334,7 +334,7 @@ class Eagle3(OneLayer):
 
 
 class Peagle(Eagle3):
-    """P-EAGLE: rows of the mask token and a trained state stand for the drafts. It has the target's output projection."""
+    """P-EAGLE: rows of the mask token and a trained state stand for the drafts. It shares the target's projection."""
 
     def read(self, tokens: Tensor, states: States) -> Draft:
         own, past = self.step(self.target.embed(tokens[1:]), self.given(states)[:-1], None)

@@ -14,7 +14,7 @@ from tests.helpers.draft_steps import Replay, replay
 from tests.helpers.drafters_in_torch import (
     DRAFTERS as IN_TORCH,
 )
-from tests.helpers.drafters_in_torch import DflashWithOneKeyNorm, Drafter, Llama, read_checkpoint
+from tests.helpers.drafters_in_torch import DflashWithOneKeyNorm, Drafter
 from tests.helpers.engine_sweeps import (
     COMMON,
     NEAR_TIE,
@@ -25,6 +25,7 @@ from tests.helpers.engine_sweeps import (
     requests,
     sweep,
 )
+from tests.helpers.llama_in_torch import Llama, read_checkpoint
 
 pytestmark = pytest.mark.timeout(2400)  # seven engines start
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from specdec_bench.records.request import RequestRecord
-from tests.helpers.drafters_in_torch import Drafter, Llama
+from tests.helpers.drafters_in_torch import Drafter
+from tests.helpers.llama_in_torch import Llama
 
 
 class Mismatch(NamedTuple):

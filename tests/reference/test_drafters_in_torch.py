@@ -17,18 +17,14 @@ from torch import Tensor
 from tests.helpers.draft_steps import count_accepted
 from tests.helpers.drafters_in_torch import (
     DRAFTERS,
-    TINY,
-    Checkpoint,
     Dflash,
     Drafter,
     Eagle,
-    Llama,
     Medusa,
     Mtp,
-    States,
-    read_checkpoint,
 )
 from tests.helpers.engine_runs import TARGET, demo_prompts, raw_model
+from tests.helpers.llama_in_torch import TINY, Checkpoint, Llama, States, read_checkpoint
 
 PROMPTS, MAX_NEW_TOKENS, LONGEST_DRAFT = 20, 64, 7
 TIES = 2

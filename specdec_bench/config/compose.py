@@ -104,8 +104,8 @@ def _check_expected(config: ExperimentConfig) -> None:
     lengths = (expected.acceptance_length_drafted, expected.output_tokens_per_verify_step)
     if rows is not None and (num_values or any(value is not None for value in lengths)):
         raise ConfigError(
-            f"spec.draft_length_by_batch_size={rows}: the expected values are of one draft length; to expect nothing set "
-            "expected.acceptance_joint=[] and each expected length to null"
+            f"spec.draft_length_by_batch_size={rows}: the expected values are of one draft length; set "
+            "expected.acceptance_joint=[] and each expected length to null to expect nothing"
         )
     if length is not None and expected.draft_length not in (None, length):
         raise ConfigError(

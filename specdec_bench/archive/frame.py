@@ -32,6 +32,7 @@ COLUMNS: Final[dict[str, ExtensionDtype | str]] = {
     "dataset": _STRING,
     "spec": _STRING,
     "draft_length": "Int64",
+    "draft_lengths": _STRING,
     "concurrency": "Int64",
     "load_axis": _STRING,
     "load_value": "Float64",
@@ -79,7 +80,8 @@ def load(path: str | Path) -> pd.DataFrame:
 
     - `run_dir` is relative to `path`; "." if `path` is the run.
     - `engine`, `model`, `dataset`, `spec`, `draft_length`, `concurrency`, `temperature` and `seed` come from
-      the experiment's archived configuration. Each request's own seed is derived from `seed`.
+      the experiment's archived configuration. Each request's own seed is derived from `seed`. `draft_lengths` has
+      the largest and the smallest draft length, such as 5..0, if it followed the batch size.
       `concurrency` is undefined under an open load. `load_axis` and `load_value` are defined for any load, such as
       concurrency and 16, or rate and 2.5 conversations per second.
     - `ttft_ms`, `e2e_ms` and `tpot_ms`: time to the first chunk that has tokens, time to the last, and

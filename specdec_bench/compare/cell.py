@@ -18,7 +18,10 @@ from specdec_bench.records.options import options
 from specdec_bench.records.request import Record
 from specdec_bench.records.summary import Summary
 
-ALWAYS_SHOWN = ("engine", "model", "dataset", "spec", "draft_length", "concurrency", "load_axis", "load_value")
+ALWAYS_SHOWN = (
+    *("engine", "model", "dataset", "spec", "draft_length", "draft_lengths"),
+    *("concurrency", "load_axis", "load_value"),
+)
 """Columns that distinguish cells in tables and plots, in addition to the replicate."""
 
 

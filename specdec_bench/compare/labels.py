@@ -15,11 +15,12 @@ def conditions(varying_fields: Sequence[str]) -> list[str]:
 
 def label(row: Mapping[str, object], varying_fields: Sequence[str]) -> str:
     """Returns the name of a row's method, with its draft length and the other fields that distinguish it."""
-    length = [] if row["draft_length"] is None else [f"K={row['draft_length']}"]
+    lengths = row.get("draft_lengths") or row["draft_length"]
+    length = [] if lengths is None else [f"K={lengths}"]
     fields = [name for name in of_method(varying_fields) if row.get(name) is not None]
     return " ".join([str(row["spec"]), *length, *(f"{name.removeprefix('spec.')}={row[name]}" for name in fields)])
 
 
 def method_name(row: Mapping[str, object], varying_fields: Sequence[str]) -> str:
     """Returns `label` without the draft length."""
-    return label({**row, "draft_length": None}, varying_fields)
+    return label({**row, "draft_length": None, "draft_lengths": None}, varying_fields)

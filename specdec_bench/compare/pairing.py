@@ -143,7 +143,8 @@ def cell_name(cell: ArchivedCell, varying: Sequence[str] = ()) -> str:
     labels, load, fields = run_labels(manifest), label_of_load(manifest), flatten(manifest.config)
     unnamed = [name for name in varying if name not in (*NAMED, f"load.{load.axis}", "load.arrivals")]
     spec = [name for name in unnamed if name.startswith("spec.")]
-    row = {"spec": labels.spec, "draft_length": labels.draft_length} | {name: fields.get(name) for name in spec}
+    row = {name: getattr(labels, name) for name in ("spec", "draft_length", "draft_lengths")}
+    row |= {name: fields.get(name) for name in spec}
     groups = [str(fields[name]) for name in ("engine.name", "model.name", "dataset.name") if name in varying]
     others = [f"{name}={fields.get(name)}" for name in unnamed if name not in spec]
     return ", ".join([label(row, spec), load.text, *groups, *others])

@@ -7,7 +7,7 @@ import msgspec
 
 from specdec_bench.errors import NotComparableError
 from specdec_bench.records.json_types import Json
-from specdec_bench.records.labels import method_of
+from specdec_bench.records.labels import draft_lengths_of, method_of
 from specdec_bench.records.request import Record
 from specdec_bench.records.summary import PooledAcceptance, Summary
 
@@ -75,6 +75,11 @@ def compare_with_published(summary: Summary, config: Mapping[str, Json]) -> list
     if expected.draft_length not in (None, draft_length):
         raise NotComparableError(
             f"the run's spec.draft_length is {draft_length} and its expected values are of {expected.draft_length}"
+        )
+    if draft_lengths_of(config) is not None:
+        raise NotComparableError(
+            "the run's draft length followed the batch size (spec.draft_length_by_batch_size); the expected values are "
+            "of one draft length"
         )
     if (num_values := len(expected.acceptance_joint)) not in (0, draft_length):
         raise NotComparableError(

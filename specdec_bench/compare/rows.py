@@ -246,7 +246,8 @@ def _add_ideal(rows: Sequence[Row], plain: Measured | None, varying_fields: Sequ
     methods: dict[str, list[tuple[Row, int, float]]] = defaultdict(list)
     for row in rows:
         draft_length, step_ms = integer_in(row, "draft_length"), number_in(row, "step_time_ms_p50")
-        if draft_length is not None and step_ms is not None:
+        # Where the draft length follows the batch, no single one explains the step's time.
+        if draft_length is not None and step_ms is not None and row.get("draft_lengths") is None:
             methods[method_name(row, varying_fields)].append((row, draft_length, step_ms))
     for same in methods.values():
         lengths = [draft_length for _, draft_length, _ in same]

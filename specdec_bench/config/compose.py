@@ -100,13 +100,19 @@ def _check_expected(config: ExperimentConfig) -> None:
         ConfigError: naming both.
     """
     expected, length = config.expected, draft_length(config.spec)
+    rows, num_values = getattr(config.spec, "draft_length_by_batch_size", None), len(expected.acceptance_joint)
+    lengths = (expected.acceptance_length_drafted, expected.output_tokens_per_verify_step)
+    if rows is not None and (num_values or any(value is not None for value in lengths)):
+        raise ConfigError(
+            f"spec.draft_length_by_batch_size={rows}: the expected values are of one draft length; set "
+            "expected.acceptance_joint=[] and each expected length to null to expect nothing"
+        )
     if length is not None and expected.draft_length not in (None, length):
         raise ConfigError(
             f"spec.draft_length={length}: the values to expect are of expected.draft_length={expected.draft_length}; "
             f"set spec.draft_length={expected.draft_length}, or to expect nothing set expected.draft_length and each "
             "expected length to null"
         )
-    num_values = len(expected.acceptance_joint)
     if length is not None and num_values not in (0, length):
         raise ConfigError(
             f"spec.draft_length={length}: expected.acceptance_joint has {num_values} values, one for each draft "

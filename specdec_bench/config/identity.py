@@ -38,6 +38,8 @@ def cell_id(tree: Mapping[str, Any], prompts_sha256: str, checkpoints: Mapping[s
         asked["model"].pop(name, None)
     asked["spec"].pop("draft", None)
     # Options that are left null did not exist in earlier releases, whose cells keep their ids.
+    if asked["spec"].get("draft_length_by_batch_size") is None:
+        asked["spec"].pop("draft_length_by_batch_size", None)
     asked["load"] = {name: value for name, value in asked["load"].items() if value is not None}
     if "arrivals" in asked["load"]:
         asked["load"].pop("path", None)

@@ -86,7 +86,7 @@ ENGINES: dict[str, EngineSupport] = {
         stops_drafting=True,
         methods={
             "none": {},
-            "ngram": {"draft_length": ANY, "ngram_min": ANY, "ngram_max": ANY},
+            "ngram": {"draft_length": ANY, "draft_length_by_batch_size": ANY, "ngram_min": ANY, "ngram_max": ANY},
             "suffix": {
                 "draft_length": ANY,
                 "max_tree_depth": ANY,
@@ -94,13 +94,19 @@ ENGINES: dict[str, EngineSupport] = {
                 "min_token_prob": ANY,
                 "max_cached_requests": ANY,
             },
-            "draft_model": {"draft_length": ANY, "draft": ANY, "parallel_drafting": ANY},
-            "eagle": {"draft_length": ANY, "draft": ANY},
-            "eagle3": {"draft_length": ANY, "draft": ANY, "parallel_drafting": ANY},
-            "mtp": {"draft_length": ANY, "draft": ANY},
+            **{
+                method: {
+                    "draft_length": ANY,
+                    "draft_length_by_batch_size": ANY,
+                    "draft": ANY,
+                    **({"parallel_drafting": ANY} if method in ("draft_model", "eagle3") else {}),
+                }
+                for method in ("draft_model", "eagle", "eagle3", "mtp")
+            },
             "medusa": {"draft_length": ANY, "draft": ANY},
             "dflash": {"draft_length": ANY, "draft": ANY},
         },
+        reasons={"draft_length_by_batch_size": "its drafter of this method makes drafts of one length"},
     ),
     "sglang": EngineSupport(
         adapter="specdec_bench.engines.sglang.adapter",
@@ -119,7 +125,11 @@ ENGINES: dict[str, EngineSupport] = {
             },
             "dflash": {"draft_length": ANY, "draft": ANY},
         },
-        reasons={"ngram_min": "its trie matches single tokens too"},
+        reasons={
+            "ngram_min": "its trie matches single tokens too",
+            "draft_length_by_batch_size": "its adaptive speculation follows the acceptance, rounds the batch up to the "
+            "next CUDA graph, and does not tell how many drafts a step had",
+        },
         sampling={
             ("min_new_tokens",): "SGLang holds it only where it has the tokenizer, and here it gets token ids alone",
             ("ignore_eos", "stop_token_ids"): "SGLang ignores all stops or none",
@@ -172,8 +182,8 @@ ENGINES: dict[str, EngineSupport] = {
         synthetic_changes_outputs=False,
         methods={
             "none": {},
-            "ngram": {"draft_length": ANY, "ngram_min": ANY, "ngram_max": ANY},
-            "draft_model": {"draft_length": ANY, "draft": ANY},
+            "ngram": {"draft_length": ANY, "draft_length_by_batch_size": ANY, "ngram_min": ANY, "ngram_max": ANY},
+            "draft_model": {"draft_length": ANY, "draft_length_by_batch_size": ANY, "draft": ANY},
         },
     ),
 }
@@ -217,6 +227,7 @@ def check_support(config: "ExperimentConfig") -> None:
         if key not in parameters:
             raise ConfigError(
                 f"spec.{key}={value}: engine={engine} has no such parameter for {spec.name}; leave it null"
+                + (f" ({support.reasons[key]})" if key in support.reasons else "")
             )
         allowed = parameters[key]
         if allowed and value not in allowed:

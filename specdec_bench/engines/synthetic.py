@@ -5,7 +5,7 @@ import os
 import random
 import signal
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -22,7 +22,8 @@ STAMP = "synthetic engine: no model was run"
 def create(config: ExperimentConfig) -> "SyntheticAdapter":
     """Returns the adapter, not yet started."""
     assert isinstance(config.engine, SyntheticEngine)
-    return SyntheticAdapter(config.engine, draft_length(config.spec), config.model.max_seq_len)
+    rows = getattr(config.spec, "draft_length_by_batch_size", None)
+    return SyntheticAdapter(config.engine, draft_length(config.spec), config.model.max_seq_len, rows)
 
 
 class SyntheticAdapter:
@@ -33,13 +34,20 @@ class SyntheticAdapter:
     `acceptance_rates[i]`.
     """
 
-    def __init__(self, config: SyntheticEngine, draft_length: int | None, max_seq_len: int | None) -> None:
+    def __init__(
+        self,
+        config: SyntheticEngine,
+        draft_length: int | None,
+        max_seq_len: int | None,
+        draft_length_by_batch_size: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         self._config = config
         self._max_seq_len = max_seq_len
         rates = config.acceptance_rates
         # The last given rate holds for all later positions.
         self._rates = [rates[min(i, len(rates) - 1)] for i in range(draft_length or 0)]
-        self._num_sent = 0
+        self._rows = draft_length_by_batch_size
+        self._num_sent = self._num_in_flight = 0
 
     async def start(self) -> None:
         """Nothing to load."""
@@ -62,12 +70,18 @@ class SyntheticAdapter:
             resolved=dict(vars(self._config)),
             max_seq_len=self._max_seq_len,
             num_accelerators=0,
-            reproducible=True,
+            reproducible=self._rows is None,  # how many requests are in flight depends on the machine
             synthetic=STAMP,
         )
 
     async def stop(self) -> None:
         """Nothing to free."""
+
+    def _draft_length(self) -> int:
+        """Returns K for the requests in flight: that of the first row that they do not exceed, or of the last one."""
+        if self._rows is None:
+            return len(self._rates)
+        return next((length for _, last, length in self._rows if self._num_in_flight <= last), self._rows[-1][2])
 
     async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
         """Yields one chunk a step, the first the prefill's.
@@ -94,33 +108,39 @@ class SyntheticAdapter:
                 token = tokens.randrange(config.vocab_size)
             return token
 
-        await asyncio.sleep(config.ttft_ms / 1e3)
-        emitted = 1
-        token = next_token(0)
-        finished = token in stops or emitted == sampling.max_new_tokens
-        yield Chunk([token], 0, 0, finish_reason=_reason(token, stops) if finished else None)
-        while not finished:
-            await asyncio.sleep(config.step_time_ms / 1e3)
-            num_proposed = min(len(self._rates), sampling.max_new_tokens - emitted - 1)
-            num_accepted = 0
-            step: list[int] = []
-            while num_accepted < num_proposed and coins.random() < self._rates[num_accepted]:
-                num_accepted += 1
-                step.append(next_token(emitted + len(step)))
-                if step[-1] in stops:  # a draft ends with its own stop token, and so does the step
-                    num_proposed = num_accepted
-                    break
-            else:
-                step.append(next_token(emitted + len(step)))
-            emitted += len(step)
-            finished = step[-1] in stops or emitted == sampling.max_new_tokens
-            yield Chunk(step, num_proposed, num_accepted, finish_reason=_reason(step[-1], stops) if finished else None)
-            if crashes:
-                os.kill(os.getpid(), signal.SIGKILL)
-            if hangs:
-                await asyncio.Event().wait()
-            if fails:
-                raise EngineError(f"synthetic failure: engine.fail_every={config.fail_every}")
+        self._num_in_flight += 1
+        try:
+            await asyncio.sleep(config.ttft_ms / 1e3)
+            emitted = 1
+            token = next_token(0)
+            finished = token in stops or emitted == sampling.max_new_tokens
+            yield Chunk([token], 0, 0, finish_reason=_reason(token, stops) if finished else None)
+            while not finished:
+                await asyncio.sleep(config.step_time_ms / 1e3)
+                num_proposed = min(self._draft_length(), sampling.max_new_tokens - emitted - 1)
+                num_accepted = 0
+                step: list[int] = []
+                while num_accepted < num_proposed and coins.random() < self._rates[num_accepted]:
+                    num_accepted += 1
+                    step.append(next_token(emitted + len(step)))
+                    if step[-1] in stops:  # a draft ends with its own stop token, and so does the step
+                        num_proposed = num_accepted
+                        break
+                else:
+                    step.append(next_token(emitted + len(step)))
+                emitted += len(step)
+                finished = step[-1] in stops or emitted == sampling.max_new_tokens
+                yield Chunk(
+                    step, num_proposed, num_accepted, finish_reason=_reason(step[-1], stops) if finished else None
+                )
+                if crashes:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if hangs:
+                    await asyncio.Event().wait()
+                if fails:
+                    raise EngineError(f"synthetic failure: engine.fail_every={config.fail_every}")
+        finally:
+            self._num_in_flight -= 1
 
 
 def _reason(last_token: int, stops: tuple[int, ...]) -> FinishReason:

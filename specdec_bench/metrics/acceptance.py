@@ -112,7 +112,7 @@ def pool(counts: Iterable[RequestAcceptance], draft_length: int) -> PooledAccept
     proposed = _sum([request.proposed for request in requests])
     accepted = _sum([request.accepted for request in requests])
     histogram = _sum_histograms([request.histogram for request in requests], draft_length)
-    joint = _joint(histogram)
+    joint = joint_rates(histogram)
     return PooledAcceptance(
         output_tokens=output_tokens,
         decode_steps=decode_steps,
@@ -124,7 +124,7 @@ def pool(counts: Iterable[RequestAcceptance], draft_length: int) -> PooledAccept
         acceptance_length_drafted=None if accepted is None or not verify_steps else 1 + accepted / verify_steps,
         draft_acceptance_rate=_ratio(accepted, proposed),
         acceptance_joint=joint,
-        acceptance_conditional=_conditional(joint),
+        acceptance_conditional=conditional_rates(joint),
         acceptance_histogram=histogram,
     )
 
@@ -250,14 +250,16 @@ def _sum_histograms(histograms: Sequence[tuple[int, ...] | None], draft_length: 
     return total
 
 
-def _joint(histogram: Sequence[int] | None) -> list[float | None] | None:
+def joint_rates(histogram: Sequence[int] | None) -> list[float | None] | None:
+    """Returns the share of verify steps that accepted at least i drafts, i = 1..K."""
     if histogram is None:
         return None
     steps = sum(histogram)
     return [sum(histogram[i:]) / steps if steps else None for i in range(1, len(histogram))]
 
 
-def _conditional(joint: Sequence[float | None] | None) -> list[float | None] | None:
+def conditional_rates(joint: Sequence[float | None] | None) -> list[float | None] | None:
+    """Returns the share of verify steps that accepted at least i drafts, of those that accepted i - 1."""
     if joint is None:
         return None
     before: list[float | None] = [1.0, *joint[:-1]]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from msgspec import UNSET
 
 from specdec_bench.errors import abbreviated
-from specdec_bench.records.labels import method_of
+from specdec_bench.records.labels import draft_lengths_of, method_of
 from specdec_bench.records.manifest import Manifest
 from specdec_bench.records.options import option
 from specdec_bench.records.request import RequestRecord
@@ -26,7 +26,7 @@ class DraftReach:
         stated = draft.facts.context_length if draft is not None and draft.facts is not UNSET else None
         self.positions = stated.value if stated is not None and isinstance(stated.value, int) else None
         """None if there is no draft, if it states no length, or if the archive is older than this field."""
-        self._draft_length = 0 if manifest is None else method_of(manifest.config)[1] or 0
+        self._draft_length = 0 if manifest is None else _least_draft_length(manifest)
         self.num_requests = self.num_steps = self.num_beyond = 0
         """Requests that got that far; decode steps of all requests; decode steps that began there."""
 
@@ -42,6 +42,12 @@ class DraftReach:
             length += step.num_tokens
         self.num_beyond += num_beyond
         self.num_requests += bool(num_beyond)
+
+
+def _least_draft_length(manifest: Manifest) -> int:
+    """Returns the smallest number of drafts of a step that the experiment asks for, so that the count is a bound."""
+    lengths = draft_lengths_of(manifest.config)
+    return min(lengths) if lengths is not None else method_of(manifest.config)[1] or 0
 
 
 def checkpoint_warnings(manifest: Manifest, reach: DraftReach, refused_prompts: Sequence[str]) -> list[str]:

@@ -125,6 +125,12 @@ METRICS: tuple[Metric, ...] = (
         formula="decode steps that emitted fewer tokens than accepted + 1 (end of sequence or limit)",
         path=("acceptance", "pooled", "truncated_steps"),
     ),
+    Metric(
+        name="by_num_proposed",
+        family="acceptance",
+        formula="with spec.draft_length_by_batch_size: the metrics of the verify steps that proposed exactly k drafts, "
+        "by k; the joint and conditional acceptance of all steps together are null",
+    ),
     Metric(name="pooled", family="acceptance", formula="sums over all requests, then the formula"),
     Metric(name="macro", family="acceptance", formula="mean over requests of the per-request value"),
     Metric(

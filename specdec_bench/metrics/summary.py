@@ -30,8 +30,10 @@ from specdec_bench.metrics.cost import cost, energy_use
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.distribution import describe
 from specdec_bench.metrics.goodput import ObjectiveCounts, stated_objectives
+from specdec_bench.metrics.steps_by_proposed import StepsByProposed, without_rates
 from specdec_bench.metrics.timing import Timings, request_times
 from specdec_bench.records.json_types import Json
+from specdec_bench.records.labels import draft_lengths_of
 from specdec_bench.records.manifest import ArchivedDataset, Lateness, Manifest, label_of_load
 from specdec_bench.records.options import integer_option, option, text_option
 from specdec_bench.records.request import SCHEMA_VERSION, AcceptanceSource, RequestRecord
@@ -71,6 +73,9 @@ class Samples:
         self.objectives = ObjectiveCounts(objectives)
         self.outcomes = dict.fromkeys(("finished", "failed", "skipped", "interrupted", "warmup"), 0)
         self.acceptance: list[RequestAcceptance] = []
+        follows_batch = manifest is not None and draft_lengths_of(manifest.config) is not None
+        self.steps_by_proposed = StepsByProposed() if follows_batch else None
+        """Only where the draft length follows the batch size."""
         self.categories: list[str] = []
         self.conversations: list[Hashable] = []
         self.num_repeats = 0
@@ -108,6 +113,8 @@ class Samples:
             self.kept.append(record)
         self.reach.add(record)
         self.acceptance.append(request_acceptance(record))
+        if self.steps_by_proposed is not None:
+            self.steps_by_proposed.add(record)
         self.categories.append(record.category)
         self.num_repeats = max(self.num_repeats, record.repeat + 1)
         self.prompt_tokens.append(record.num_prompt_tokens)
@@ -373,7 +380,7 @@ def _acceptance(samples: Samples, manifest: Manifest) -> Acceptance:
             decode_steps=steps,
             acceptance_length=emitted / steps if steps else None,
         )
-    return Acceptance(
+    acceptance = Acceptance(
         source=source,
         cross_check=_cross_check(pooled, source, manifest),
         pooled=pooled,
@@ -381,3 +388,8 @@ def _acceptance(samples: Samples, manifest: Manifest) -> Acceptance:
         macro_by_conversation=overall.macro_by_conversation,
         by_category={name: of_category(rows) for name, rows in _rows_by_category(samples.categories).items()},
     )
+    if samples.steps_by_proposed is None:
+        return acceptance
+    # The totals of an engine do not tell what single steps proposed.
+    by_num_proposed = samples.steps_by_proposed.result() if source == "engine_request" else None
+    return msgspec.structs.replace(without_rates(acceptance), by_num_proposed=by_num_proposed)

@@ -116,6 +116,17 @@ class CrossCheck(Record, frozen=True, kw_only=True):
     """The pooled counts less these."""
 
 
+class StepAcceptance(Record, frozen=True, kw_only=True):
+    """Acceptance of the verify steps that proposed the same number of drafts."""
+
+    verify_steps: int
+    accepted: int
+    acceptance_length_drafted: float
+    acceptance_joint: list[float | None] | None
+    acceptance_conditional: list[float | None] | None
+    acceptance_histogram: list[int]
+
+
 class Acceptance(Record, frozen=True, kw_only=True):
     """How many drafts the target kept."""
 
@@ -126,6 +137,8 @@ class Acceptance(Record, frozen=True, kw_only=True):
     macro: MeanAcceptance
     macro_by_conversation: MeanAcceptance
     by_category: dict[str, CategoryAcceptance]
+    by_num_proposed: dict[str, StepAcceptance] | UnsetType | None = UNSET
+    """By the drafts of a verify step, if the draft length followed the batch. None if they are not reported."""
 
 
 class Latency(Record, frozen=True, kw_only=True):

@@ -39,6 +39,8 @@ class Curve(Record, frozen=True, kw_only=True):
     label: str
     spec: str
     draft_length: int | None
+    has_one_length: bool
+    """The draft length did not follow the batch size."""
     color: int | None
     """The number of the colour, one for each method; None for plain decoding."""
     marker: int
@@ -87,15 +89,16 @@ def _curves(rows: Sequence[dict[str, Any]], varying_fields: Sequence[str]) -> li
     for row in sorted(rows, key=_place):
         methods[curve_name(row, varying_fields)].append(row)
     specs = sorted({row["spec"] for row in rows} - {"none"})
-    lengths = sorted({row["draft_length"] or 0 for row in rows})
+    lengths = sorted({_length(row) for row in rows})
     variants = sorted({_variant(row, varying_fields) for row in rows})
     return [
         Curve(
             label=name,
             spec=same[0]["spec"],
             draft_length=same[0]["draft_length"],
+            has_one_length=same[0].get("draft_lengths") is None,
             color=None if same[0]["spec"] == "none" else specs.index(same[0]["spec"]),
-            marker=lengths.index(same[0]["draft_length"] or 0),
+            marker=lengths.index(_length(same[0])),
             dash=variants.index(_variant(same[0], varying_fields)),
             points=tuple(map(_point, same)),
         )
@@ -103,8 +106,12 @@ def _curves(rows: Sequence[dict[str, Any]], varying_fields: Sequence[str]) -> li
     ]
 
 
+def _length(row: dict[str, Any]) -> tuple[int, str]:
+    return row["draft_length"] or 0, row.get("draft_lengths") or ""
+
+
 def _place(row: dict[str, Any]) -> tuple[Any, ...]:
-    return row["spec"] != "none", row["spec"], row["draft_length"] or 0, row["load_value"] or 0, row["job"]
+    return row["spec"] != "none", row["spec"], *_length(row), row["load_value"] or 0, row["job"]
 
 
 def _variant(row: dict[str, Any], varying_fields: Sequence[str]) -> tuple[str, ...]:

@@ -86,7 +86,9 @@ def _by_position(pooled: PooledAcceptance) -> Figure:
     axes = figure.subplots()
     joint, conditional = pooled.acceptance_joint, pooled.acceptance_conditional
     if not joint or joint[0] is None:
-        return nothing(figure, axes, "no draft was verified")
+        return nothing(
+            figure, axes, "not known for one draft length" if pooled.verify_steps else "no draft was verified"
+        )
     positions = range(1, len(joint) + 1)
     axes.bar(positions, np.array(joint, dtype=float), width=0.6, color=BLUE, label="joint: at least i accepted")
     known = [(i, value) for i, value in zip(positions, conditional or (), strict=True) if value is not None]

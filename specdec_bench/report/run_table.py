@@ -1,5 +1,7 @@
 """The table at the end of a run. The only place where numbers are rounded."""
 
+from collections.abc import Mapping
+
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
@@ -16,6 +18,7 @@ from specdec_bench.records.summary import (
     EnergyUse,
     Goodput,
     Latency,
+    StepAcceptance,
     Summary,
 )
 from specdec_bench.records.unused import UnusedTree, describe
@@ -36,6 +39,8 @@ def print_summary(summary: Summary, console: Console, *, title: str, path: str) 
         console.print(Text(literal(warning), style="bold red"), soft_wrap=True)
     console.print(Text(literal(title), style="bold"), soft_wrap=True)
     print_whole(console, _acceptance(summary.acceptance, summary.requests.finished))
+    if summary.acceptance.by_num_proposed:
+        print_whole(console, _by_num_proposed(summary.acceptance.by_num_proposed))
     print_whole(console, _latency(summary.latency))
     throughput = summary.throughput
     console.print(
@@ -168,6 +173,25 @@ def _acceptance(acceptance: Acceptance, num_finished: int) -> Table:
         table.add_row(*row(category, block.num_requests, block))
     table.add_section()
     table.add_row(*row("all", num_finished, acceptance), style="bold")
+    return table
+
+
+def _by_num_proposed(found: Mapping[str, StepAcceptance]) -> Table:
+    """Returns the acceptance of verify steps by the drafts that they proposed."""
+    table = Table(box=box.SIMPLE_HEAD, title="acceptance by the drafts of a step")
+    positions = max(map(int, found))
+    drafted = BY_NAME["acceptance_length_drafted"].short_header
+    for header in ("proposed", "verify steps", drafted, *(f"≥{i + 1}" for i in range(positions))):
+        table.add_column(header, justify="right", no_wrap=True)
+    for length, steps in found.items():
+        joint = [number(value, 3) for value in steps.acceptance_joint or ()]
+        table.add_row(
+            length,
+            str(steps.verify_steps),
+            number(steps.acceptance_length_drafted, 3),
+            *joint,
+            *[""] * (positions - len(joint)),
+        )
     return table
 
 

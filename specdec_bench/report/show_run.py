@@ -58,7 +58,7 @@ def show_verdict(run: RunDirectory) -> None:
 def run_label(manifest: Manifest) -> str:
     """Returns one line that names the run's method, model, engine, dataset and any open load."""
     labels, load = run_labels(manifest), label_of_load(manifest)
-    length = "" if labels.draft_length is None else f" K={labels.draft_length}"
+    length = "" if labels.draft_length is None else f" K={labels.draft_lengths or labels.draft_length}"
     model = "no model" if manifest.synthetic else labels.model
     offered = [load.text] if load.max_in_flight is None and load.value is not None else []
     return " · ".join([f"{labels.spec}{length}", str(model), str(labels.engine), str(labels.dataset), *offered])

@@ -43,7 +43,7 @@ def _figure(panel: Panel) -> Figure:
     if speedups.axison:
         speedups.axhline(1, color=PLAIN, linewidth=1, linestyle="--", zorder=0)
     _against_load(figure, users, curves, panel, "output_tps_per_user", "output tokens/s per user")
-    _against_draft_length(figure, lengths, drafted)
+    _against_draft_length(figure, lengths, [curve for curve in drafted if curve.has_one_length])
     figure.suptitle(plain(panel.title + (" · SYNTHETIC" if panel.is_synthetic else ""), width=160), fontsize=11)
     _legend(figure, curves)
     return figure
@@ -106,7 +106,7 @@ def _against_draft_length(figure: Figure, axes: Any, curves: Sequence[Curve]) ->
         if points := _points(curve, "acceptance_length"):
             methods[curve.spec, curve.color, curve.dash].append((curve, points))
     if not methods:
-        nothing(figure, axes, "acceptance length: nothing was drafted")
+        nothing(figure, axes, "acceptance length: nothing was drafted at one draft length")
         return
     for number, same in enumerate(methods.values()):
         aside = side_by_side_offset(number, len(methods))

@@ -87,6 +87,9 @@ def cases() -> dict[str, tuple[str, list[str]]]:
             found[f"{engine}/spec_{spec}"] = (engine, [f"spec={spec}", *draft, *COMMON])
         for path in sorted((compose.CONF / "experiment").glob("*.yaml")):
             found[f"{engine}/experiment_{path.stem}"] = (engine, [f"experiment={path.stem}"])
+    follows = ["spec=eagle3", "spec.draft_length=5", "spec.draft_length_by_batch_size=[[1,4,5],[5,16,3],[17,256,0]]"]
+    for engine in ("vllm", "sglang"):
+        found[f"{engine}/spec_eagle3_by_batch_size"] = (engine, [*follows, *COMMON])
     return found
 
 

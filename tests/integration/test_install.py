@@ -63,7 +63,7 @@ OTHERS = [
 def test_the_composed_experiment_is_shown_without_running_it(show: "Show") -> None:
     shown = yaml.safe_load(show("--cfg", "job", "spec=ngram", "load.concurrency=4"))
     assert list(shown) == ["engine", "model", "dataset", "spec", "load", "sampling", "seed", *OTHERS]
-    chain = {"topk": None, "num_draft_tokens": None}
+    chain = {"draft_length_by_batch_size": None, "topk": None, "num_draft_tokens": None}
     assert shown["spec"] == {"name": "ngram", "draft_length": 3, "ngram_min": 1, "ngram_max": 3, **chain}
     assert shown["load"]["concurrency"] == 4
 

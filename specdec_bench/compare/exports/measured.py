@@ -13,7 +13,7 @@ from specdec_bench.compare.pairing import ArchivedCell, cell_name
 from specdec_bench.errors import ArchiveInputError
 from specdec_bench.metrics.acceptance import RequestAcceptance, from_counters, macro, pool, request_acceptance
 from specdec_bench.records.interval import Interval
-from specdec_bench.records.labels import method_of
+from specdec_bench.records.labels import draft_lengths_of, method_of
 from specdec_bench.records.manifest import Manifest
 from specdec_bench.records.options import option
 from specdec_bench.records.request import AcceptanceSource, RequestRecord
@@ -101,6 +101,11 @@ def measure(cell: ArchivedCell) -> MeasuredAcceptance:
     method, draft_length = method_of(manifest.config)
     if method in (None, "none"):
         raise ArchiveInputError(f"{where}: drafts nothing; export a run with speculation")
+    if draft_lengths_of(manifest.config) is not None:
+        raise ArchiveInputError(
+            f"{where}: its draft length followed the batch size, and an export is of one draft length; export a run "
+            "without spec.draft_length_by_batch_size"
+        )
     if draft_length is None:
         raise ArchiveInputError(f"{where}: does not say its draft length; export a run that was made with it")
     runs = [[r for r in run.requests() if r.phase == "measure" and r.error is None] for run in cell.runs]

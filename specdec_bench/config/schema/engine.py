@@ -139,7 +139,8 @@ class VLLMEngine(EngineConfig):
             require(falling, "engine.synthetic_acceptance_rates", rates, "must lie in [0, 1] and never rise")
 
     def check_spec(self, spec: SpecConfig) -> None:
-        """Refuses synthetic acceptance without drafts, or beyond what K allows."""
+        """Refuses synthetic acceptance without drafts or beyond what K allows, and a K that cannot follow the batch."""
+        self._check_batch_sizes(spec)
         length, rates = self.synthetic_acceptance_length, self.synthetic_acceptance_rates
         if length is None and rates is None:
             return
@@ -149,6 +150,21 @@ class VLLMEngine(EngineConfig):
         require(length is None or length <= drafted + 1, key, length, f"at most spec.draft_length + 1 = {drafted + 1}")
         fix = f"give one rate for each of spec.draft_length={drafted} positions"
         require(rates is None or len(rates) == drafted, key, rates, fix)
+
+    def _check_batch_sizes(self, spec: SpecConfig) -> None:
+        """Refuses a draft length by batch size where vLLM drops it, or drafts of a parallel drafter's own length."""
+        key, rows = "spec.draft_length_by_batch_size", getattr(spec, "draft_length_by_batch_size", None)
+        if rows is None:
+            return
+        size, length = self.data_parallel_size, self.synthetic_acceptance_length
+        fix = f"vLLM drops it if engine.data_parallel_size={size}; leave one of them at its default"
+        require(size == 1, key, rows, fix)
+        fix = "vLLM's parallel drafters make drafts of one length; leave it null, or spec.parallel_drafting=false"
+        require(not getattr(spec, "parallel_drafting", False), key, rows, fix)
+        fix = (
+            f"engine.synthetic_acceptance_length={length} is of one draft length; set engine.synthetic_acceptance_rates"
+        )
+        require(length is None, key, rows, fix)
 
 
 @dataclass(kw_only=True)

@@ -141,6 +141,12 @@ def draft_length(spec: SpecConfig) -> int | None:
     return spec.draft_length if isinstance(spec, DraftingSpec) else None
 
 
+def may_draft_nothing(spec: SpecConfig) -> bool:
+    """Whether K is 0 at some batch size."""
+    rows = getattr(spec, "draft_length_by_batch_size", None) or ()
+    return any(length == 0 for *_, length in rows)
+
+
 def field_names(config: object) -> list[str]:
     """Returns the names a user may set on this option, in order."""
     return [f.name for f in fields(config)]  # type: ignore[arg-type]

@@ -45,6 +45,7 @@ CONTEXT = Range(1, 2**24, "no model has a longer context")
 """Tokens of one request."""
 CONTEXT_OR_NONE = Range(0, 2**24, "no model has a longer context")
 DRAFT_LENGTH = Range(1, 1024, "a verify step runs so many tokens of every request through the target at once")
+DRAFT_LENGTH_OR_NONE = Range(0, 1024, "a verify step runs so many tokens of every request through the target at once")
 """K."""
 NGRAM = Range(1, 1024, "longer ones hardly occur twice in a text")
 TREE_TOKENS = Range(2, 65_536, "a verify step runs so many tokens of every request through the target at once")
@@ -89,6 +90,23 @@ class FreeText:
     """Marks what is no name or path: a text of any length, in several lines; or another project's settings."""
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Marks a list of rows: each has a number for each column, within the column's bounds."""
+
+    columns: tuple[tuple[str, Range], ...]
+    """Name and bounds of each column."""
+
+    def check(self, key: str, rows: list[list[int]]) -> None:
+        """Raises ConfigError unless there are rows, none too many, and each has all columns."""
+        require(0 < len(rows) <= MOST_ENTRIES, key, rows, f"has {len(rows):,} rows; give 1 to {MOST_ENTRIES:,}")
+        names = ", ".join(name for name, _ in self.columns)
+        for row in rows:
+            require(len(row) == len(self.columns), key, row, f"has {len(row)} numbers; a row is [{names}]")
+            for (name, bound), value in zip(self.columns, row, strict=True):
+                bound.check(f"{key}: {name}", value)
+
+
 @dataclass(kw_only=True)
 class Bounded:
     """An option of a group: whatever its fields hold lies within the bounds that they declare."""
@@ -100,14 +118,14 @@ class Bounded:
 
 
 @functools.cache
-def bounds(schema: type) -> dict[str, Range | FreeText | None]:
+def bounds(schema: type) -> dict[str, Range | FreeText | Rows | None]:
     """Returns by field of a dataclass the bounds that it declares."""
     hints = get_type_hints(schema, include_extras=True)
-    found: dict[str, Range | FreeText | None] = {}
+    found: dict[str, Range | FreeText | Rows | None] = {}
     for declared in fields(schema):
         hint = hints[declared.name]
         metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-        found[declared.name] = next((item for item in metadata if isinstance(item, Range | FreeText)), None)
+        found[declared.name] = next((item for item in metadata if isinstance(item, Range | FreeText | Rows)), None)
     return found
 
 
@@ -134,8 +152,12 @@ def check_bounds(config: Any, group: str) -> None:
             _check(f"{group}.{name}" if group else name, getattr(config, name), bound)
 
 
-def _check(key: str, value: Any, bound: Range | None, *, is_entry: bool = False) -> None:
+def _check(key: str, value: Any, bound: Range | Rows | None, *, is_entry: bool = False) -> None:
     """Checks a field's value, or each of its entries. Other groups' options have checked themselves."""
+    if isinstance(bound, Rows):
+        if value is not None:
+            bound.check(key, value)
+        return
     # OmegaConf lets a list through as an entry of a list of numbers or texts.
     require(not is_entry or not isinstance(value, list), key, value, "is a list within the list; write one list")
     if isinstance(value, list | dict):

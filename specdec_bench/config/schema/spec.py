@@ -7,15 +7,21 @@ from omegaconf import MISSING
 
 from specdec_bench.config.schema.model import DraftCheckpoint
 from specdec_bench.config.schema.ranges import (
+    CONCURRENCY,
     DRAFT_LENGTH,
+    DRAFT_LENGTH_OR_NONE,
     NGRAM,
     PROBABILITY,
     TIMES_OR_NONE,
     TREE_TOKENS,
     Bounded,
     Range,
+    Rows,
     require,
 )
+
+BATCH_SIZES = Rows((("from", CONCURRENCY), ("to", CONCURRENCY), ("K", DRAFT_LENGTH_OR_NONE)))
+"""Bounds of `draft_length_by_batch_size`."""
 
 
 @dataclass(kw_only=True)
@@ -41,6 +47,10 @@ class DraftingSpec(SpecConfig):
 
     draft_length: Annotated[int, DRAFT_LENGTH] = 3
     """K: tokens proposed for each verify step; of a tree, its depth, so that at most K are accepted."""
+    draft_length_by_batch_size: Annotated[list[list[int]] | None, BATCH_SIZES] = None
+    """Rows of [from, to, K]: the draft length while from to to requests, both included, are in the batch. The first
+    row begins at 1, each other one after the end of the one before; larger batches have the last row's K. A K of 0
+    drafts nothing. The largest K is draft_length. Null drafts draft_length always."""
     topk: Annotated[int | None, DRAFT_LENGTH] = None
     """Branches at each position of a draft tree, where the engine has trees (SGLang); null drafts a chain."""
     num_draft_tokens: Annotated[int | None, TREE_TOKENS] = None
@@ -48,6 +58,7 @@ class DraftingSpec(SpecConfig):
 
     def __post_init__(self) -> None:
         Bounded.__post_init__(self)
+        self._check_batch_sizes()
         branches, key, verified = self.topk or 1, "spec.num_draft_tokens", self.num_draft_tokens
         if verified is None:
             fix = "say how many tokens of the tree are verified, with spec.num_draft_tokens"
@@ -59,6 +70,22 @@ class DraftingSpec(SpecConfig):
         require(verified == least or branches > 1, key, verified, fix)
         fix = f"a tree of spec.draft_length={self.draft_length} and spec.topk={branches} has at most {most}"
         require(verified <= most, key, verified, fix)
+
+    def _check_batch_sizes(self) -> None:
+        rows, key = self.draft_length_by_batch_size, "spec.draft_length_by_batch_size"
+        if rows is None:
+            return
+        start = 1
+        for row in rows:
+            first, last, _ = row
+            require(first == start, key, row, f"must begin at {start}: rows leave no batch size out and none twice")
+            require(last >= first, key, row, f"must end at {first} or later")
+            start = last + 1
+        lengths = {length for *_, length in rows}
+        fix = f"has one draft length; leave it null and set spec.draft_length={rows[0][2]}"
+        require(len(lengths) > 1, key, rows, fix)
+        fix = f"must be the largest K of {key}; set spec.draft_length={max(lengths)}"
+        require(self.draft_length == max(lengths), "spec.draft_length", self.draft_length, fix)
 
 
 @dataclass(kw_only=True)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from specdec_bench.config.schema.engine import VLLMServerEngine
-from specdec_bench.config.schema.experiment import ExperimentConfig, draft_length
+from specdec_bench.config.schema.experiment import ExperimentConfig, draft_length, may_draft_nothing
 from specdec_bench.config.schema.spec import NgramSpec, SuffixSpec
 from specdec_bench.engines.server import vllm_identity
 from specdec_bench.engines.server.adapter import HOST, OWN_ARGUMENTS, Launch, ServerAdapter
@@ -163,7 +163,8 @@ class VLLMServer(ServerAdapter[CompletionReply]):
         # Where less than K + 1 tokens of the context are left, vLLM shortens the drafts, at last to none.
         limit = self.describe().max_seq_len
         room = math.inf if limit is None else limit - num_prompt_tokens - len(reply.log.token_ids)
-        always_drafts = not isinstance(self._config.spec, NgramSpec | SuffixSpec) and room > length
+        spec = self._config.spec
+        always_drafts = not isinstance(spec, NgramSpec | SuffixSpec) and room > length and not may_draft_nothing(spec)
         return counters, rebuild(reply.log.sizes, Counts(counters, always_drafts=always_drafts))
 
     def _totals(self, after: Metrics, before: Metrics) -> AcceptanceCounters:

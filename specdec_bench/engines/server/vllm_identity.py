@@ -108,6 +108,10 @@ def check_drafting(
     if told is not None and told != length:
         raise ConfigError(f"spec.draft_length={length}: the server drafts {told} tokens; set spec.draft_length={told}")
     claimed = ["spec.draft_length"] if told is None else []
+    if drafting:
+        vllm_arguments.check_batch_sizes(config.spec, drafting)
+    elif config.spec.draft_length_by_batch_size is not None:
+        claimed.append("spec.draft_length_by_batch_size")
     if "method" in drafting:
         vllm_arguments.check_resolved_method(config.spec.name, drafting["method"])
     else:

@@ -128,8 +128,10 @@ class VLLMAdapter:
         drafting = resolved.speculative_config
         vllm_arguments.check_resolved_method(self._config.spec.name, None if drafting is None else drafting.method)
         if drafting is not None:
+            settings = settings_of(drafting, without="target_")
+            vllm_arguments.check_batch_sizes(self._config.spec, settings)
             vllm_arguments.check_acceptance_of_drafts(
-                settings_of(drafting, without="target_"),
+                settings,
                 is_cpu=resolved.device_config.device_type == "cpu",
                 runner=self._runner,
             )

@@ -7,7 +7,7 @@ from typing import Any
 from specdec_bench.config.checkpoints import draft_checkpoint, resolve
 from specdec_bench.config.schema.engine import VLLMEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.spec import CheckpointSpec, DraftingSpec, NgramSpec, SuffixSpec
+from specdec_bench.config.schema.spec import CheckpointSpec, DraftingSpec, NgramSpec, SpecConfig, SuffixSpec
 from specdec_bench.engines.extra_args import ExtraArguments
 from specdec_bench.errors import ConfigError, EngineUnavailableError
 
@@ -44,6 +44,7 @@ SPEC_SETTINGS: Mapping[str, str] = {
     "model": "draft.path",
     "revision": "draft.revision",
     "num_speculative_tokens": "draft_length",
+    "num_speculative_tokens_per_batch_size": "draft_length_by_batch_size",
     "prompt_lookup_min": "ngram_min",
     "prompt_lookup_max": "ngram_max",
 }
@@ -101,6 +102,8 @@ def speculative_config(config: ExperimentConfig) -> dict[str, Any] | None:
     if not isinstance(spec, DraftingSpec):
         return None
     arguments: dict[str, Any] = {"method": spec.name, "num_speculative_tokens": spec.draft_length}
+    if spec.draft_length_by_batch_size is not None:
+        arguments["num_speculative_tokens_per_batch_size"] = [list(row) for row in spec.draft_length_by_batch_size]
     if isinstance(spec, NgramSpec):
         # Both: if only one is set, vLLM copies it into the other.
         arguments |= {"prompt_lookup_min": spec.ngram_min, "prompt_lookup_max": spec.ngram_max}
@@ -229,6 +232,8 @@ def check_method(method: str, known: Collection[str], fields: Collection[str], a
     for name in arguments:
         if name not in fields:
             where = "vLLM has it in releases after 0.11; use 0.20 or later"
+            if name == "num_speculative_tokens_per_batch_size":
+                where = "vLLM 0.32 has it; leave spec.draft_length_by_batch_size null with this release"
             raise EngineUnavailableError(f"spec={method}: the installed vLLM has no {name}; {where}")
 
 
@@ -256,6 +261,28 @@ def check_resolved_method(method: str, resolved: str | None) -> None:
     ):  # each model's own name for it
         raise ConfigError(
             f"spec={method}: vLLM takes this draft for a draft of its method {resolved}; choose another spec.draft.path"
+        )
+
+
+def check_batch_sizes(spec: SpecConfig, drafting: Mapping[str, Any]) -> None:
+    """Refuses an engine whose draft length follows the batch otherwise than the experiment says.
+
+    vLLM drops the setting where it cannot follow it, and goes on with one draft length.
+
+    Args:
+        spec: the experiment's.
+        drafting: vLLM's own speculative configuration.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    rows = getattr(spec, "draft_length_by_batch_size", None)
+    asked = None if rows is None else [list(row) for row in rows]
+    told = drafting.get("num_speculative_tokens_per_batch_size")
+    got = None if told is None else [list(row) for row in told]
+    if asked != got:
+        raise ConfigError(
+            f"spec.draft_length_by_batch_size={asked}: vLLM runs with {got}; set it to that, or change the engine"
         )
 
 

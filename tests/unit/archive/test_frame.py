@@ -53,6 +53,7 @@ def test_one_request_by_hand(new_run: NewRun) -> None:
         "dataset": "demo",
         "spec": "ngram",
         "draft_length": 3,
+        "draft_lengths": pd.NA,
         "concurrency": 2,
         "load_axis": "concurrency",
         "load_value": 2.0,

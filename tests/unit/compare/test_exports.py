@@ -220,6 +220,12 @@ def test_an_unknown_draft_length_is_refused(tmp_path: Path) -> None:
         measure(cell_of(run_of(tmp_path / "run"), draft_length=None))
 
 
+def test_a_draft_length_that_followed_the_batch_is_refused(tmp_path: Path) -> None:
+    rows = [[1, 4, 3], [5, 16, 1]]
+    with pytest.raises(ArchiveInputError, match=r"followed the batch size.*without spec\.draft_length_by_batch_size"):
+        measure(cell_of(run_of(tmp_path / "run"), draft_length=3, draft_length_by_batch_size=rows))
+
+
 def test_a_run_without_a_verify_step_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArchiveInputError, match="no verify step"):
         measured(tmp_path / "run", (0, 0))

@@ -134,6 +134,14 @@ def test_a_run_of_another_draft_length_is_not_compared() -> None:
     assert len(compare_with_published(summary(2.0, [0.6, 0.4, 0.2]), config(only_length, draft_length=3))) == 1
 
 
+def test_a_run_whose_draft_length_followed_the_batch_is_not_compared() -> None:
+    following = config() | {
+        "spec": {"name": "eagle3", "draft_length": 2, "draft_length_by_batch_size": [[1, 1, 2], [2, 9, 1]]}
+    }
+    with pytest.raises(NotComparableError, match="followed the batch size"):
+        compare_with_published(summary(2.0, [0.6, 0.4]), following)
+
+
 def test_the_verdict_in_one_line() -> None:
     good = compare_with_published(summary(2.09, [0.6, 0.4]), config())
     assert verdict_line(good) == "pass: 3 of 3 values within 5%"

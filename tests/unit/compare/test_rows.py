@@ -36,9 +36,21 @@ def test_the_cost_of_a_draft_step_is_of_one_variant_of_a_method() -> None:
     assert rows[1]["ideal_speedup"] == pytest.approx(2 / (3 * 0.2 + 1))
 
 
+def test_a_cell_whose_draft_length_follows_the_batch_has_no_ideal_speedup() -> None:
+    """Its step time would bend the cost of a draft step: 60 ms at a K of 5 that was not in force."""
+    rows = [row(2, 1, 12.0), row(2, 3, 16.0), row(2, 5, 60.0) | {"draft_lengths": "5..0"}]
+    made = summarize([], manifest())
+    made = replace(made, latency=replace(made.latency, step_time_ms=Distribution(count=1, p50=10.0)))
+    _add_ideal(rows, cast(Measured, SimpleNamespace(summary=made)), [])
+    assert [found.get("cost_ratio") for found in rows] == [pytest.approx(0.2), pytest.approx(0.2), None]
+    assert "ideal_speedup" not in rows[2]
+
+
 def test_a_method_is_named_by_what_tells_it_apart() -> None:
     varying_fields = ["load.repeats", "spec.ngram_max"]
     assert label(row(2, 3, 1.0), varying_fields) == "ngram K=3 ngram_max=2"
     assert label(row(2, 3, 1.0), []) == "ngram K=3"
+    assert label(row(2, 5, 1.0) | {"draft_lengths": "5..0"}, []) == "ngram K=5..0"
+    assert method_name(row(2, 5, 1.0) | {"draft_lengths": "5..0"}, []) == "ngram"
     assert method_name(row(2, 3, 1.0), varying_fields) == "ngram ngram_max=2"
     assert label({"spec": "none", "spec.ngram_max": None, "draft_length": None}, varying_fields) == "none"

@@ -11,7 +11,7 @@ from specdec_bench.config.schema.dataset import JsonlDataset
 from specdec_bench.config.schema.engine import SyntheticEngine
 from specdec_bench.config.schema.experiment import OPTIONS, OPTIONS_AROUND, Expected, ExperimentConfig, SweepConfig
 from specdec_bench.config.schema.model import ModelConfig
-from specdec_bench.config.schema.ranges import PROPER_SHARE, SHARE, FreeText, Range, bounds, shortened
+from specdec_bench.config.schema.ranges import PROPER_SHARE, SHARE, FreeText, Range, Rows, bounds, shortened
 from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.config.schema.spec import Eagle3Spec, NgramSpec
 from specdec_bench.errors import ConfigError
@@ -34,15 +34,17 @@ def parts(hint: Any) -> Iterator[Any]:
 def test_every_number_has_bounds_beside_it(schema: type) -> None:
     hints, declared = get_type_hints(schema), bounds(schema)
     numbers = [field.name for field in fields(schema) if {int, float} & set(parts(hints[field.name]))]
-    assert [name for name in numbers if not isinstance(declared[name], Range)] == []
+    assert [name for name in numbers if not isinstance(declared[name], Range | Rows)] == []
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
 def test_bounds_are_finite_and_an_upper_one_says_why(schema: type) -> None:
-    for name, bound in bounds(schema).items():
-        if isinstance(bound, Range):
-            assert -math.inf < bound.least < bound.most < math.inf, name
-            assert bound.reason or (bound.least, bound.most) == (0, 1), name
+    for name, declared in bounds(schema).items():
+        columns = [bound for _, bound in declared.columns] if isinstance(declared, Rows) else [declared]
+        for bound in columns:
+            if isinstance(bound, Range):
+                assert -math.inf < bound.least < bound.most < math.inf, name
+                assert bound.reason or (bound.least, bound.most) == (0, 1), name
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,23 @@ def test_a_request_is_the_same_whatever_else_is_in_flight(concurrency: int) -> N
     assert [(r.token_ids, counts(r)) for r in reversed(together)] == [(r.token_ids, counts(r)) for r in alone]
 
 
+def test_the_draft_length_follows_the_requests_in_flight() -> None:
+    """Certain acceptance, and 12 tokens: K=2 alone, K=1 in twos, none from three on, the last row's beyond its end."""
+
+    def proposed(concurrency: int) -> set[tuple[int | None, ...]]:
+        spec = NgramSpec(draft_length=2, draft_length_by_batch_size=[[1, 1, 2], [2, 2, 1], [3, 4, 0]])
+        settings = SyntheticEngine(ttft_ms=0.0, step_time_ms=5.0, acceptance_rates=[1.0])
+        made = create(build.experiment(engine=settings, spec=spec))
+        found = ask(made, [request(number, max_new_tokens=12) for number in range(concurrency)], concurrency)
+        return {tuple(received.proposed) for received in found}
+
+    assert proposed(1) == {(0, 2, 2, 2, 1)}  # 1 + 3 + 3 + 3 + 2
+    assert proposed(3) == proposed(9) == {(0,) * 12}
+    assert not create(
+        build.experiment(spec=NgramSpec(draft_length=2, draft_length_by_batch_size=[[1, 1, 2], [2, 2, 1]]))
+    ).describe().reproducible  # fmt: skip
+
+
 def test_the_draw_of_a_seed_is_frozen() -> None:
     """A replay in another process or release must repeat an archived run."""
     (found,) = ask(engine(3), [request(0, max_new_tokens=8)])

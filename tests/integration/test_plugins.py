@@ -29,7 +29,7 @@ def test_a_plugin_s_options_are_shown_run_summarized_and_replayed(command_line: 
     path = path_with(TOY)
     text = command_line("--help", PYTHONPATH=path).stdout
     assert "speed_bench, toy\n" in text
-    assert "tensorrt_llm, toy, transformers" in text
+    assert "tensorrt_llm_server, toy, transformers" in text
     assert "num_people: 3" in command_line("--cfg", "job", "dataset=toy", PYTHONPATH=path).stdout
 
     outcome = command_line(*EXPERIMENT, "hydra.run.dir=run", PYTHONPATH=path)

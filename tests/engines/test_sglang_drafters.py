@@ -6,7 +6,16 @@ import sys
 import pytest
 
 from specdec_bench.archive import RunDirectory
-from tests.helpers.engine_sweeps import COMMON, ROOT, Cells, assert_every_chunk_is_one_step, pooled, requests, sweep
+from tests.helpers.engine_sweeps import (
+    COMMON,
+    ROOT,
+    Cells,
+    assert_every_chunk_is_one_step,
+    assert_outputs_are_those_of_plain_decoding,
+    pooled,
+    requests,
+    sweep,
+)
 from tests.helpers.sglang_sweeps import ENVIRONMENT, PYTHON, SETTINGS
 
 pytestmark = pytest.mark.timeout(1800)
@@ -40,11 +49,7 @@ def test_they_accept_as_much_as_they_should(runs: dict[str, RunDirectory]) -> No
 def test_outputs_are_those_of_plain_decoding(
     runs: dict[str, RunDirectory], sglang_in_process: Cells, method: str
 ) -> None:
-    """All but at most 5%, where two tokens all but tie."""
-    found, expected = requests(runs[method]), requests(sglang_in_process["none", 1])
-    assert found.keys() == expected.keys()
-    differing = [key for key in found if found[key].output_token_ids != expected[key].output_token_ids]
-    assert len(differing) <= 0.05 * len(found), differing
+    assert_outputs_are_those_of_plain_decoding(runs[method], sglang_in_process["none", 1])
 
 
 @pytest.mark.parametrize("method", METHODS)

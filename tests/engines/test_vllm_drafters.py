@@ -11,15 +11,14 @@ from specdec_bench.archive import RunDirectory
 from specdec_bench.config.checkpoints import ASSETS
 from specdec_bench.records.checkpoint import StatedFacts
 from tests.helpers.draft_steps import Replay, replay
-from tests.helpers.drafters_in_torch import (
-    DRAFTERS as IN_TORCH,
-)
+from tests.helpers.drafters_in_torch import DRAFTERS as IN_TORCH
 from tests.helpers.drafters_in_torch import DflashWithOneKeyNorm, Drafter
 from tests.helpers.engine_sweeps import (
     COMMON,
     NEAR_TIE,
     ROOT,
     Cells,
+    assert_outputs_are_those_of_plain_decoding,
     cells,
     command_line,
     requests,
@@ -103,11 +102,7 @@ def test_counts_are_the_engines_totals(runs: dict[str, RunDirectory], drafter: s
 def test_outputs_are_those_of_plain_decoding(
     runs: dict[str, RunDirectory], vllm_in_process: Cells, drafter: str
 ) -> None:
-    """All but at most 5%, where two tokens all but tie."""
-    found, expected = requests(runs[drafter]), requests(vllm_in_process["none", 1])
-    assert found.keys() == expected.keys()
-    differing = [key for key in found if found[key].output_token_ids != expected[key].output_token_ids]
-    assert len(differing) <= 0.05 * len(found), differing
+    assert_outputs_are_those_of_plain_decoding(runs[drafter], vllm_in_process["none", 1])
 
 
 def replay_in_torch(run: RunDirectory, name: str, drafter: type[Drafter]) -> Replay:

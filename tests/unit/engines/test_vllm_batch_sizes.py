@@ -27,7 +27,8 @@ def test_vllm_gets_the_rows_and_the_largest_draft_length() -> None:
 
 def test_vllm_reads_the_rows_as_they_are_meant() -> None:
     """The first and the last batch size of each row, and one beyond the last row."""
-    utils = pytest.importorskip("vllm.v1.spec_decode.dynamic.utils")
+    from vllm.v1.spec_decode.dynamic import utils
+
     rows = told(FOLLOWING)["num_speculative_tokens_per_batch_size"]
     lengths = utils.build_dynamic_sd_schedule_lookup(rows, 300, 5)
     assert [lengths[size] for size in (1, 4, 5, 16, 17, 256, 257, 300)] == [5, 5, 3, 3, 0, 0, 0, 0]

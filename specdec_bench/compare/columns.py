@@ -4,7 +4,8 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from specdec_bench.metrics.declarations import METRICS as DECLARED
-from specdec_bench.metrics.declarations import Direction, column_name
+from specdec_bench.metrics.declarations import column_name
+from specdec_bench.metrics.declared import Direction
 from specdec_bench.records.summary import Summary
 
 

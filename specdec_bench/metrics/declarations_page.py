@@ -2,7 +2,8 @@
 
 import sys
 
-from specdec_bench.metrics.declarations import METRICS, Family, Metric, column_name
+from specdec_bench.metrics.declarations import METRICS, column_name
+from specdec_bench.metrics.declared import Family, Metric
 
 _INTRODUCTION = """\
 # Metrics

@@ -9,7 +9,7 @@ from rich.text import Text
 from specdec_bench.archive import RunDirectory
 from specdec_bench.compare.columns import metric_value
 from specdec_bench.config.schema.experiment import Order
-from specdec_bench.metrics.declarations import Direction
+from specdec_bench.metrics.declared import Direction
 from specdec_bench.records.unused import UnusedTree
 from specdec_bench.report.console import console
 from specdec_bench.report.run_table import dataset_warnings

@@ -57,7 +57,7 @@ def test_a_run_is_checked_against_its_expected_values(tmp_path: Path) -> None:
     manifest = tmp_path / "run" / "manifest.json"
     as_it_was = manifest.read_text()
     manifest.write_text(as_it_was.replace('_drafted": 1.9', '_drafted": 9'))
-    assert checked(tmp_path) == (1, "off in acceptance_length_drafted")
+    assert checked(tmp_path) == (1, "outside the tolerance in acceptance_length_drafted")
     manifest.write_text(as_it_was.replace('"num_requests": null', '"num_requests": 6'))
     assert checked(tmp_path) == (2, "the run has 5 requests and its expected values are of 6; run all of them")
 

@@ -89,7 +89,7 @@ def cases() -> dict[str, tuple[str, list[str]]]:
             found[f"{engine}/experiment_{path.stem}"] = (engine, [f"experiment={path.stem}"])
     follows = ["spec=eagle3", "spec.draft_length=5", "spec.draft_length_by_batch_size=[[1,4,5],[5,16,3],[17,256,0]]"]
     for engine in ("vllm", "sglang"):
-        found[f"{engine}/spec_eagle3_by_batch_size"] = (engine, [*follows, *COMMON])
+        found[f"{engine}/draft_length_by_batch_size"] = (engine, [*follows, *COMMON])
     return found
 
 

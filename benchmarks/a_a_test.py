@@ -18,7 +18,7 @@ from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.compare.speedup import RunTimes, Speedups, speedup
 
 ROOT = Path(__file__).resolve().parents[1]
-FIGURES = ("speedup_tpot", "speedup_e2e", "speedup_throughput")
+SPEEDUPS = ("speedup_tpot", "speedup_e2e", "speedup_throughput")
 
 
 def main() -> None:
@@ -38,18 +38,18 @@ def main() -> None:
             [sys.executable, str(ROOT / "run.py"), "-m", *cell, *grid], check=True, stdout=subprocess.DEVNULL
         )
         times = [RunTimes(RunDirectory.open(f"{folder}/sweep/{job}").requests()) for job in range(num_cells)]
-    sides = zip(*(batched(times[side::2], options.runs) for side in (0, 1)), strict=True)
+    sides = zip(*(batch(times[side::2], options.runs) for side in (0, 1)), strict=True)
     results = [speedup(baseline, method) for baseline, method in sides]
     of = {"pairs": options.pairs, "runs": options.runs, "cell": cell}
-    print(json.dumps(of | {name: counted(results, name) for name in FIGURES}))
+    print(json.dumps(of | {name: count_holding_1(results, name) for name in SPEEDUPS}))
 
 
-def batched(times: list[RunTimes], size: int) -> list[list[RunTimes]]:
+def batch(times: list[RunTimes], size: int) -> list[list[RunTimes]]:
     """Returns neighbours together."""
     return [times[start : start + size] for start in range(0, len(times), size)]
 
 
-def counted(results: list[Speedups], name: str) -> dict[str, Any]:
+def count_holding_1(results: list[Speedups], name: str) -> dict[str, Any]:
     """Returns how many of the intervals hold 1, and all of them."""
     intervals = [
         [round(getattr(getattr(result, name), end), 4) for end in ("value", "low", "high")] for result in results

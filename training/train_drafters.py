@@ -2,7 +2,7 @@
 
 It prepares one set of data (the running Python's library, cut into conversations, and replies that the bundled target
 wrote itself), trains each drafter in a process of its own, measures it on the demo prompts beside the same head with
-random weights, and writes OUT/tiny/NAME with the checkpoint, its model card and figures.json.
+random weights, and writes OUT/tiny/NAME with the checkpoint, its model card and acceptance.json.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def wilson(accepted: int, steps: int) -> tuple[float, float]:
     return max(0.0, middle - half), middle + half  # rounding makes 0 of 878 a hair negative
 
 
-def figures(acceptance: Acceptance) -> dict[str, Any]:
+def describe(acceptance: Acceptance) -> dict[str, Any]:
     """Returns the counts and what follows from them."""
     accepted, steps = acceptance.accepted_by_position, acceptance.steps
     return {
@@ -98,7 +98,7 @@ def train(name: str, work: Path, out: Path, options: argparse.Namespace) -> None
         def propose(tokens: torch.Tensor, length: int) -> list[int]:
             return head.propose(target, tokens, length)
 
-        return figures(measure_acceptance(propose, target, prompts, draft_length, options.max_new_tokens))
+        return describe(measure_acceptance(propose, target, prompts, draft_length, options.max_new_tokens))
 
     torch.manual_seed(train_tiny.SEED)
     untrained = module.Drafter(target)
@@ -137,7 +137,7 @@ def train(name: str, work: Path, out: Path, options: argparse.Namespace) -> None
             f"{path.parent.name}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in weights
         },
     }
-    (folder / "figures.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (folder / "acceptance.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card(record), encoding="utf-8")
     print(f"{name}: {json.dumps(record)}", flush=True)
 

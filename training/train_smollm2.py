@@ -4,7 +4,7 @@
 
 TARGET is a checkpoint folder, by default the one that `specdec-bench fetch model smollm2_135m_q4_1` makes. OUT is by
 default where model=smollm2_135m_q4_1 looks for its drafters. OUT/eagle3 is the head. OUT/layers is the draft without
-its embeddings, which are the target's, and OUT/draft the whole of it. OUT/figures.json says what they were trained on
+its embeddings, which are the target's, and OUT/draft the whole of it. OUT/measured.json says what they were trained on
 and how much they accept.
 """
 
@@ -38,7 +38,7 @@ MEASURED_ROWS = 16
 
 
 class Work:
-    """What the stages share: the target, the options, and the figures, which every stage adds to."""
+    """What the stages share: the target, the options, and what they measure, to which every stage adds."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.out = options, options.out
@@ -46,14 +46,14 @@ class Work:
         self.config = network.read_config(options.target)
         self.target = network.load_target(options.target, DEVICE)
         self.tokenizer = Tokenizer.from_file(str(options.target / "tokenizer.json"))
-        path = self.out / "figures.json"
-        self.figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        path = self.out / "measured.json"
+        self.measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
-    def add(self, stage: str, **figures: Any) -> None:
-        """Adds a stage's figures to figures.json, and prints them."""
-        self.figures[stage] = figures
-        (self.out / "figures.json").write_text(json.dumps(self.figures, indent=2) + "\n", encoding="utf-8")
-        print(f"{stage}: {json.dumps(figures)}", flush=True)
+    def add(self, stage: str, **measured: Any) -> None:
+        """Adds what a stage measured to measured.json, and prints it."""
+        self.measured[stage] = measured
+        (self.out / "measured.json").write_text(json.dumps(self.measured, indent=2) + "\n", encoding="utf-8")
+        print(f"{stage}: {json.dumps(measured)}", flush=True)
 
     def seconds(self, stage: str) -> float:
         """Returns the time that a stage may take."""
@@ -147,22 +147,22 @@ def train_draft(work: Work) -> None:
 
 def measure(work: Work) -> None:
     """Measures what was saved, in bfloat16 as saved, on held-out rows; and both untrained, for comparison."""
-    held_out, figures = work.rows("held_out"), dict[str, Any]()
+    held_out, found = work.rows("held_out"), dict[str, Any]()
     if (work.out / "eagle3" / "model.safetensors").is_file():
         head = work.head()
-        figures["eagle3_untrained"] = measured(held_out, lambda ids: eagle3_head.drafts(head, work.target, ids))
+        found["eagle3_untrained"] = measured(held_out, lambda ids: eagle3_head.drafts(head, work.target, ids))
         eagle3_head.load(head, work.out / "eagle3")
-        figures["eagle3"] = measured(held_out, lambda ids: eagle3_head.drafts(head, work.target, ids))
+        found["eagle3"] = measured(held_out, lambda ids: eagle3_head.drafts(head, work.target, ids))
     if (work.out / "layers" / "model.safetensors").is_file():
         draft = pruned.prune(work.target, work.options.draft_layers)
-        figures["draft_untrained"] = measured(held_out, lambda ids: pruned.drafts(draft, ids, DRAFT_LENGTH))
+        found["draft_untrained"] = measured(held_out, lambda ids: pruned.drafts(draft, ids, DRAFT_LENGTH))
         pruned.load(draft, work.out / "layers")
-        figures["draft"] = measured(held_out, lambda ids: pruned.drafts(draft, ids, DRAFT_LENGTH))
-    work.add("measure", draft_length=DRAFT_LENGTH, **figures)
+        found["draft"] = measured(held_out, lambda ids: pruned.drafts(draft, ids, DRAFT_LENGTH))
+    work.add("measure", draft_length=DRAFT_LENGTH, **found)
 
 
 def measured(rows: Conversations, drafts_of: Any) -> dict[str, Any]:
-    """Returns the figures of one drafter."""
+    """Returns what one drafter accepted."""
     found = acceptance.measure(drafts_of, rows, DRAFT_LENGTH, MEASURED_ROWS, DEVICE)
     return {"steps": found.steps, "acceptance_by_position": found.rates, "acceptance_length": found.length}
 

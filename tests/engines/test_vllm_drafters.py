@@ -64,7 +64,9 @@ ALL = (*TRAINED, "suffix")
 
 
 def card(drafter: str) -> dict[str, dict[str, list[float]]]:
-    read: dict[str, dict[str, list[float]]] = json.loads((Path(ASSETS) / "tiny" / drafter / "figures.json").read_text())
+    read: dict[str, dict[str, list[float]]] = json.loads(
+        (Path(ASSETS) / "tiny" / drafter / "acceptance.json").read_text()
+    )
     return read
 
 

@@ -28,7 +28,7 @@ def request(
     return build.request(steps, counters=counters, acceptance_source=source)
 
 
-def figures(counts: Sequence[RequestAcceptance], k: int) -> dict[str, Any]:
+def pool(counts: Sequence[RequestAcceptance], k: int) -> dict[str, Any]:
     found: dict[str, Any] = as_tree(acceptance.pool(counts, k))
     return found
 
@@ -39,4 +39,4 @@ def macro(counts: Sequence[RequestAcceptance], k: int, groups: Sequence[Any] | N
 
 
 def pooled(*records: RequestRecord, k: int = 3) -> dict[str, Any]:
-    return figures([request_acceptance(record) for record in records], k)
+    return pool([request_acceptance(record) for record in records], k)

@@ -1,6 +1,6 @@
-"""The bundled drafters, recomputed from the files that are shipped: they accept what their figures.json says.
+"""The bundled drafters, recomputed from the files that are shipped: they accept what their acceptance.json says.
 
-training/ wrote figures.json on a GPU in float32. Here other code, in float64 on a CPU, goes through the same 20 prompts
+training/ wrote that file on a GPU in float32. Here other code, in float64 on a CPU, goes through the same 20 prompts
 and 64 tokens. That is the same experiment and no second sample, so the counts themselves must agree, which is stricter
 than the stated 95% interval. Only a draft whose two best logits all but tie may differ. float64 leaves no such ties
 between two CPUs.
@@ -29,8 +29,8 @@ from tests.helpers.llama_in_torch import TINY, Checkpoint, Llama, States, read_c
 PROMPTS, MAX_NEW_TOKENS, LONGEST_DRAFT = 20, 64, 7
 TIES = 2
 """Steps by which a count may be off."""
-WITHOUT_FIGURES = ("draft", "eagle3")
-WITH_FIGURES = tuple(sorted(DRAFTERS.keys() - set(WITHOUT_FIGURES)))
+WITHOUT_ACCEPTANCE = ("draft", "eagle3")
+WITH_ACCEPTANCE = tuple(sorted(DRAFTERS.keys() - set(WITHOUT_ACCEPTANCE)))
 
 
 class Reply(NamedTuple):
@@ -99,13 +99,13 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
 
 def stated(name: str) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads((TINY / name / "figures.json").read_text(encoding="utf-8"))
+    read: dict[str, Any] = json.loads((TINY / name / "acceptance.json").read_text(encoding="utf-8"))
     return read
 
 
-def largest_difference(found: Counts, figures: dict[str, Any]) -> int:
+def largest_difference(found: Counts, recorded: dict[str, Any]) -> int:
     """Returns how far the steps, or the steps that accepted some draft position, are from the stated number."""
-    trained = figures["trained"]
+    trained = recorded["trained"]
     expected = [trained["steps"], *trained["accepted_by_position"]]
     counts = [found.steps, *found.accepted_by_position]
     return max(abs(one - other) for one, other in zip(counts, expected, strict=True))
@@ -121,17 +121,17 @@ def test_the_target_is_what_transformers_makes_of_the_same_file(replies: Replies
         )  # its rotary angles are float32
 
 
-@pytest.mark.parametrize("name", WITH_FIGURES)
-def test_acceptance_is_what_figures_json_states(replies: Replies, name: str) -> None:
-    figures = stated(name)
-    assert (figures["prompts"], figures["max_new_tokens"]) == (PROMPTS, MAX_NEW_TOKENS)
-    found = accept(DRAFTERS[name](read_checkpoint(name), replies.target), replies, figures["draft_length"])
-    lower, upper = figures["trained"]["interval_95"]
+@pytest.mark.parametrize("name", WITH_ACCEPTANCE)
+def test_acceptance_is_what_its_file_states(replies: Replies, name: str) -> None:
+    recorded = stated(name)
+    assert (recorded["prompts"], recorded["max_new_tokens"]) == (PROMPTS, MAX_NEW_TOKENS)
+    found = accept(DRAFTERS[name](read_checkpoint(name), replies.target), replies, recorded["draft_length"])
+    lower, upper = recorded["trained"]["interval_95"]
     assert lower <= found.accepted_by_position[0] / found.steps <= upper
-    assert largest_difference(found, figures) <= TIES, found
+    assert largest_difference(found, recorded) <= TIES, found
 
 
-@pytest.mark.parametrize("name", WITHOUT_FIGURES)
+@pytest.mark.parametrize("name", WITHOUT_ACCEPTANCE)
 def test_acceptance_is_above_that_of_random_weights(replies: Replies, name: str) -> None:
     """The 95% intervals of the two shares, on five prompts, do not meet."""
     few = replies._replace(replies=replies.replies[::4])
@@ -180,6 +180,6 @@ class DflashOfLaterLayers(Dflash):
 )
 def test_a_wrong_norm_or_offset_shows(replies: Replies, name: str, mistaken: type[Drafter]) -> None:
     """The counts are others. MTP's acceptance stays nearly as high with the wrong states, which no interval shows."""
-    figures = stated(name)
-    found = accept(mistaken(read_checkpoint(name), replies.target), replies, figures["draft_length"])
-    assert largest_difference(found, figures) > TIES, found
+    recorded = stated(name)
+    found = accept(mistaken(read_checkpoint(name), replies.target), replies, recorded["draft_length"])
+    assert largest_difference(found, recorded) > TIES, found

@@ -5,7 +5,7 @@ import pytest
 
 from specdec_bench.metrics.acceptance import request_acceptance
 from specdec_bench.records.request import RequestRecord
-from tests.helpers.step_counts import figures, macro, pooled, request
+from tests.helpers.step_counts import macro, pool, pooled, request
 
 
 def test_one_request_by_hand() -> None:
@@ -83,10 +83,10 @@ def test_pooled_weighs_by_step_macro_by_request_and_by_conversation() -> None:
     """Lengths 4 (1 step) and 2 (2 steps) in one conversation, 1 (3 steps) in another."""
     records = [request((4, 3, 3)), request((2, 3, 1), (2, 3, 1)), request((1, 3, 0), (1, 3, 0), (1, 3, 0))]
     counts = [request_acceptance(record) for record in records]
-    assert figures(counts, 3)["acceptance_length"] == (4 + 4 + 3) / 6
+    assert pool(counts, 3)["acceptance_length"] == (4 + 4 + 3) / 6
     assert macro(counts, 3)["acceptance_length"] == (4 + 2 + 1) / 3
     assert macro(counts, 3, ["a", "a", "b"])["acceptance_length"] == ((4 + 2) / 2 + 1) / 2
-    assert figures(counts, 3)["acceptance_joint"] == [3 / 6, 1 / 6, 1 / 6]
+    assert pool(counts, 3)["acceptance_joint"] == [3 / 6, 1 / 6, 1 / 6]
     assert macro(counts, 3)["acceptance_joint"] == [2 / 3, 1 / 3, 1 / 3]
     assert macro(counts, 3, ["a", "a", "b"])["acceptance_joint"] == [1 / 2, 1 / 4, 1 / 4]
 
@@ -130,7 +130,7 @@ def test_a_request_that_ends_in_the_prefill_divides_nothing_by_zero(record: Requ
 
 
 def test_no_request_at_all_is_null() -> None:
-    for found in (figures([], 3), macro([], 3), macro([], 3, [])):
+    for found in (pool([], 3), macro([], 3), macro([], 3, [])):
         assert {name: value for name, value in found.items() if name.startswith(("acceptance_l", "draft"))} == {
             "acceptance_length": None,
             "acceptance_length_drafted": None,

@@ -8,7 +8,7 @@ import pytest
 
 from specdec_bench.metrics.acceptance import from_counters, request_acceptance
 from specdec_bench.records.request import AcceptanceCounters
-from tests.helpers.step_counts import Counts, figures, macro, pooled, request
+from tests.helpers.step_counts import Counts, macro, pool, pooled, request
 
 
 def naive(requests: Sequence[Sequence[Counts]], k: int) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def test_random_steps_agree_with_a_naive_recomputation() -> None:
         conversations = [rng.randrange(3) for _ in requests]
         counts = [request_acceptance(request(*steps)) for steps in requests]
 
-        found = figures(counts, k)
+        found = pool(counts, k)
         for name, expected in naive(requests, k).items():
             assert_close(found[name], expected, f"seed {seed} pooled {name}")
 
@@ -104,7 +104,7 @@ def test_random_steps_agree_with_a_naive_recomputation() -> None:
 
 
 def test_counters_and_steps_of_the_same_request_agree() -> None:
-    """What an engine counts of its own steps gives the figures that the steps themselves give."""
+    """What an engine counts of its own steps gives the metrics that the steps themselves give."""
     for seed in range(200):
         rng = random.Random(seed)
         k = rng.randint(1, 5)
@@ -131,7 +131,7 @@ def test_decode_steps_alone_are_a_source_and_what_is_not_told_is_null() -> None:
         from_counters(AcceptanceCounters(num_verify_steps=None, num_accepted=None, num_decode_steps=steps), tokens)
         for tokens, steps in ((10, 3), (5, 2))
     ]
-    pooled = figures(counted, 3)
+    pooled = pool(counted, 3)
     assert pooled["acceptance_length"] == (9 + 4) / 5
     assert macro(counted, 3)["acceptance_length"] == (9 / 3 + 4 / 2) / 2
     untold = {

@@ -4,7 +4,7 @@ import pytest
 
 from specdec_bench.metrics.acceptance import from_counters, request_acceptance
 from specdec_bench.records.request import AcceptanceCounters
-from tests.helpers.step_counts import Counts, figures, macro, pooled, request
+from tests.helpers.step_counts import Counts, macro, pool, pooled, request
 
 COUNTERS = AcceptanceCounters(
     num_verify_steps=4, num_accepted=6, num_proposed=12, num_decode_steps=5, histogram=(1, 1, 1, 1)
@@ -45,7 +45,7 @@ def test_counters_hold_where_only_the_first_chunk_is_merged() -> None:
 
 def test_a_histogram_comes_from_the_counted_steps_where_the_engine_has_none() -> None:
     counters = AcceptanceCounters(num_verify_steps=3, num_accepted=4, per_step_accepted=(2, 0, 2))
-    found = figures([from_counters(counters, 8)], 3)
+    found = pool([from_counters(counters, 8)], 3)
     assert found["acceptance_histogram"] == [1, 0, 2, 0]
     assert found["acceptance_length_drafted"] == 1 + 4 / 3
     assert found["acceptance_length"] is None, "decode steps were not counted"

@@ -5,6 +5,7 @@ from pathlib import Path
 from specdec_bench.checkpoints.drafter_checks import check_drafter, check_mtp_target, check_target
 from specdec_bench.checkpoints.facts import CheckpointFacts, read_facts
 from specdec_bench.checkpoints.files import is_there
+from specdec_bench.checkpoints.folders import refuse_missing
 from specdec_bench.checkpoints.head_name import check_head
 from specdec_bench.checkpoints.weights import Weights, read_weights
 from specdec_bench.config.checkpoints import BUNDLED, draft_checkpoint, resolve
@@ -22,13 +23,15 @@ def local_folder(path: str, key: str) -> Path | None:
         key: the setting it came from, for the message.
 
     Raises:
-        ConfigError: the path names a folder that does not exist or holds no checkpoint.
+        ConfigError: the path names a folder that does not exist or holds no checkpoint, or a fetched or trained
+            checkpoint that is not on this machine.
     """
     folder = Path(resolve(path))
     if folder.is_dir():
         if not is_there(folder / "config.json"):
             raise ConfigError(f"{key}={path}: the folder holds no config.json; give a checkpoint's folder")
         return folder
+    refuse_missing(path, key)
     is_hub_id = path.count("/") == 1 and not path.startswith((".", "/", "~", BUNDLED))
     if is_hub_id or (path.count("/") == 0 and path and not path.startswith((".", "~", BUNDLED))):
         return None

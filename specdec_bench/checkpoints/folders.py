@@ -10,6 +10,22 @@ _STATEMENTS = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py")
 """All files of a checkpoint except weights and pictures."""
 
 
+def refuse_missing(path: str, key: str) -> None:
+    """Says which command makes a fetched or trained checkpoint whose folder is not here. Lets other paths pass.
+
+    Raises:
+        ConfigError: see above.
+    """
+    if path.startswith(FETCHED):
+        name = path.removeprefix(FETCHED)
+        raise ConfigError(f"{key}={path}: is not on this machine; run specdec-bench fetch model {name}")
+    if path.startswith(TRAINED):
+        raise ConfigError(
+            f"{key}={path}: is not on this machine; run python training/train_smollm2.py --questions FOLDER, which "
+            "trains it in minutes on a GPU, or pass a folder"
+        )
+
+
 def folder_of(path: str, revision: str | None, key: str = "model.path") -> Path:
     """Returns the folder with a checkpoint's files: its own, or its snapshot in the cache.
 
@@ -21,14 +37,7 @@ def folder_of(path: str, revision: str | None, key: str = "model.path") -> Path:
     folder = Path(resolve(path))
     if folder.is_dir():
         return folder
-    if path.startswith(FETCHED):
-        name = path.removeprefix(FETCHED)
-        raise ConfigError(f"{key}={path}: is not on this machine; run specdec-bench fetch model {name}")
-    if path.startswith(TRAINED):
-        raise ConfigError(
-            f"{key}={path}: is not on this machine; run python training/train_smollm2.py --questions FOLDER, which "
-            "trains it in minutes on a GPU, or pass a folder"
-        )
+    refuse_missing(path, key)
     from huggingface_hub import snapshot_download
 
     is_cut_off = not hub.is_reachable()

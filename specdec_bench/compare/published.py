@@ -18,6 +18,7 @@ class Expected(Record, frozen=True, kw_only=True):
     acceptance_length_drafted: float | None = None
     output_tokens_per_verify_step: float | None = None
     acceptance_joint: tuple[float, ...] = ()
+    spec: str | None = None
     draft_length: int | None = None
     num_requests: int | None = None
     relative_tolerance: float = 0.0
@@ -72,6 +73,8 @@ def compare_with_published(summary: Summary, config: Mapping[str, Json]) -> list
     expected, (spec, draft_length) = expected_of(config), method_of(config)
     if draft_length is None:
         raise NotComparableError(f"spec={spec} drafts nothing; the expected values are of its speculative runs")
+    if expected.spec not in (None, spec):
+        raise NotComparableError(f"the run's spec is {spec} and its expected values are of {expected.spec}")
     if expected.draft_length not in (None, draft_length):
         raise NotComparableError(
             f"the run's spec.draft_length is {draft_length} and its expected values are of {expected.draft_length}"

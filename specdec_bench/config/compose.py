@@ -94,7 +94,7 @@ def experiment(composed: DictConfig, largest_concurrency: int = 1) -> Experiment
 
 
 def _check_expected(config: ExperimentConfig) -> None:
-    """Refuses values that were published for another K. A plain run, their baseline, has no K and passes.
+    """Refuses values that were published for another method or K. A plain run is their baseline and passes.
 
     Raises:
         ConfigError: naming both.
@@ -106,6 +106,15 @@ def _check_expected(config: ExperimentConfig) -> None:
         raise ConfigError(
             f"spec.draft_length_by_batch_size={rows}: the expected values are of one draft length; set "
             "expected.acceptance_joint=[] and each expected length to null to expect nothing"
+        )
+    methods = {method for engine in ENGINES.values() for method in engine.methods} - {"none"}
+    if expected.spec not in (None, *methods):
+        raise ConfigError(f"expected.spec={expected.spec}: no such method; choose one of {', '.join(sorted(methods))}")
+    if length is not None and expected.spec not in (None, config.spec.name):
+        raise ConfigError(
+            f"spec={config.spec.name}: the values to expect are of expected.spec={expected.spec}; set "
+            f"spec={expected.spec}, or to expect nothing set expected.spec, expected.draft_length and each expected "
+            "length to null and expected.acceptance_joint=[]"
         )
     if length is not None and expected.draft_length not in (None, length):
         raise ConfigError(

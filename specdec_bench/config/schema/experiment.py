@@ -49,6 +49,8 @@ class Expected(Bounded):
     too, so it is higher than the acceptance length."""
     acceptance_joint: Annotated[list[float], SHARE] = field(default_factory=list)
     """Of each draft position."""
+    spec: Annotated[str | None, FreeText()] = None
+    """Method that the values are of; null: of whichever is run."""
     draft_length: Annotated[int | None, DRAFT_LENGTH] = None
     """K that the values are of; acceptance_joint implies it."""
     num_requests: Annotated[int | None, Range(1, 2**31 - 1, "no run has so many")] = None

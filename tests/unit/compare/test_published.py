@@ -120,6 +120,13 @@ def test_a_plain_run_is_not_compared() -> None:
         compare_with_published(summary(None, None), {"expected": EXPECTED, "spec": {"name": "none"}})
 
 
+def test_a_run_of_another_method_is_not_compared() -> None:
+    expected = {"acceptance_length_drafted": 2.0, "spec": "eagle3"}
+    assert [verdict.passed for verdict in compare_with_published(summary(2.0, None), config(expected))] == [True]
+    with pytest.raises(NotComparableError, match=r"the run's spec is dflash and its expected values are of eagle3"):
+        compare_with_published(summary(2.0, None), config(expected, name="dflash"))
+
+
 def test_a_run_of_another_draft_length_is_not_compared() -> None:
     words = (
         r"expected\.acceptance_joint has 2 values, one for each draft position, and the run's spec\.draft_length is 3"

@@ -262,7 +262,7 @@ def test_an_archive_from_before_expected_values_is_read() -> None:
     assert compose.archived_experiment(tree).expected == Expected()
 
 
-def test_published_figures_of_another_draft_length_are_refused() -> None:
+def test_published_values_of_another_method_or_draft_length_are_refused() -> None:
     joint = "expected.acceptance_joint=[0.7,0.5,0.3]"
     assert experiment(joint, "spec.draft_length=3").expected.acceptance_joint == [0.7, 0.5, 0.3]
     assert experiment(joint, "spec=none").expected.acceptance_joint == [0.7, 0.5, 0.3]  # the baseline of such a run
@@ -270,6 +270,12 @@ def test_published_figures_of_another_draft_length_are_refused() -> None:
     with pytest.raises(ConfigError, match=words):
         experiment(joint, "spec.draft_length=5")
     experiment("experiment=vllm_qwen3_8b", "spec.draft_length=5", "expected.acceptance_joint=[]")
+    method = ("expected.acceptance_length_drafted=3", "expected.spec=eagle3")
+    assert experiment(*method, "spec=none").expected.spec == "eagle3"
+    with pytest.raises(ConfigError, match=r"spec=draft_model: the values to expect are of expected\.spec=eagle3; set"):
+        experiment(*method, "spec=draft_model")
+    with pytest.raises(ConfigError, match=r"expected\.spec=eagle4: no such method; choose one of dflash, "):
+        experiment("expected.spec=eagle4", "spec=none")
     length = ("expected.acceptance_length_drafted=3", "expected.draft_length=15")
     assert experiment(*length, "spec=none").expected.draft_length == 15
     words = (

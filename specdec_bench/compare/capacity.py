@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from specdec_bench.compare.bootstrap import MAX_DRAWN, NUM_RESAMPLES
 from specdec_bench.compare.intervals import CONFIDENCE, around, no_interval
@@ -120,9 +120,9 @@ def _interval(logarithms: Sequence[Floats], num_seeds: int, resolution: float) -
     if not len(over_conversations):
         return no_interval(estimate)
     tail = (1 + CONFIDENCE) / 2
-    of_conversations = stats.norm.ppf(tail) * over_conversations.std(ddof=1)
+    of_conversations = special.ndtri(tail) * over_conversations.std(ddof=1)
     correction = np.sqrt(num_seeds / (num_seeds - 1))
-    of_seeds = stats.t.ppf(tail, num_seeds - 1) * correction * over_seeds.std(ddof=1)
+    of_seeds = special.stdtrit(num_seeds - 1, tail) * correction * over_seeds.std(ddof=1)
     return around(estimate, float(np.sqrt(of_conversations**2 + of_seeds**2 + resolution**2)))
 
 

@@ -7,7 +7,7 @@ were not made in turn.
 from collections.abc import Collection, Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from specdec_bench.compare.bootstrap import NUM_RESAMPLES, DrawnMedians, draw_units
 from specdec_bench.compare.columns import metric_value
@@ -279,7 +279,7 @@ def _p_value(ratio: float, runs: Values, over_conversations: tuple[float, int]) 
     if errors.sum() < ROUNDING:  # nothing varies
         return float(abs(np.log(ratio)) < np.sqrt(ROUNDING))
     freedom = errors.sum() ** 2 / (errors**2 / freedoms).sum()
-    return float(2 * stats.t.sf(abs(np.log(ratio)) / np.sqrt(errors.sum()), freedom))
+    return float(2 * special.stdtr(freedom, -abs(np.log(ratio)) / np.sqrt(errors.sum())))
 
 
 def _divide(numerator: float, denominator: float) -> float | None:

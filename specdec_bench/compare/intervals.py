@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from specdec_bench.compare.bootstrap import NUM_RESAMPLES, DrawnMedians, draw_units
 from specdec_bench.metrics.arrays import Floats, Integers
@@ -137,7 +137,7 @@ def rate(tokens: Floats, seconds: Floats) -> Interval:
     if len(tokens) < MIN_REPEATS:
         return no_interval(value)
     error = np.sqrt(_relative_variance(tokens, seconds) / len(tokens))
-    return around(value, float(stats.t.ppf((1 + CONFIDENCE) / 2, len(tokens) - 1) * error))
+    return around(value, float(special.stdtrit(len(tokens) - 1, (1 + CONFIDENCE) / 2) * error))
 
 
 def ratio_of_rates(numerator: tuple[Floats, Floats], denominator: tuple[Floats, Floats]) -> Interval:
@@ -174,7 +174,7 @@ def log_margin(relative_variances: Sequence[float], *counts: int) -> float:
     if not errors.any():  # nothing varies
         return 0.0
     freedom = errors.sum() ** 2 / (errors**2 / (numbers - 1)).sum()
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(errors.sum()))
+    return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2) * np.sqrt(errors.sum()))
 
 
 def log_margin_of_runs(values: Floats) -> float:
@@ -185,7 +185,7 @@ def log_margin_of_runs(values: Floats) -> float:
             speed from pair to pair.
     """
     error = float(np.log(values).std(ddof=1) / np.sqrt(len(values)))
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
+    return float(special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * error
 
 
 def p_value_of_ratio(pairs: tuple[Floats, Floats], runs: tuple[Floats, Floats]) -> float:
@@ -210,7 +210,7 @@ def p_value_of_ratio(pairs: tuple[Floats, Floats], runs: tuple[Floats, Floats]) 
     if errors.sum() < 1e-24:  # nothing varies, apart from rounding
         return float(abs(ratio) < 1e-12)
     freedom = errors.sum() ** 2 / (errors**2 / np.array([len(above) - 1, len(runs_above) - 1])).sum()
-    return float(2 * stats.t.sf(abs(ratio) / np.sqrt(errors.sum()), freedom))
+    return float(2 * special.stdtr(freedom, -abs(ratio) / np.sqrt(errors.sum())))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

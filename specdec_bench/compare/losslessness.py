@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 from msgspec import UNSET, UnsetType
-from scipy import stats
 
 from specdec_bench.records.first_difference import first_difference
 from specdec_bench.records.request import Record, RequestRecord
@@ -105,6 +104,8 @@ def verdict(measured: Sameness, control: Sameness | None) -> str:
             [control.num_identical, control.num_compared - control.num_identical],
         ]
     )
+    from scipy import stats  # takes a second, and most runs have no control
+
     # Unpaired: both runs have the same prompts, so this may miss a difference that a paired test would find.
     probability = stats.fisher_exact(table, alternative="less").pvalue
     return "fewer than control" if probability < SIGNIFICANCE else "as control"

@@ -94,6 +94,12 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     }
 
 
+def test_what_every_run_ends_with_leaves_out_what_takes_longest_to_import() -> None:
+    loaded = loaded_after("import specdec_bench.report.show_run, specdec_bench.report.html.page")
+    assert "scipy.special" in loaded
+    assert not loaded & {"scipy.stats", "scipy.optimize", "pandas"}
+
+
 def test_metrics_comparisons_and_records_need_no_engine_and_no_hydra() -> None:
     rooms = [path for room in ("records", "metrics", "compare") for path in (PACKAGE / room).rglob("*.py")]
     names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in rooms]

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tests.helpers.mock_http import DRAFT_LENGTH, FAULT, FAULTY_FROM, STEP_S, serve, steps, write_answer, write_chunk
@@ -36,8 +36,12 @@ _numbers = itertools.count(1)
 def events(request: dict[str, Any], num_prompt_tokens: int) -> Iterator[dict[str, Any]]:
     """Yields the events of a request: one for the prefill, one for each step, one with usage and counts."""
     limit = int(request.get("max_tokens") or 16)
-    per_step = steps(limit)
-    head = {"id": "cmpl-mock", "object": "text_completion", "created": 1, "model": request["model"]}
+    return events_of(steps(limit), limit, num_prompt_tokens, request["model"])
+
+
+def events_of(per_step: list[int], limit: int, num_prompt_tokens: int, model: str) -> Iterator[dict[str, Any]]:
+    """Yields the events of a request of so many tokens whose steps accept these numbers of drafts."""
+    head = {"id": "cmpl-mock", "object": "text_completion", "created": 1, "model": model}
     sizes = [1, *(accepted + 1 for accepted in per_step)]
     sizes[-1] -= sum(sizes) - limit
     for number, size in enumerate(sizes):
@@ -77,20 +81,30 @@ def metrics() -> bytes:
     """Returns the counters of vLLM's /metrics that are about speculation."""
     if FAULT == "plain":
         return b"vllm:num_requests_running 0.0\n"
+    return prometheus(TOTALS, PER_POSITION)
+
+
+def prometheus(totals: Mapping[str, int], per_position: Sequence[int]) -> bytes:
+    """Returns counters as vLLM's /metrics has them."""
     prefix = "vllm:spec_decode_num"
-    lines = [f'{prefix}_{name}_total{{model_name="mock"}} {value}.0' for name, value in TOTALS.items()]
+    lines = [f'{prefix}_{name}_total{{model_name="mock"}} {value}.0' for name, value in totals.items()]
     name = f"{prefix}_accepted_tokens_per_pos_total"
-    lines += [f'{name}{{model_name="mock",position="{n}"}} {value}.0' for n, value in enumerate(PER_POSITION)]
+    lines += [f'{name}{{model_name="mock",position="{n}"}} {value}.0' for n, value in enumerate(per_position)]
     return ("\n".join(lines) + "\n").encode()
+
+
+def about(path: str) -> bytes | None:
+    """Returns what a GET of this path tells of the server; None if there is no such path."""
+    models = {"object": "list", "data": [{"id": MODEL, "object": "model", "max_model_len": 2048}]}
+    told = {"/v1/models": models, "/version": {"version": "0.32.0"}, "/health": {}}.get(path)
+    return None if told is None else json.dumps(told).encode()
 
 
 async def respond(writer: asyncio.StreamWriter, method: str, path: str, body: bytes) -> None:
     if (method, path) == ("POST", "/v1/completions"):
         await _complete(writer, json.loads(body))
-    elif method == "GET" and path in ("/v1/models", "/health", "/metrics", "/version"):
-        models = {"object": "list", "data": [{"id": MODEL, "object": "model", "max_model_len": 2048}]}
-        told = {"/v1/models": models, "/version": {"version": "0.32.0"}}.get(path, {})
-        write_answer(writer, 200, metrics() if path == "/metrics" else json.dumps(told).encode())
+    elif method == "GET" and (told := metrics() if path == "/metrics" else about(path)) is not None:
+        write_answer(writer, 200, told)
     else:
         write_answer(writer, 404, b'{"detail":"Not Found"}')
 

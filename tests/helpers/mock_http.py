@@ -62,10 +62,17 @@ def serve(respond: Respond, needs_key: Callable[[str], bool]) -> None:
     asyncio.run(main())
 
 
-def write_answer(writer: asyncio.StreamWriter, status: int, content: bytes, more: bytes = b"") -> None:
+def write_answer(
+    writer: asyncio.StreamWriter | asyncio.WriteTransport, status: int, content: bytes, more: bytes = b""
+) -> None:
     writer.write(b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\n%s" % (status, more))
     writer.write(b"content-length: %d\r\n\r\n%s" % (len(content), content))
 
 
 def write_chunk(writer: asyncio.StreamWriter, data: bytes) -> None:
-    writer.write(b"%x\r\n%s\r\n" % (len(data), data))
+    writer.write(chunk(data))
+
+
+def chunk(data: bytes) -> bytes:
+    """Returns a piece of a body as chunked transfer has it."""
+    return b"%x\r\n%s\r\n" % (len(data), data)

@@ -139,7 +139,10 @@ def point(options: argparse.Namespace, tool: Tool, in_flight: int, step_ms: floa
         server.wait()
     stated = read_statement(statement)
     try:
-        errors = compare(tool.read(job), keys(stated))
+        seen = tool.read(job)
+        if len(seen) < number:
+            raise ValueError(f"it holds {len(seen)} of {number} requests")
+        errors = compare(seen, keys(stated))
     except (ValueError, KeyError, OSError) as error:
         return result | {"failed": f"its record cannot be compared: {error!r}"}
     duration_s = (errors.ended_ns - errors.began_ns) / 1e9

@@ -38,7 +38,7 @@ class Errors(NamedTuple):
     """A client's run against the server's statement."""
 
     ttft_ms: list[float]
-    """Absolute errors, one a request."""
+    """Absolute errors, one a request, in the order in which the server read them."""
     gaps_ms: list[float] | None
     """Absolute errors, one a decode step; None if the client keeps no such times."""
     num_other_events: int
@@ -77,6 +77,7 @@ def compare(seen: Sequence[Seen], statement: Mapping[str, Sent]) -> Errors:
         if sent is None or not sent.is_complete:
             raise ValueError(f"the client has a request {one.key!r} that the server did not answer to the end")
         pairs.append((one, sent))
+    pairs.sort(key=lambda pair: pair[1].received_ns)
     if len({sent.number for _, sent in pairs}) < len(pairs) or not pairs:
         raise ValueError("the client has one request twice, or none at all")
     ttft_ms, gaps_ms, num_other = [], [], 0

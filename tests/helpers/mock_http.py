@@ -25,7 +25,8 @@ Respond = Callable[[asyncio.StreamWriter, str, str, bytes], Awaitable[None]]
 
 def steps(num_tokens: int) -> list[int]:
     """Returns the number of drafts that each decode step accepts, until so many tokens were emitted."""
-    found, emitted = [], 1
+    found: list[int] = []
+    emitted = 1
     for accepted in itertools.cycle(ACCEPTED):
         if emitted >= num_tokens:
             return found

@@ -76,6 +76,7 @@ def run(client: str, ttft_ms: float, **more: object) -> dict[str, object]:
         "in_flight": 64,
         "step_ms": 10,
         "ttft_error_ms": (ttft_ms, 5),
+        "later_ttft_error_ms": (ttft_ms / 2, 4),
         "step_error_ms": (0.5, 1),
         "server_lateness_ms": (0.1, 0.2),
         "cpu_s_per_1000_events": 0.02,
@@ -92,8 +93,8 @@ def test_the_table_has_medians_of_the_runs_that_did_not_fail() -> None:
     rows = summarized([run("a", 1), run("a", 4), run("a", 2, acceptance_is_exact=False), failed, silent])
     lines = table(rows).splitlines()[2:]
     assert lines == [
-        "| 64 | 10 | a | 2.00 / 5.00 | 0.50 / 1.00 | 20.0 | 6,000 | wrong | 0.10 / 0.20 |",
-        "| 64 | 10 | b | failed | – | – | – | – | – |",
-        "| 64 | 10 | c | 1.00 / 5.00 | – | 20.0 | 6,000 | totals exact | 0.10 / 0.20 |",
+        "| 64 | 10 | a | 2.00 / 5.00 | 1.00 / 4.00 | 0.50 / 1.00 | 20.0 | 6,000 | wrong | 0.10 / 0.20 |",
+        "| 64 | 10 | b | failed | – | – | – | – | – | – |",
+        "| 64 | 10 | c | 1.00 / 5.00 | 0.50 / 4.00 | – | 20.0 | 6,000 | totals exact | 0.10 / 0.20 |",
     ]
     assert reach(rows) == {"a": None, "b": None, "c": 64}

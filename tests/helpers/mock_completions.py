@@ -17,6 +17,10 @@ from tests.helpers.mock_http import DRAFT_LENGTH, FAULT, FAULTY_FROM, STEP_S, se
 
 TTFT_S = 0.01
 MODEL = os.environ.get("MOCK_MODEL", "mock")
+WORD = os.environ.get("MOCK_WORD", " word")
+"""The text of each token."""
+ELSEWHERE = os.environ.get("MOCK_ELSEWHERE", "http://127.0.0.1:1/elsewhere")
+"""Where the fault `redirect` leads."""
 FAULTS = (
     "dies",
     "freezes",
@@ -46,7 +50,7 @@ def events_of(per_step: list[int], limit: int, num_prompt_tokens: int, model: st
     sizes[-1] -= sum(sizes) - limit
     for number, size in enumerate(sizes):
         is_last = number == len(sizes) - 1
-        choice = {"index": 0, "text": " word" * size, "logprobs": None, "finish_reason": "length" if is_last else None}
+        choice = {"index": 0, "text": WORD * size, "logprobs": None, "finish_reason": "length" if is_last else None}
         yield {**head, "choices": [choice | {"stop_reason": None, "token_ids": [7] * size}]}
     histogram = [per_step.count(number) for number in range(DRAFT_LENGTH + 1)]
     speculative = {
@@ -114,7 +118,7 @@ async def _complete(writer: asyncio.StreamWriter, request: dict[str, Any]) -> No
     if fault == "dies":
         os._exit(1)
     if fault == "redirect":
-        write_answer(writer, 307, b"", b"location: http://127.0.0.1:1/elsewhere\r\n")
+        write_answer(writer, 307, b"", b"location: %s\r\n" % ELSEWHERE.encode())
     elif fault == "refuses":
         write_answer(writer, 400, b'{"error":{"message":"the prompt is too long","type":"BadRequestError","code":400}}')
     elif fault == "garbage":
@@ -143,7 +147,7 @@ async def _stream(writer: asyncio.StreamWriter, request: dict[str, Any], fault: 
             event = {
                 "error": {"message": "EngineCore encountered an issue.", "type": "InternalServerError", "code": 500}
             }
-        data = b"data: " + json.dumps(event).encode() + b"\n\n"
+        data = b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n"
         if number == 2 and fault == "cut":
             write_chunk(writer, data[:20])
             raise ConnectionError

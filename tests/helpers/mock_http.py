@@ -6,8 +6,10 @@ A mock server prints its port, and answers until it is killed.
 import asyncio
 import itertools
 import os
+import ssl
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 ACCEPTED = (2, 0, 1, 3)
 """Drafts that the steps of a request accept, again and again."""
@@ -16,6 +18,12 @@ STEP_S = 0.004
 """Between two events, so that each comes in a read of its own."""
 FAULT = sys.argv[1] if len(sys.argv) > 1 else ""
 KEY = os.environ.get("MOCK_KEY", "")
+CERTIFICATE = os.environ.get("MOCK_CERTIFICATE")
+"""The file of a certificate and its key: the server then speaks TLS."""
+REDIRECT = os.environ.get("MOCK_REDIRECT", "")
+"""A status and an address, `301 http://HOST:PORT`, to which all requests are sent on."""
+HEADS = os.environ.get("MOCK_HEADS")
+"""A file that gets the head of each request."""
 FAULTY_FROM = 4
 """The request from which on most faults show, the first being number 1: the probe and the warm-up succeed."""
 
@@ -46,21 +54,35 @@ def serve(respond: Respond, needs_key: Callable[[str], bool]) -> None:
                 headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 method, path, _ = lines[0].split()
-                if KEY and needs_key(path) and headers.get("authorization") != f"Bearer {KEY}":
+                if HEADS:
+                    with Path(HEADS).open("ab") as file:
+                        file.write(head)
+                if REDIRECT:
+                    status, address = REDIRECT.split()
+                    write_answer(writer, int(status), b"", b"location: %s\r\n" % (address + path).encode())
+                elif KEY and needs_key(path) and headers.get("authorization") != f"Bearer {KEY}":
                     write_answer(writer, 401, b'{"error":"Unauthorized"}')
                 else:
                     await respond(writer, method, path, body)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             pass
         writer.close()
 
     async def main() -> None:
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=_tls())
         print(server.sockets[0].getsockname()[1], flush=True)
         await server.serve_forever()
 
     asyncio.run(main())
+
+
+def _tls() -> ssl.SSLContext | None:
+    if CERTIFICATE is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(CERTIFICATE)
+    return context
 
 
 def write_answer(

@@ -29,7 +29,8 @@ def serving(module: str, fault: str = "", **environment: str) -> Iterator[str]:
     )
     assert process.stdout is not None
     try:
-        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        scheme = "https" if "MOCK_CERTIFICATE" in environment else "http"
+        yield f"{scheme}://127.0.0.1:{process.stdout.readline().strip()}"
     finally:
         process.kill()
         process.wait()

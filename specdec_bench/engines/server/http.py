@@ -21,6 +21,8 @@ from specdec_bench.errors import EngineError, first_line_of, named
 CONNECT_TIMEOUT_S = 30.0
 IDLE_S = 4.0
 """How long an idle connection is kept. vLLM closes them after 5 s."""
+NAME_MISMATCHES = (62, 64)
+"""A certificate is for other host names, or for other addresses. Source: OpenSSL, x509_vfy.h, X509_V_ERR_*_MISMATCH."""
 
 OnBody = Callable[[bytes, int], None]
 """Takes a piece of the body and the time, in ns, at which it reached this process."""
@@ -69,10 +71,19 @@ class Answer:
         status = self.parser.status
         if status == 200:
             return
+        self.refuse_redirect()
+        raise EngineError(f"HTTP {status}: {error_message(bytes(self.body))}")
+
+    def refuse_redirect(self) -> None:
+        """Refuses an answer that leads elsewhere. Its target is not the server that the user named the key for.
+
+        Raises:
+            EngineError: naming the target.
+        """
+        status = self.parser.status
         if 300 <= status < 400:
             place = self.parser.headers.get("location", "nowhere")
             raise EngineError(f"HTTP {status}: redirects are not followed, and this one leads to {place[:200]}")
-        raise EngineError(f"HTTP {status}: {error_message(bytes(self.body))}")
 
 
 class Connection(asyncio.Protocol):
@@ -185,10 +196,10 @@ class Client:
     async def request(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = 60.0
     ) -> Response:
-        """Returns the whole answer, whatever its status.
+        """Returns the whole answer, whatever its status, but for a redirect.
 
         Raises:
-            EngineError: there is none in time, or it is not HTTP.
+            EngineError: there is none in time, it is not HTTP, or it is a redirect.
         """
         content = b"" if body is None else msgspec.json.encode(body)
         try:
@@ -202,6 +213,7 @@ class Client:
             raise ConnectionFailedError(
                 f"no answer from {self.url} to {method} {path} within {timeout_s:g} s"
             ) from None
+        answer.refuse_redirect()
         return Response(status=answer.parser.status, body=bytes(answer.body))
 
     async def send(
@@ -251,7 +263,7 @@ class Client:
         except TimeoutError:
             raise ConnectionFailedError(f"no connection to {self.url} within {CONNECT_TIMEOUT_S:g} s") from None
         except ssl.SSLCertVerificationError as error:
-            raise ConnectionFailedError(f"{self.url}: its certificate is not valid: {error.verify_message}") from None
+            raise ConnectionFailedError(f"its certificate is not valid: {_distrust(error)}") from None
         except OSError as error:
             reason = error.strerror or named(error)
             raise ConnectionFailedError(f"no connection to {self.url}: {reason}") from None
@@ -263,6 +275,13 @@ class Client:
             connection.close()
         self._idle.clear()
         await asyncio.sleep(0)  # the transports close in the loop's next turn
+
+
+def _distrust(error: ssl.SSLCertVerificationError) -> str:
+    """Returns why a server's certificate is not trusted. If the names differ, trusting its issuer would not help."""
+    if error.verify_code in NAME_MISMATCHES:
+        return str(error.verify_message).removesuffix(".")
+    return f"{error.verify_message}; if it is the server's, name the file of its issuer's in SSL_CERT_FILE"
 
 
 class _Error(msgspec.Struct):

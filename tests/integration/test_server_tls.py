@@ -37,8 +37,9 @@ def test_a_server_whose_certificate_is_trusted_is_measured_exactly(
         assert record.error is None
         assert record.output_token_ids == (7,) * 24
         assert [step.num_accepted for step in record.steps] == [0, *steps(24)]
-    difference = run.summary().acceptance.cross_check.difference
-    assert (difference.verify_steps, difference.accepted) == (0, 0)
+    cross_check = run.summary().acceptance.cross_check
+    assert cross_check is not None
+    assert (cross_check.difference.verify_steps, cross_check.difference.accepted) == (0, 0)
     assert_is_nowhere(KEY, command_line.folder / "run")
 
 

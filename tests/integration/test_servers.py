@@ -120,3 +120,25 @@ def test_counts_in_total_are_labelled(command_line: CommandLine) -> None:
     acceptance = RunDirectory.open(command_line.folder / "run").summary().acceptance
     assert acceptance.source == "engine_total"
     assert acceptance.pooled.acceptance_length_drafted == pytest.approx(1 + 14 / 9)
+
+
+def test_a_grid_over_servers_runs_through_a_launcher(command_line: CommandLine) -> None:
+    """One at a time: the cells share two servers, one for the method and one for its baseline."""
+    sweep = command_line.folder / "sweep"
+    grid = ["-m", "hydra/launcher=joblib_workers", "hydra.sweeper.max_batch_size=1", "hydra.sweep.dir=sweep"]
+    axes = ["spec=draft_model", "load.concurrency=1,2", "baseline=auto", "engine.api_key_env=THE_KEY"]
+    sizes = ["dataset.num_prompts=4", "sampling.max_new_tokens=24", "load.num_warmup=1"]
+    with server(MOCK_KEY=KEY) as url, server("plain", MOCK_KEY=KEY) as plain:
+        attached = ["engine=vllm_server", f"engine.url={url}", f"engine.baseline_url={plain}"]
+        outcome = command_line(*grid, *attached, *axes, *sizes, THE_KEY=KEY)
+    assert outcome.status == 0, outcome.stderr
+    runs = [RunDirectory.open(sweep / str(number)) for number in range(4)]
+    assert [run.manifest().engine.arguments for run in runs] == [{"url": url}] * 2 + [{"url": plain}] * 2
+    assert [run.manifest().engine.reused for run in runs] == [False] * 4
+    for run in runs[:2]:
+        acceptance = run.summary().acceptance
+        assert acceptance.cross_check is not None
+        assert acceptance.cross_check.difference.verify_steps == 0
+        assert acceptance.pooled.acceptance_length == pytest.approx(23 / 9)
+    assert [run.summary().acceptance.pooled.acceptance_length for run in runs[2:]] == [1, 1]
+    assert_is_nowhere(KEY, sweep)

@@ -58,6 +58,7 @@ def test_outputs_and_counts_are_those_of_the_server(
             assert len(set(times)) < len(times), "nothing was joined"
     acceptance = run.summary().acceptance
     assert acceptance.source == "engine_request"
+    assert acceptance.cross_check is not None
     assert acceptance.cross_check.difference.verify_steps == 0
     assert acceptance.pooled.acceptance_length == pytest.approx(23 / 9)
 

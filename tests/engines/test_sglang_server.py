@@ -3,10 +3,13 @@
 As test_sglang.py it runs SGLang in .venv-sglang; the server's own processes inherit the kernels for CPUs.
 """
 
+from pathlib import Path
+
 import pytest
 
 from tests.helpers.engine_sweeps import CONCURRENCIES, METHODS, Cells, assert_same_steps, requests, same_output
-from tests.helpers.sglang_sweeps import sglang_sweep
+from tests.helpers.server_kills import assert_killed_servers_end_their_cells_alone, assert_nothing_lives_on
+from tests.helpers.sglang_sweeps import ENVIRONMENT, PYTHON, SETTINGS, sglang_sweep
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -67,3 +70,18 @@ def test_the_settings_are_those_in_process(served: Cells, sglang_in_process: Cel
         over_http, direct = (one.manifest().engine.resolved for one in (run, sglang_in_process[cell]))
         differing = {name for name in over_http.keys() & direct.keys() if over_http[name] != direct[name]}
         assert differing <= {"port", "served_model_name", "enable_metrics", "incremental_streaming_output"}, cell
+
+
+def test_a_killed_scheduler_and_a_killed_server_end_their_cells_alone(tmp_path: Path) -> None:
+    assert_killed_servers_end_their_cells_alone(
+        tmp_path,
+        "engine=sglang_server",
+        *SETTINGS,
+        process_name="sglang::schedul",
+        python=PYTHON,
+        environment=ENVIRONMENT,
+    )
+
+
+def test_nothing_lives_on_after_the_run_is_killed(tmp_path: Path) -> None:
+    assert_nothing_lives_on(tmp_path, "engine=sglang_server", *SETTINGS, python=PYTHON, environment=ENVIRONMENT)

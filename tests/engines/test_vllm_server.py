@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +18,6 @@ import pytest
 from specdec_bench.archive import RunDirectory
 from specdec_bench.config.checkpoints import resolve
 from specdec_bench.records.request import RequestRecord
-from tests.helpers.command_line import ROOT
 from tests.helpers.engine_runs import DRAFT, TARGET
 from tests.helpers.engine_sweeps import (
     COMMON,
@@ -34,6 +32,7 @@ from tests.helpers.engine_sweeps import (
     same_output,
 )
 from tests.helpers.mock_servers import assert_is_nowhere
+from tests.helpers.server_kills import assert_nothing_lives_on
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -189,34 +188,8 @@ def test_a_server_that_runs_something_else_is_refused(
 
 
 def test_nothing_lives_on_after_the_run_is_killed(tmp_path: Path) -> None:
-    """The kill comes while the server starts; by then it has processes of its own, or will have."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), "engine=vllm_server", EAGER, "spec=none", "hydra.run.dir=run"],
-        cwd=tmp_path,
-        env={name: value for name, value in os.environ.items() if not name.startswith("VLLM_")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 300
-    while not (found := [p for p in _descendants(process.pid) if "vllm.entrypoints" in " ".join(_words(p))]):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    started = _descendants(process.pid)
-    worker = [p for p in started if "specdec_bench.runner.worker" in _words(p)]
-    for killed in (process.pid, *(p.pid for p in worker)):
-        os.kill(killed, signal.SIGKILL)
-    process.wait()
-    _, alive = psutil.wait_procs([*started, *found], timeout=60)
-    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+    assert_nothing_lives_on(tmp_path, "engine=vllm_server", EAGER)
 
 
 def _descendants(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
-
-
-def _words(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []

@@ -30,7 +30,7 @@ FORKED = ROOT / "tests/forked"
 """Where Python finds what lets engines start sooner."""
 
 
-def _environment(more: Mapping[str, str] | None, *folders: Path) -> dict[str, str]:
+def environment_of(more: Mapping[str, str] | None, *folders: Path) -> dict[str, str]:
     """Returns this process's environment and more, with further folders in front of PYTHONPATH's."""
     # What an engine that ran in this process has set for itself is not theirs.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_")}
@@ -45,7 +45,7 @@ def command_line(
     return subprocess.run(
         [python, str(ROOT / "run.py"), *arguments],
         cwd=folder,
-        env=_environment(environment, FORKED),
+        env=environment_of(environment, FORKED),
         capture_output=True,
         encoding="utf-8",
     )
@@ -185,7 +185,7 @@ def assert_a_killed_engine_ends_its_cell_alone(
     process = subprocess.Popen(
         [python, str(ROOT / "run.py"), "-m", *arguments, *cells],
         cwd=folder,
-        env=_environment(environment),
+        env=environment_of(environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
@@ -212,8 +212,12 @@ def assert_a_killed_engine_ends_its_cell_alone(
 
 def error_line(errors: str) -> str:
     """Returns the one line that says what went wrong."""
-    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+    (line,) = error_lines(errors)
     return line
+
+
+def error_lines(errors: str) -> list[str]:
+    return [line for line in errors.splitlines() if line.startswith("error: ")]
 
 
 def processes_below(pid: int) -> dict[int, str]:

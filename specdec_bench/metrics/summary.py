@@ -31,7 +31,7 @@ from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.distribution import describe
 from specdec_bench.metrics.goodput import ObjectiveCounts, stated_objectives
 from specdec_bench.metrics.steps_by_proposed import StepsByProposed, without_rates
-from specdec_bench.metrics.timing import Timings, request_times
+from specdec_bench.metrics.timing import MAX_JOINED_SHARE, Timings, request_times
 from specdec_bench.records.json_types import Json
 from specdec_bench.records.labels import draft_lengths_of
 from specdec_bench.records.manifest import ArchivedDataset, Lateness, Manifest, label_of_load
@@ -149,6 +149,7 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
             *_warnings(manifest.config, samples.num_repeats),
             *checkpoint_warnings(manifest, samples.reach, list(samples.refused_prompts)),
             *_engine_warnings(manifest, preemptions, len(samples.preemptions)),
+            *_network_warnings(timings),
         ),
         dataset=_dataset(manifest.dataset),
         requests=RequestCounts(
@@ -174,6 +175,8 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
         cost=cost(manifest, throughput),
         merged_chunks=timings.num_merged,
         merged_share=timings.merged_share,
+        joined_chunks=timings.num_joined,
+        joined_share=timings.joined_share,
         client=_client(manifest.client_lateness),
         definitions=DEFINITIONS,
         extra=_extra(samples.kept),
@@ -242,6 +245,17 @@ def _engine_warnings(manifest: Manifest, preemptions: dict[str, int | None], num
             "flight; output_tps_steady, which needs them all in flight, is not defined"
         )
     return warnings
+
+
+def _network_warnings(timings: Timings) -> list[str]:
+    """Returns a warning where so many chunks arrived together that no step times are given."""
+    share = timings.joined_share or 0
+    if share <= MAX_JOINED_SHARE:
+        return []
+    return [
+        f"JOINED: {share:.1%} of the chunks arrived together with the one before, through a proxy or a network that "
+        "buffers: step times and inter-token latencies are not known"
+    ]
 
 
 def _dataset(dataset: ArchivedDataset) -> DatasetCounts:

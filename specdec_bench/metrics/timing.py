@@ -12,6 +12,8 @@ from specdec_bench.records.summary import Latency, Throughput
 
 NS_PER_MS = 1e6
 NS_PER_S = 1e9
+MAX_JOINED_SHARE = 0.01
+"""Above it the 99th percentile of the step times would be that of a network that buffers."""
 
 
 class RequestTimes(NamedTuple):
@@ -86,13 +88,28 @@ class Timings:
     @property
     def merged_share(self) -> float | None:
         """Share of the chunks after the first that may hold several engine steps."""
+        return self._share_of_later(self.num_merged)
+
+    @property
+    def num_joined(self) -> int:
+        """Chunks that have the time of the one before, with which they arrived in one read."""
+        gaps_ns, _ = self._gaps(np.arange(len(self._sent)))
+        return int(np.count_nonzero(gaps_ns == 0))
+
+    @property
+    def joined_share(self) -> float | None:
+        """Share of the chunks after the first that arrived together with the one before."""
+        return self._share_of_later(self.num_joined)
+
+    def _share_of_later(self, num_chunks: int) -> float | None:
         later = len(self._at) - len(self._sent)
-        return self.num_merged / later if later else None
+        return num_chunks / later if later else None
 
     def latency(self, chosen: Integers | None = None) -> Latency:
         """Returns the distributions in ms, of all requests or of those at the chosen indices.
 
-        Step times and inter-token latencies are empty if chunks were merged: the gaps between those are not steps.
+        Step times and inter-token latencies are empty if chunks were merged, or more than `MAX_JOINED_SHARE` of them
+        joined: the gaps between those are not steps.
         """
         rows = np.arange(len(self._sent)) if chosen is None else chosen
         first_at, last_at, later_tokens = (column[rows] for column in self._requests())
@@ -111,7 +128,7 @@ class Timings:
         )
 
     def samples_ms(self) -> tuple[Floats, Floats]:
-        """Returns every step time (none where chunks were merged) and every TTFT, in ms."""
+        """Returns every step time (none where `latency` has none) and every TTFT, in ms."""
         first_at, _, _ = self._requests()
         return self._steps(np.arange(len(self._sent)))[0], (first_at - _int64(self._sent)) / NS_PER_MS
 
@@ -123,16 +140,22 @@ class Timings:
         return at[first], at[first + num_chunks - 1], later_tokens
 
     def _steps(self, rows: Integers) -> tuple[Floats, Integers]:
-        """Returns time in ms and tokens of every decode step of those requests; empty if any chunk was merged."""
-        if _int64(self._num_merged)[rows].any() or not len(rows):
+        """Returns time in ms and tokens of every decode step of those requests; empty if `latency` has none."""
+        are_joined = (self.joined_share or 0) > MAX_JOINED_SHARE
+        if are_joined or _int64(self._num_merged)[rows].any() or not len(rows):
             return np.empty(0), np.empty(0, dtype=np.int64)
+        gaps_ns, tokens = self._gaps(rows)
+        return gaps_ns / NS_PER_MS, tokens
+
+    def _gaps(self, rows: Integers) -> tuple[Integers, Integers]:
+        """Returns the time in ns since the chunk before, and the tokens, of all chunks but each request's first."""
         num_chunks = _int64(self._num_chunks)
         is_chosen = np.zeros(len(num_chunks), dtype=bool)
         is_chosen[rows] = True
         is_step = np.repeat(is_chosen, num_chunks)
         is_step[np.cumsum(num_chunks) - num_chunks] = False  # the first chunk is the prefill's
-        gaps = np.diff(_int64(self._at), prepend=0)
-        return gaps[is_step] / NS_PER_MS, _int64(self._tokens)[is_step]
+        gaps_ns = np.diff(_int64(self._at), prepend=0)
+        return gaps_ns[is_step], _int64(self._tokens)[is_step]
 
     def throughput(self, max_in_flight: int | None, num_accelerators: int) -> Throughput:
         """Returns rates per second over the whole window and over its steady part. An open load has no steady part."""

@@ -256,6 +256,9 @@ class Summary(Record, frozen=True, kw_only=True):
     merged_chunks: int = 0
     """Chunks that may hold several engine steps."""
     merged_share: float | None = None
+    joined_chunks: int = 0
+    """Chunks that arrived in one read with the one before, and so have its time."""
+    joined_share: float | None = None
     client: Client = Client()
     definitions: dict[str, str]
     """The formula of each metric."""

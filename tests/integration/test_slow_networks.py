@@ -56,7 +56,13 @@ def test_outputs_and_counts_are_those_of_the_server(
         assert times == sorted(times)
         if network == "buffering":
             assert len(set(times)) < len(times), "nothing was joined"
-    acceptance = run.summary().acceptance
+    summary = run.summary()
+    assert summary.latency.tpot_ms.count == len(measured(run))
+    assert (summary.joined_chunks > 0) == any("JOINED: " in warning for warning in summary.warnings)
+    if network == "buffering":
+        assert summary.joined_chunks > 0
+        assert summary.latency.step_time_ms.count == 0
+    acceptance = summary.acceptance
     assert acceptance.source == "engine_request"
     assert acceptance.cross_check is not None
     assert acceptance.cross_check.difference.verify_steps == 0

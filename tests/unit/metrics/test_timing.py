@@ -187,6 +187,23 @@ def test_merged_chunks_leave_no_step_time() -> None:
     assert found.latency().tpot_ms.count == 2, "first and last chunk are where they are"
 
 
+def test_chunks_that_arrived_together_leave_no_step_time() -> None:
+    """The second and third chunk came in one read: neither the gap of 20 ms nor that of 0 is a step."""
+    found = timings(request(0, (40, 1), (60, 1), (60, 3), (70, 4)), request(0, (60, 1)))
+    assert (found.num_joined, found.joined_share) == (1, 1 / 3)
+    for name in ("step_time_ms", "itl_ms"):
+        assert getattr(found.latency(), name).count == 0
+    assert found.latency().tpot_ms.mean == 30 / 8
+
+
+def test_one_chunk_in_a_hundred_that_arrived_with_another_distorts_no_percentile() -> None:
+    apart = [(at, 1) for at in range(101)]
+    found = timings(request(0, *apart[:-1], apart[-2]))
+    assert (found.num_joined, found.joined_share) == (1, 1 / 100)
+    assert found.latency().step_time_ms.p50 == 1
+    assert timings(request(0, *apart)).num_joined == 0
+
+
 def test_plain_chunks_of_one_token_are_steps() -> None:
     found = timings(request(0, (40, 1), (50, 1), (65, 1), source=None, is_told=False))
     assert found.num_merged == 0

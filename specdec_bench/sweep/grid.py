@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from specdec_bench.archive import files
 from specdec_bench.archive.hydra_files import redacted_yaml
 from specdec_bench.archive.layout import RunDirectory
 from specdec_bench.archive.names import MULTIRUN
+from specdec_bench.config.schema.engine import ServerEngine
 from specdec_bench.config.schema.experiment import NO_BASELINE, Order
 from specdec_bench.errors import (
     ArchiveError,
@@ -73,6 +75,8 @@ def run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_re
         prepare = functools.partial(compose_cell, command=sys.argv, prompts={})
         planner = Planner(app.config_loader, composed, prepare)
         cells = planner.plan(swept)
+        if not runs_here and composed.hydra.sweeper.get("max_batch_size") != 1:
+            _refuse_shared_servers(cells, chosen["hydra/launcher"])
         sized = job(planner.largest_concurrency)
         try:
             _run_grid(app, composed, folder, cells, sized, is_resumed=is_resumed, is_dry_run=is_dry_run)
@@ -94,6 +98,22 @@ def run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_re
             if not directory.SweepDirectory(folder).runs():
                 raise
             raise RunInterrupted(f"interrupted; what was measured is in {folder}") from None
+
+
+def _refuse_shared_servers(cells: list[PlannedCell], launcher: str) -> None:
+    """Refuses cells side by side on one server: each would be in the other's times, and in the server's counters.
+
+    Raises:
+        ConfigError: naming the server.
+    """
+    engines = [(planned.cell.config.engine, planned.cell.config.spec) for planned in cells]
+    urls = Counter(engine.url_for(spec) for engine, spec in engines if isinstance(engine, ServerEngine))
+    for url, num_cells in urls.items():
+        if url is not None and num_cells > 1:
+            raise ConfigError(
+                f"engine.url={url}: hydra/launcher={launcher} would run {num_cells} cells on this server at a time; set "
+                "hydra.sweeper.max_batch_size=1"
+            )
 
 
 def _run_grid(

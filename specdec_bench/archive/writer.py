@@ -36,7 +36,7 @@ class RequestWriter:
             ArchiveError: the file is there already, or cannot be made.
         """
         self._path: Final = Path(path)
-        self._queue: Final[queue.SimpleQueue[RequestRecord | None]] = queue.SimpleQueue()
+        self._queue: Final[queue.SimpleQueue[RequestRecord | bytes | None]] = queue.SimpleQueue()
         self._on_error: Final = on_error
         self._error: Exception | None = None
         self._num_bytes = 0
@@ -57,10 +57,21 @@ class RequestWriter:
         Raises:
             ArchiveError: an earlier record could not be written, or the writer is closed.
         """
+        self._put(record, f"request {record.request_id}")
+
+    def append_lines(self, lines: bytes) -> None:
+        """Hands over whole lines of records that another process has encoded. Any thread may call this.
+
+        Raises:
+            ArchiveError: as `append` does.
+        """
+        self._put(lines, "requests of another process")
+
+    def _put(self, item: RequestRecord | bytes, name: str) -> None:
         self._raise_error()
         if self._closed:
-            raise ArchiveError(f"{self._path}: request {record.request_id} came after the file was closed")
-        self._queue.put(record)
+            raise ArchiveError(f"{self._path}: {name} came after the file was closed")
+        self._queue.put(item)
 
     def close(self) -> None:
         """Waits until all records are on disk. Further calls only repeat the error, if there was one.
@@ -118,7 +129,15 @@ class RequestWriter:
             if self._error is not None:
                 continue
             try:
-                self._write(b"".join([codec.encode_line(record) for record in batch if record is not None]))
+                self._write(
+                    b"".join(
+                        [
+                            item if isinstance(item, bytes) else codec.encode_line(item)
+                            for item in batch
+                            if item is not None
+                        ]
+                    )
+                )
             except Exception as error:  # noqa: BLE001 - kept for the caller, in whose thread it must surface
                 self._error = error
                 self._on_error()

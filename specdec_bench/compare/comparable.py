@@ -78,7 +78,8 @@ def _other_counts(reference: Sequence[ComparedRun], other: Sequence[ComparedRun]
 
 
 def _other_load(one: Manifest, two: Manifest) -> str | None:
-    if fields := _describe_differences(one, two, "load"):
+    # The same load, whichever number of clients offers it; where they were late, the summary says so.
+    if fields := _describe_differences(one, two, "load", but=("clients",)):
         return f"the load differs ({fields})"
     is_open = label_of_load(one).max_in_flight is None
     if is_open and one.config.get("seed") != two.config.get("seed"):
@@ -94,11 +95,18 @@ def _no_outputs(one: Manifest, two: Manifest) -> str | None:
     return None
 
 
-def _describe_differences(one: Manifest, two: Manifest, group: str) -> str:
-    """Returns the options of a group that differ with both values, in words; empty if there are none."""
+def _describe_differences(one: Manifest, two: Manifest, group: str, but: tuple[str, ...] = ()) -> str:
+    """Returns the options of a group that differ with both values, in words; empty if there are none.
+
+    Args:
+        one: a run.
+        two: another.
+        group: of options.
+        but: options that do not count.
+    """
     then, now = (flatten(options(manifest.config, group)) for manifest in (one, two))
     # An option that is left null did not exist in earlier releases.
-    names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+    names = [name for name in {**then, **now} if then.get(name) != now.get(name) and name not in but]
     return "; ".join(f"{name}: {_short(then.get(name))}, {_short(now.get(name))}" for name in sorted(names))
 
 

@@ -41,6 +41,10 @@ def cell_id(tree: Mapping[str, Any], prompts_sha256: str, checkpoints: Mapping[s
     if asked["spec"].get("draft_length_by_batch_size") is None:
         asked["spec"].pop("draft_length_by_batch_size", None)
     asked["load"] = {name: value for name, value in asked["load"].items() if value is not None}
+    # The same holds for one client, which all had. More of them are another cell: they may change times, which is why
+    # one asks for them, so a sweep that goes on with more clients must not take what one has measured.
+    if asked["load"].get("clients") == "1":
+        del asked["load"]["clients"]
     if "arrivals" in asked["load"]:
         asked["load"].pop("path", None)
     for name in _WATCHING:

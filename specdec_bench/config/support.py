@@ -44,6 +44,9 @@ class EngineSupport:
     """Methods that run at temperature 0 only, and why."""
     model_types: tuple[str, ...] | None = None
     """Where it lists the model types that it adds to transformers', as module:name; None: not known."""
+    takes_clients: bool = False
+    """It answers over HTTP, so that several processes can send it requests (`load.clients`). Its adapter is a
+    `SharedEngine`."""
     shares_ngrams: bool = False
     """It keeps one table of n-grams for all requests, so that one request's text is proposed to another."""
     stops_drafting: bool = False
@@ -163,6 +166,7 @@ ENGINES: dict[str, EngineSupport] = {
     "llama_cpp_server": EngineSupport(
         adapter="specdec_bench.engines.server.llama_cpp",
         sizes_batch=True,
+        takes_clients=True,
         methods={
             "none": {},
             "ngram": {"draft_length": ANY, "ngram_min": ANY, "ngram_max": ANY},
@@ -189,7 +193,9 @@ ENGINES: dict[str, EngineSupport] = {
 }
 
 for _engine in ("vllm", "sglang", "tensorrt_llm"):  # a server does what the engine in it can do
-    ENGINES[f"{_engine}_server"] = replace(ENGINES[_engine], adapter=f"specdec_bench.engines.server.{_engine}")
+    ENGINES[f"{_engine}_server"] = replace(
+        ENGINES[_engine], adapter=f"specdec_bench.engines.server.{_engine}", takes_clients=True
+    )
 
 
 def archived_support(config: Mapping[str, Any]) -> EngineSupport:
@@ -219,6 +225,12 @@ def check_support(config: "ExperimentConfig") -> None:
         raise ConfigError(
             f"spec={spec.name}: engine={engine} has no such method; it has {', '.join(support.methods)}"
             + (f"; {spec.name} runs on engine={', '.join(others)}" if others else "")
+        )
+    if load.num_clients != 1 and not support.takes_clients:
+        servers = ", ".join(name for name, other in ENGINES.items() if other.takes_clients)
+        raise ConfigError(
+            f"load.clients={load.clients}: engine={engine} runs in the process that measures, which alone can send it "
+            f"requests; leave it at 1, or choose engine={servers}"
         )
     parameters = support.methods[spec.name]
     for key, value in vars(spec).items():

@@ -1,6 +1,7 @@
 """The Engine protocol."""
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from specdec_bench.config import plugins
@@ -61,6 +62,29 @@ class Engine(Protocol):
 
     async def stop(self) -> None:
         """Ends the engine and frees its memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attachment:
+    """What another process needs to send requests to a live engine."""
+
+    url: str
+    api_key: str | None = field(repr=False)
+    state: Mapping[str, object]
+    """The adapter's own."""
+
+
+class SharedEngine(Engine, Protocol):
+    """An engine that answers over HTTP, so that several processes can send it requests."""
+
+    def attachment(self) -> Attachment:
+        """Returns what `attach` takes. Valid from `start()` or the last `reset()` until the next."""
+
+    def attach(self, attachment: Attachment) -> None:
+        """Takes the place of `start()` in another process: `stream()`, `describe()` and `stop()` can be called then.
+
+        Stopping it leaves the engine alone.
+        """
 
 
 def create(config: ExperimentConfig) -> Engine:

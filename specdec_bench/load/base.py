@@ -1,6 +1,8 @@
 """The Load protocol, and the function that creates a load."""
 
-from collections.abc import Awaitable, Callable, Iterable
+import itertools
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from specdec_bench.config.plugins import import_option
@@ -11,6 +13,35 @@ T = TypeVar("T")
 Start = Callable[[T, int | None], Awaitable[None]]
 """Runs one conversation to its end. Takes the conversation and the time when it is due (ns of `time.perf_counter_ns`);
 None means that it is due whenever it is sent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """The part of a load that one of several clients offers, each of them a process."""
+
+    index: int
+    """Of the client, from 0."""
+    num_clients: int
+    begins_ns: int
+    """When the load begins for all of them (`time.perf_counter_ns`)."""
+    claim: Callable[[], int]
+    """Returns the number of the next conversation that no client has taken yet, from 0."""
+
+    def of(self, total: int) -> int:
+        """Returns this client's part of a total that is split as evenly as possible; the first get the remainder."""
+        return total // self.num_clients + (self.index < total % self.num_clients)
+
+    def claimed(self, conversations: Iterable[T]) -> Iterator[T]:
+        """Yields the conversations that this client claims, each as soon as it is asked for."""
+        waiting = iter(conversations)
+        num_passed = 0
+        while True:
+            number = self.claim()
+            found = list(itertools.islice(waiting, number - num_passed, number - num_passed + 1))
+            if not found:
+                return
+            num_passed = number + 1
+            yield found[0]
 
 
 class Load(Protocol):
@@ -39,6 +70,13 @@ class Load(Protocol):
 
         Args:
             ended_ns: when the previous reply ended.
+        """
+
+    def part(self, share: Share) -> "Load":
+        """Returns the part of this load that one of several clients offers.
+
+        Its `run` takes all conversations, and starts this client's. All parts together start each of them once, when
+        the whole load would. A load without this method is for one client.
         """
 
 

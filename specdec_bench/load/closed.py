@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 
 from specdec_bench.config.schema.load import ClosedLoad
-from specdec_bench.load.base import Start, T
+from specdec_bench.load.base import Share, Start, T
 
 
 def create(config: ClosedLoad, seed: int, num_conversations: int) -> "Closed":
@@ -15,13 +15,18 @@ def create(config: ClosedLoad, seed: int, num_conversations: int) -> "Closed":
 class Closed:
     """Runs `concurrency` conversations at a time, in order."""
 
-    def __init__(self, concurrency: int, num_conversations: int) -> None:
+    def __init__(self, concurrency: int, num_conversations: int, share: Share | None = None) -> None:
         self.num_conversations = num_conversations
         self._concurrency = min(concurrency, num_conversations)  # of the warm-up too
+        self._share = share
+
+    def part(self, share: Share) -> "Closed":
+        """Returns a client's slots. Whichever client has a free one takes the next conversation."""
+        return Closed(share.of(self._concurrency), self.num_conversations, share)
 
     async def run(self, conversations: Iterable[T], start: Start[T]) -> None:
         """Runs every conversation; each is due as soon as a slot is free."""
-        waiting = iter(conversations)
+        waiting = iter(conversations) if self._share is None else self._share.claimed(conversations)
 
         async def slot(first: T) -> None:
             await start(first, None)

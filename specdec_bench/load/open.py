@@ -1,13 +1,14 @@
 """Open loop: conversations arrive at scheduled times, whether or not earlier ones have ended."""
 
 import asyncio
+import copy
 import itertools
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from specdec_bench.config.schema.load import OpenLoad
-from specdec_bench.load.base import Start, T
+from specdec_bench.load.base import Share, Start, T
 
 NS_PER_S = 1e9
 
@@ -58,14 +59,26 @@ class Open:
         self._clock = clock
         self._sleep = sleep
         self._slots: asyncio.Semaphore | None = None
+        self._share: Share | None = None
+
+    def part(self, share: Share) -> "Open":
+        """Returns every n-th arrival, at the time when the whole load has it, and a client's slots."""
+        part = copy.copy(self)
+        part._share = share
+        return part
 
     async def run(self, conversations: Iterable[T], start: Start[T]) -> None:
         """Runs every conversation in its own task, which is created when the conversation is due."""
-        limit = self._config.max_in_flight
+        limit, share = self._config.max_in_flight, self._share
+        arrivals = zip(conversations, self._arrivals(), strict=False)
+        own: Iterable[tuple[T, float]] = arrivals
+        if share is not None:
+            limit = None if limit is None else share.of(limit)
+            own = itertools.islice(arrivals, share.index, None, share.num_clients)
         self._slots = None if limit is None else asyncio.Semaphore(limit)
-        began_ns = self._clock()
+        began_ns = self._clock() if share is None else share.begins_ns
         async with asyncio.TaskGroup() as group:
-            for conversation, arrival_s in zip(conversations, self._arrivals(), strict=False):
+            for conversation, arrival_s in own:
                 scheduled_ns = began_ns + round(arrival_s * NS_PER_S)
                 await self._wait_until(scheduled_ns)
                 group.create_task(self._run_conversation(start, conversation, scheduled_ns))

@@ -181,7 +181,10 @@ class Manifest(Record, frozen=True, kw_only=True):
     engine_totals: AcceptanceCounters | None = None
     """The engine's counters over the measured window, where it has some: the source, or a second one to check by."""
     client_lateness: Lateness | None = None
-    """Of the measuring process itself; None where it was not measured."""
+    """Of the process that sent the requests, of the latest of several; None where it was not measured."""
+    num_clients: int | None = None
+    """Processes that sent the requests, which `load.clients=auto` leaves open; None in earlier archives, which had
+    one."""
     energy: Energy | None = None
     """What the accelerators took over the measured window; None if the engine uses none."""
     synthetic: str | None = None

@@ -77,6 +77,8 @@ def check(config: ExperimentConfig) -> None:
         raise ConfigError(
             f"load.duration_s={getattr(load, 'duration_s', None)}: no conversation arrives in it; raise it"
         )
+    if load.num_clients != 1 and not hasattr(loads.create(load, config.seed, 1), "part"):
+        raise ConfigError(f"load.clients={load.clients}: load={load.name} cannot be split over clients; leave it at 1")
     check_checkpoints(config)
 
 
@@ -189,6 +191,7 @@ def _run_cell(
                 ArchivedEngine,
             ),
             clock=started.clock,
+            num_clients=started.num_clients,
             dataset=msgspec.structs.replace(manifest.dataset, dropped=started.dropped),
             synthetic=description.synthetic,
         )

@@ -13,15 +13,15 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Protocol, cast
 
 import msgspec
 
-from specdec_bench.archive.redact import redact_text
-from specdec_bench.archive.writer import RequestWriter
+from specdec_bench.archive.redact import known, redact_text
 from specdec_bench.checkpoints.prompter import Prompter, first_requests
 from specdec_bench.config.identity import request_seed
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.engines.base import Engine
+from specdec_bench.engines.base import Engine, SharedEngine
 from specdec_bench.errors import ConfigError
 from specdec_bench.load import base as loads
 from specdec_bench.records.request import (
@@ -33,9 +33,17 @@ from specdec_bench.records.request import (
     RequestRecord,
     RequestSampling,
 )
+from specdec_bench.runner.clients import Clients
 from specdec_bench.runner.loop_lag import LoopLateness
-from specdec_bench.runner.messages import Counts
+from specdec_bench.runner.messages import Assignment, Counts
 from specdec_bench.runner.receive import Received, receive
+
+
+class Records(Protocol):
+    """Where finished requests go."""
+
+    def append(self, record: RequestRecord) -> None:
+        """Takes a record, at the cost of an enqueue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +84,10 @@ class Measurement:
         prompts: list[Prompt],
         engine: Engine,
         prompter: Prompter,
-        writer: RequestWriter,
+        writer: Records,
         first_token_ids: list[tuple[int, ...]] | None = None,
         around_window: contextlib.AbstractContextManager[object] | None = None,
+        has_totals: bool | None = None,
     ) -> None:
         """Takes a cell.
 
@@ -90,6 +99,7 @@ class Measurement:
             writer: where the records go.
             first_token_ids: those of each conversation's first request, if already encoded.
             around_window: is entered just before the measured window, and left just after.
+            has_totals: whether the engine has counters of the whole run; None asks it.
         """
         self.live = Counts()
         self.lateness = LoopLateness()
@@ -107,8 +117,9 @@ class Measurement:
             first_token_ids = first_requests(prompter, prompts)
         self._first_token_ids = first_token_ids
         self._load = loads.create(config.load, config.seed, config.load.repeats * len(prompts))
-        # Asked once, before the window: a server's counters are read over HTTP.
-        self._has_totals = config.spec.name != "none" and engine.counters() is not None
+        if has_totals is None:  # asked once, before the window: a server's counters are read over HTTP
+            has_totals = config.spec.name != "none" and engine.counters() is not None
+        self._has_totals = has_totals
         self._encoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
 
     @property
@@ -133,8 +144,12 @@ class Measurement:
         )
         return {prompt_id: num_tokens for prompt_id, num_tokens in needed if num_tokens > self._max_seq_len}
 
-    async def run(self) -> None:
-        """Warms up, resets the engine, and measures. Every request is recorded, cancelled ones too."""
+    async def run(self, clients: Clients | None = None) -> None:
+        """Warms up, resets the engine, and measures. Every request is recorded, cancelled ones too.
+
+        Args:
+            clients: the processes that send the requests of the window; None sends them from this one.
+        """
         load = self._config.load
         fitting = [held for held in self._conversations(0) if held.prompt.prompt_id not in self.dropped]
         rounds = (replace(held, repeat=number) for number in itertools.count() for held in fitting)
@@ -142,13 +157,46 @@ class Measurement:
         try:
             await self._load.run(warmup, self._warm_up)
             await self._engine.reset()
+            if clients is not None:
+                await clients.prepare(self._assignment(clients.number))
             self.phase, self.phase_began_s, self.live = "measure", time.perf_counter(), Counts()
-            repeats = itertools.chain.from_iterable(map(self._conversations, itertools.count()))
-            conversations = itertools.islice(repeats, self._load.num_conversations)
-            with self._around_window, no_garbage_collection(), self.lateness:
-                await self._load.run(conversations, self._run_conversation)
+            with self._around_window:
+                if clients is None:
+                    await self._offer(self._load)
+                else:
+                    await clients.run(self.live)
         finally:
             self._encoding.shutdown(wait=False, cancel_futures=True)
+
+    async def run_share(self, share: loads.Share) -> None:
+        """Measures a client's share of the window, in a process of its own."""
+        self.phase = "measure"
+        self._load = self._load.part(share)
+        try:
+            await asyncio.sleep((share.begins_ns - time.perf_counter_ns()) / 1e9)
+            await self._offer(self._load)
+        finally:
+            self._encoding.shutdown(wait=False, cancel_futures=True)
+
+    async def _offer(self, load: loads.Load) -> None:
+        repeats = itertools.chain.from_iterable(map(self._conversations, itertools.count()))
+        conversations = itertools.islice(repeats, load.num_conversations)
+        with no_garbage_collection(), self.lateness:
+            await load.run(conversations, self._run_conversation)
+
+    def _assignment(self, num_clients: int) -> Assignment:
+        """Returns what the first of so many clients has to do."""
+        return Assignment(
+            config=self._config,
+            prompts=self._prompts,
+            first_token_ids=self._first_token_ids,
+            stop_token_ids=self._prompter.stop_token_ids,
+            has_totals=self._has_totals,
+            attachment=cast(SharedEngine, self._engine).attachment(),
+            secrets=known(),
+            index=0,
+            num_clients=num_clients,
+        )
 
     def _conversations(self, repeat: int) -> Iterator[Conversation]:
         return (Conversation(p, repeat, ids) for p, ids in zip(self._prompts, self._first_token_ids, strict=True))

@@ -15,12 +15,11 @@ from io import FileIO
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from specdec_bench import errors
 from specdec_bench.archive import files
 from specdec_bench.archive.redact import redact_text
 from specdec_bench.errors import EngineError, SpecDecBenchError
 from specdec_bench.runner.messages import Done, Failed, Interrupt, Progress, RunCell, Shutdown, Started
-from specdec_bench.runner.process_log import LastWords
+from specdec_bench.runner.process_log import LastWords, ended_how
 from specdec_bench.runner.signals import StopSignals, held_back
 from specdec_bench.runner.stall import StallWatch
 
@@ -114,9 +113,8 @@ class MeasuringProcess:
                 case Done():
                     # Also if the signal came too late to interrupt anything: a sweep must end here.
                     return replace(message, interrupted=message.interrupted or reason is not None)
-                case Failed(error=name, message=text):
-                    error_class = getattr(errors, name, EngineError)
-                    assert issubclass(error_class, SpecDecBenchError)
+                case Failed(message=text):
+                    error_class = message.error_class
                     if reason is not None and issubclass(error_class, EngineError):
                         raise reason  # an engine that got the signal too
                     raise error_class(text + self._cause(error_class, text))
@@ -163,13 +161,7 @@ class MeasuringProcess:
 
     def _exit_reason(self) -> str:
         """Returns how the child ended, and the last line of its output."""
-        code = self._process.returncode
-        if code is not None and code < 0:
-            how = f"was killed by {signal.Signals(-code).name}"
-            if -code == signal.SIGKILL:
-                how += " (out of memory?)"
-        else:
-            how = f"exited with status {code}"
+        how = ended_how(self._process.returncode)
         self._log_thread.join(LAST_WORDS_TIMEOUT_S)
         return f"the measuring process {how}; its last words: {self._words.last_line}"
 

@@ -1,7 +1,8 @@
-"""Finds in the output of an engine's processes why they failed: no exception that reaches this process says it."""
+"""Finds out why a process failed: often no exception that reaches this process says it."""
 
 import collections
 import re
+import signal
 
 _HEADING = "Traceback (most recent call last):"
 
@@ -34,6 +35,14 @@ class LastWords:
             at = len(self._before)
             if _shape(line[:at]) == _shape(self._before) and line[at:].strip() and not line[at].isspace():
                 self.first_failure = line[at:].strip()
+
+
+def ended_how(status: int | None) -> str:
+    """Returns in words how a process ended, given its status as `subprocess` has it."""
+    if status is None or status >= 0:
+        return f"exited with status {status}"
+    hint = " (out of memory?)" if -status == signal.SIGKILL else ""
+    return f"was killed by {signal.Signals(-status).name}{hint}"
 
 
 def _shape(text: str) -> str:

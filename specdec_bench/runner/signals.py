@@ -46,6 +46,15 @@ def block_stop() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
 
 
+def leave_to_parent() -> None:
+    """From now on, the process that started this one decides when it ends. Begins what `held_back` held back."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):  # and these, which Slurm sends to all processes
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)  # not SIG_IGN, which an engine's processes would inherit
+    let_in()
+
+
 class StopSignals:
     """Counts stop signals within its block instead of letting them interrupt it.
 

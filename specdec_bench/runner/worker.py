@@ -25,11 +25,13 @@ from specdec_bench.archive.writer import RequestWriter
 from specdec_bench.config import plugins
 from specdec_bench.engines import readback
 from specdec_bench.engines.base import Engine, create
-from specdec_bench.errors import ConfigError, SpecDecBenchError, named
+from specdec_bench.errors import ConfigError, SpecDecBenchError
+from specdec_bench.load.clients import num_clients
 from specdec_bench.records.builtin import to_builtin
 from specdec_bench.records.checkpoint import Checkpoint
 from specdec_bench.records.manifest import Difference, EngineDescription
 from specdec_bench.runner import preflight, signals
+from specdec_bench.runner.clients import Clients
 from specdec_bench.runner.energy import EnergyMeter
 from specdec_bench.runner.measure import Measurement, request_sampling
 from specdec_bench.runner.messages import Done, Failed, Interrupt, Progress, RunCell, Started
@@ -59,10 +61,10 @@ class Worker:
             try:
                 await self._run(message)
             except SpecDecBenchError as error:
-                self._send(_failure(error))
+                self._send(Failed.of(error))
             except Exception as error:  # noqa: BLE001  (the boundary of the process: the parent reports it)
                 traceback.print_exc()
-                self._send(_failure(error))
+                self._send(Failed.of(error))
             finally:
                 self._measuring = None
         if self._engine is not None:
@@ -119,7 +121,12 @@ class Worker:
             )
         run = RunDirectory.open(cell.run_dir)
         interrupted = False
-        with RequestWriter(run.requests_path, on_error=self._stop_measuring) as writer:
+        num_turns = sum(len(prompt.turns) for prompt in cell.prompts) / len(cell.prompts)
+        number = num_clients(config, num_turns)
+        with (
+            RequestWriter(run.requests_path, on_error=self._stop_measuring) as writer,
+            Clients(number, writer) if number > 1 else contextlib.nullcontext() as clients,
+        ):
             meter = EnergyMeter(description.num_accelerators, is_elsewhere=description.is_elsewhere)
             measurement = Measurement(
                 config, cell.prompts, engine, prompter, writer, prepared.first_token_ids, around_window=meter
@@ -132,12 +139,13 @@ class Worker:
                     clock=provenance.clock(),
                     engine_start_s=self._engine_start_s,
                     engine_reused=reused,
+                    num_clients=number,
                     dropped=measurement.dropped,
                 )
             )
             with self._progress(measurement):
                 await asyncio.to_thread(meter.measure_idle)
-                self._measuring = asyncio.create_task(measurement.run())
+                self._measuring = asyncio.create_task(measurement.run(clients))
                 try:
                     await self._measuring
                 except asyncio.CancelledError:
@@ -150,7 +158,7 @@ class Worker:
                 interrupted=interrupted,
                 counts=measurement.live,
                 engine_totals=totals,
-                client_lateness=measurement.lateness.result(),
+                client_lateness=measurement.lateness.result() if clients is None else clients.lateness,
                 energy=meter.result(),
             )
         )
@@ -178,14 +186,6 @@ class Worker:
         finally:
             over.set()
             thread.join()
-
-
-def _failure(error: BaseException) -> Failed:
-    while isinstance(error, BaseExceptionGroup):  # from the tasks that run the conversations; report the first one
-        error = error.exceptions[0]
-    if isinstance(error, SpecDecBenchError):
-        return Failed(error=type(error).__name__, message=str(error))
-    return Failed(error="EngineError", message=named(error))
 
 
 def _describe(engine: Engine, untaken: tuple[Difference, ...]) -> EngineDescription:
@@ -224,11 +224,7 @@ def _check_fingerprints(expected: dict[str, Checkpoint] | None, found: dict[str,
 
 def main() -> None:
     """Entry point of the child process; its argument is the connection's file descriptor."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):  # and these, which Slurm sends to all processes
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: None)  # not SIG_IGN, which an engine's processes would inherit
-    signals.let_in()
+    signals.leave_to_parent()
     plugins.load()
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s][%(name)s][%(levelname)s] %(message)s")
     asyncio.run(Worker(Connection(int(sys.argv[1]))).serve())

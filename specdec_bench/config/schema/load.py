@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from omegaconf import MISSING
 
 from specdec_bench.config.schema.ranges import (
+    CLIENTS,
     CONCURRENCY,
     CONVERSATIONS,
     DURATION_S,
@@ -22,6 +23,9 @@ from specdec_bench.config.schema.ranges import (
 
 if TYPE_CHECKING:
     from specdec_bench.records.manifest import LoadLabel
+
+AUTO = "auto"
+CLIENTS_KEY = "load.clients"
 
 
 @dataclass(kw_only=True)
@@ -43,6 +47,36 @@ class LoadConfig(Bounded):
     """Requests sent before the measured window, in no metric."""
     repeats: Annotated[int, TIMES] = 1
     """How often the whole dataset is run within the window."""
+    clients: str = "1"
+    """Processes that send the requests of the window, for engines behind HTTP. auto takes one for every 256 requests in
+    flight, or for every 25,600 tokens per second that the rate brings at most, if these are fewer; and at most one less
+    than there are cores."""
+
+    def __post_init__(self) -> None:
+        Bounded.__post_init__(self)
+        value, number, most = self.clients, self.num_clients, self.max_in_flight
+        fix = f"give a whole number, or {AUTO}"
+        require(
+            value == AUTO or (value.isascii() and value.isdigit() and str(int(value)) == value), CLIENTS_KEY, value, fix
+        )
+        if number is None:
+            is_bounded = most is not None or self.conversations_per_s is not None
+            fix = "nothing bounds the requests that need clients; give load.max_in_flight, or a number of clients"
+            require(is_bounded, CLIENTS_KEY, value, fix)
+            return
+        CLIENTS.check(CLIENTS_KEY, number)
+        fix = f"not every client would have a request in flight, for there are {most} at most; lower it, or use {AUTO}"
+        require(most is None or number <= max(most, 1), CLIENTS_KEY, value, fix)
+
+    @property
+    def num_clients(self) -> int | None:
+        """`clients` as a number; None for auto."""
+        return int(self.clients) if self.clients.isdigit() else None
+
+    @property
+    def conversations_per_s(self) -> float | None:
+        """The highest rate at which conversations arrive; None where that is not known."""
+        return None
 
     @property
     def max_in_flight(self) -> int | None:
@@ -96,7 +130,7 @@ class OpenLoad(LoadConfig):
     timed from when it was due."""
 
     def __post_init__(self) -> None:
-        Bounded.__post_init__(self)
+        LoadConfig.__post_init__(self)
         fix = "leave it or load.duration_s null: either of them says how many conversations there are"
         both = self.duration_s is not None and self.num_conversations is not None
         require(not both, "load.num_conversations", self.num_conversations, fix)
@@ -127,6 +161,11 @@ class RateLoad(OpenLoad):
         num_expected = self.rate * (self.duration_s or 0)
         fix = f"at {self.rate:g} conversations/s, more than {CONVERSATIONS.most:,} conversations; lower one of them"
         require(num_expected <= CONVERSATIONS.most, "load.duration_s", self.duration_s, fix)
+
+    @property
+    def conversations_per_s(self) -> float:
+        """The rate, which a ramp does not exceed."""
+        return self.rate
 
 
 @dataclass(kw_only=True)

@@ -19,6 +19,7 @@ from specdec_bench.archive.redact import known
 from specdec_bench.config.schema.engine import ServerEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.spec import DraftingSpec
+from specdec_bench.engines.base import Attachment
 from specdec_bench.engines.server.http import Client, error_message
 from specdec_bench.engines.server.process import ServerProcess, free_port
 from specdec_bench.engines.server.prometheus import Metrics
@@ -65,6 +66,8 @@ class ServerAdapter(ABC, Generic[R]):
     """Whose server it is, for messages."""
     ROUTE: ClassVar[str]
     """Where requests go."""
+    SHARED: ClassVar[tuple[str, ...]] = ("_served_as",)
+    """What requests and replies depend on and `start()` finds out, which other processes have to be told."""
     REUSES_CONNECTIONS: ClassVar[bool] = True
     """Whether the server leaves a connection open after a stream, or says that it does not."""
 
@@ -167,6 +170,19 @@ class ServerAdapter(ABC, Generic[R]):
         except BaseException:
             await self.stop()
             raise
+
+    def attachment(self) -> Attachment:
+        """Returns what another process needs to send requests to this server."""
+        # Of the description, requests need the context's length alone. The rest may hold what cannot be sent.
+        description = msgspec.structs.replace(self.describe(), arguments={}, resolved={}, differences=())
+        state = {"_description": description, **{name: getattr(self, name) for name in self.SHARED}}
+        return Attachment(url=self._client.url, api_key=self._key, state=state)
+
+    def attach(self, attachment: Attachment) -> None:
+        """Takes the place of `start()` where another process has started."""
+        self._key = attachment.api_key
+        self._client = Client(attachment.url, self._key, reuses_connections=self.REUSES_CONNECTIONS)
+        vars(self).update(attachment.state)
 
     async def _wait_until_ready(self, process: ServerProcess) -> None:
         deadline_s = time.monotonic() + self._start_timeout_s

@@ -47,6 +47,7 @@ class LlamaCppServer(ServerAdapter[LlamaCppReply]):
     """One server of llama.cpp's."""
 
     TITLE = "llama.cpp's server"
+    SHARED = ("_served_as", "_end_tokens")
     ROUTE = "/completion"
     REUSES_CONNECTIONS = False  # it closes them after a stream, and its headers say otherwise
 

@@ -70,3 +70,10 @@ def test_the_plain_cell_is_the_baseline_of_itself_and_of_its_speculative_ones() 
     assert baseline_id(plain, "prompts", {"target": "t"}) == own
     assert baseline_id(TREE, "prompts", CONTENT) == own
     assert baseline_id({**plain, "replicate": 1}, "prompts", {"target": "t"}) == own
+
+
+def test_one_client_is_the_cell_of_before_and_more_are_another() -> None:
+    loads = [{**TREE, "load": {**TREE["load"], "clients": clients}} for clients in ("1", "2", "auto")]
+    ids = [cell_id(tree, "prompts", CONTENT) for tree in loads]
+    assert ids[0] == cell_id(TREE, "prompts", CONTENT)
+    assert len(set(ids)) == 3

@@ -95,7 +95,7 @@ FILES = {
         "- seed\n": "mine.yaml: holds a list",
         "just words\n": "mine.yaml: holds only a text",
         "name: \udcff\n": "mine.yaml: is not UTF-8",
-        "load:\n  repats: 1\n": "mine.yaml: load.repats: no such field; load has arrival_seed, arrivals, "
+        "load:\n  repats: 1\n": "mine.yaml: load.repats: no such field; load has arrival_seed, arrivals, clients, "
         "concurrency, duration_s, max_in_flight, num_conversations, num_warmup, path, ramp_s, rate, repeats, speed, ",
         "laod:\n  repeats: 1\n": "mine.yaml: laod: no such field or group",
         "load:\n  repeats: many\n": "mine.yaml: load.repeats: Value 'many'",

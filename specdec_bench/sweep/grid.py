@@ -111,8 +111,8 @@ def _refuse_shared_servers(cells: list[PlannedCell], launcher: str) -> None:
     for url, num_cells in urls.items():
         if url is not None and num_cells > 1:
             raise ConfigError(
-                f"engine.url={url}: hydra/launcher={launcher} would run {num_cells} cells on this server at a time; set "
-                "hydra.sweeper.max_batch_size=1"
+                f"engine.url={url}: hydra/launcher={launcher} would run {num_cells} cells on this server side by side; "
+                "set hydra.sweeper.max_batch_size=1"
             )
 
 

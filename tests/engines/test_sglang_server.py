@@ -3,13 +3,31 @@
 As test_sglang.py it runs SGLang in .venv-sglang; the server's own processes inherit the kernels for CPUs.
 """
 
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.engine_sweeps import CONCURRENCIES, METHODS, Cells, assert_same_steps, requests, same_output
+from specdec_bench.archive import RunDirectory
+from specdec_bench.config.checkpoints import resolve
+from tests.helpers import user_servers
+from tests.helpers.engine_runs import DRAFT, TARGET
+from tests.helpers.engine_sweeps import (
+    COMMON,
+    CONCURRENCIES,
+    METHODS,
+    Cells,
+    assert_same_steps,
+    command_line,
+    error_line,
+    requests,
+    same_output,
+)
+from tests.helpers.mock_servers import assert_is_nowhere
 from tests.helpers.server_kills import assert_killed_servers_end_their_cells_alone, assert_nothing_lives_on
 from tests.helpers.sglang_sweeps import ENVIRONMENT, PYTHON, SETTINGS, sglang_sweep
+from tests.helpers.user_servers import Running, as_flags
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -70,6 +88,68 @@ def test_the_settings_are_those_in_process(served: Cells, sglang_in_process: Cel
         over_http, direct = (one.manifest().engine.resolved for one in (run, sglang_in_process[cell]))
         differing = {name for name in over_http.keys() & direct.keys() if over_http[name] != direct[name]}
         assert differing <= {"port", "served_model_name", "enable_metrics", "incremental_streaming_output"}, cell
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    """SGLang as docs/engines/servers.md starts it, drafting three tokens, on the kernels for CPUs."""
+    drafting = {
+        **{"speculative-algorithm": "STANDALONE", "speculative-draft-model-path": resolve(DRAFT)},
+        **{"speculative-num-steps": 3, "speculative-eagle-topk": 1, "speculative-num-draft-tokens": 4},
+    }
+    cpu = {
+        **{"device": "cpu", "dtype": "float32", "max-running-requests": 16, "max-total-tokens": 16384},
+        **{"attention-backend": "torch_native", "prefill-attention-backend": "intel_amx"},
+        **{"decode-attention-backend": "intel_amx", "random-seed": 0},
+    }
+    flags = ["--incremental-streaming-output", "--enable-metrics", "--disable-radix-cache", "--disable-cuda-graph"]
+    with user_servers.running(
+        "sglang.launch_server",
+        [*as_flags({"model-path": resolve(TARGET)} | drafting | cpu), *flags],
+        python=PYTHON,
+        environment=ENVIRONMENT,
+    ) as server:
+        yield server
+
+
+def attach(running: Running, folder: Path, *overrides: str) -> "subprocess.CompletedProcess[str]":
+    arguments = ["engine=sglang_server", f"engine.url={running.url}", "engine.max_num_seqs=16"]
+    arguments += [*SETTINGS, *COMMON, *overrides]
+    return command_line(folder, *arguments, python=PYTHON, environment=ENVIRONMENT | running.environment)
+
+
+@pytest.mark.parametrize(
+    "load",
+    [["load.concurrency=1"], ["load=poisson", "load.rate=8", "load.max_in_flight=16"]],
+    ids=["closed", "poisson"],
+)
+def test_a_server_that_runs_already_gives_the_same(
+    running: Running, sglang_in_process: Cells, tmp_path: Path, load: list[str]
+) -> None:
+    done = attach(running, tmp_path, "engine.api_key_env=THE_KEY", "spec=draft_model", *load, "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr[-2000:]
+    run = RunDirectory.open(tmp_path / "run")
+    for record, other in same_output(run, sglang_in_process["draft_model", 1]):
+        assert record.counters == other.counters
+        assert_same_steps(record, other)
+    assert run.summary().acceptance.cross_check.difference.verify_steps == 0
+    assert_is_nowhere(running.key, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["engine.api_key_env=THE_KEY", "spec=draft_model", "spec.draft_length=5"], "spec.draft_length=5"),
+        (["engine.api_key_env=THE_KEY", "spec=none"], "spec=none"),
+        (["spec=draft_model"], "the server wants a key"),
+    ],
+)
+def test_a_server_that_runs_something_else_is_refused(
+    running: Running, tmp_path: Path, overrides: list[str], words: str
+) -> None:
+    done = attach(running, tmp_path, *overrides)
+    assert done.returncode == 2
+    assert words in error_line(done.stderr)
 
 
 def test_a_killed_scheduler_and_a_killed_server_end_their_cells_alone(tmp_path: Path) -> None:

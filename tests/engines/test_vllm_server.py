@@ -1,23 +1,15 @@
 """The real vLLM behind HTTP, started by the run and running already: the outputs and counts of vLLM in process."""
 
-import os
-import secrets
-import socket
 import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-import psutil
 import pytest
 
 from specdec_bench.archive import RunDirectory
 from specdec_bench.config.checkpoints import resolve
 from specdec_bench.records.request import RequestRecord
+from tests.helpers import user_servers
 from tests.helpers.engine_runs import DRAFT, TARGET
 from tests.helpers.engine_sweeps import (
     COMMON,
@@ -33,6 +25,7 @@ from tests.helpers.engine_sweeps import (
 )
 from tests.helpers.mock_servers import assert_is_nowhere
 from tests.helpers.server_kills import assert_nothing_lives_on
+from tests.helpers.user_servers import Running, as_flags
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -94,62 +87,27 @@ def test_one_server_serves_the_cells_of_a_method_and_says_what_it_runs(served: C
         assert all(record.server_times for record in requests(run).values())
 
 
-class Running(NamedTuple):
-    """A server that was started by other means than a run."""
-
-    overrides: list[str]
-    """Of a run that attaches itself to it."""
-    environment: dict[str, str]
-    key: str
-
-
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
     """vLLM as docs/engines/servers.md starts it, drafting three tokens."""
-    key = secrets.token_hex()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     drafting = f'{{"method": "draft_model", "model": "{resolve(DRAFT)}", "num_speculative_tokens": 3}}'
     arguments = {
-        **{"host": "127.0.0.1", "port": str(port), "model": resolve(TARGET), "dtype": "float32"},
-        **{"max-num-seqs": "16", "generation-config": "vllm", "speculative-config": drafting},
-        "per-request-spec-decode-metrics": "detailed",
+        **{"model": resolve(TARGET), "dtype": "float32", "max-num-seqs": 16, "generation-config": "vllm"},
+        **{"speculative-config": drafting, "per-request-spec-decode-metrics": "detailed"},
     }
     flags = ["--no-enable-prefix-caching", "--enable-per-request-metrics", "--enforce-eager"]
-    words = [word for name, value in arguments.items() for word in (f"--{name}", value)]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_")}
-    server = subprocess.Popen(
-        [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words, *flags],
-        env=inherited | {"VLLM_API_KEY": key, "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until_healthy(server, url)
-        yield Running(["engine=vllm_server", f"engine.url={url}", EAGER, *COMMON], {"THE_KEY": key}, key)
-    finally:
-        below = _descendants(server.pid)
-        server.terminate()
-        psutil.wait_procs([*below, psutil.Process(server.pid)], timeout=60)
-        for process in below:
-            if process.is_running():
-                process.kill()
-        server.kill()
-        server.wait()
+    with user_servers.running(
+        "vllm.entrypoints.openai.api_server",
+        [*as_flags(arguments), *flags],
+        key_variable="VLLM_API_KEY",
+        environment={"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"},
+    ) as server:
+        yield server
 
 
-def wait_until_healthy(server: "subprocess.Popen[bytes]", url: str) -> None:
-    deadline = time.monotonic() + 600
-    while True:
-        assert server.poll() is None
-        assert time.monotonic() < deadline
-        try:
-            urllib.request.urlopen(f"{url}/health", timeout=5).close()
-            return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
+def attach(running: Running, folder: Path, *overrides: str) -> "subprocess.CompletedProcess[str]":
+    arguments = ["engine=vllm_server", f"engine.url={running.url}", EAGER, *COMMON, *overrides]
+    return command_line(folder, *arguments, environment=running.environment)
 
 
 @pytest.mark.parametrize(
@@ -160,8 +118,7 @@ def wait_until_healthy(server: "subprocess.Popen[bytes]", url: str) -> None:
 def test_a_server_that_runs_already_gives_the_same(
     running: Running, vllm_in_process: Cells, tmp_path: Path, load: list[str]
 ) -> None:
-    attached = [*running.overrides, "engine.api_key_env=THE_KEY", "spec=draft_model", *load, "hydra.run.dir=run"]
-    done = command_line(tmp_path, *attached, environment=running.environment)
+    done = attach(running, tmp_path, "engine.api_key_env=THE_KEY", "spec=draft_model", *load, "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr[-2000:]
     run = RunDirectory.open(tmp_path / "run")
     for record, other in same_output(run, vllm_in_process["draft_model", 1]):
@@ -182,14 +139,10 @@ def test_a_server_that_runs_already_gives_the_same(
 def test_a_server_that_runs_something_else_is_refused(
     running: Running, tmp_path: Path, overrides: list[str], words: str
 ) -> None:
-    done = command_line(tmp_path, *running.overrides, *overrides, environment=running.environment)
+    done = attach(running, tmp_path, *overrides)
     assert done.returncode == 2
     assert words in error_line(done.stderr)
 
 
 def test_nothing_lives_on_after_the_run_is_killed(tmp_path: Path) -> None:
     assert_nothing_lives_on(tmp_path, "engine=vllm_server", EAGER)
-
-
-def _descendants(pid: int) -> list[psutil.Process]:
-    return psutil.Process(pid).children(recursive=True)

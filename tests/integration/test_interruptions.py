@@ -71,7 +71,9 @@ def hang_up(running: Running) -> None:
 def test_a_run_is_stopped(command_line: CommandLine, stop: Callable[[Running], None]) -> None:
     """Here the first of a sweep: the others do not start."""
     sweep = command_line.folder / "sweep"
-    arguments = ["-m", *command_line.experiment, *LONG, "seed=1,2", f"hydra.sweep.dir={sweep}"]
+    # Slow requests, so that one is in flight whenever the signal comes.
+    slow = ["engine.ttft_ms=200", "engine.step_time_ms=50"]
+    arguments = ["-m", *command_line.experiment, *LONG, *slow, "seed=1,2", f"hydra.sweep.dir={sweep}"]
     with command_line.started(*arguments) as running:
         wait_for_requests(sweep / "0")
         child = running.measuring_process()

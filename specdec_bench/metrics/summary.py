@@ -29,9 +29,10 @@ from specdec_bench.metrics.checkpoint_warnings import DraftReach, checkpoint_war
 from specdec_bench.metrics.cost import cost, energy_use
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.distribution import describe
+from specdec_bench.metrics.engine_warnings import engine_warnings, network_warnings
 from specdec_bench.metrics.goodput import ObjectiveCounts, stated_objectives
 from specdec_bench.metrics.steps_by_proposed import StepsByProposed, without_rates
-from specdec_bench.metrics.timing import MAX_JOINED_SHARE, Timings, request_times
+from specdec_bench.metrics.timing import Timings, request_times
 from specdec_bench.records.json_types import Json
 from specdec_bench.records.labels import draft_lengths_of
 from specdec_bench.records.manifest import ArchivedDataset, Lateness, Manifest, label_of_load
@@ -148,8 +149,8 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
         warnings=(
             *_warnings(manifest.config, samples.num_repeats),
             *checkpoint_warnings(manifest, samples.reach, list(samples.refused_prompts)),
-            *_engine_warnings(manifest, preemptions, len(samples.preemptions)),
-            *_network_warnings(timings),
+            *engine_warnings(manifest, preemptions, len(samples.preemptions)),
+            *network_warnings(timings),
         ),
         dataset=_dataset(manifest.dataset),
         requests=RequestCounts(
@@ -218,44 +219,6 @@ def _preemptions(counts: Sequence[int | None]) -> dict[str, int | None]:
     if not told or len(told) < len(counts):
         return {"preempted": None, "preemptions": None}
     return {"preempted": sum(count > 0 for count in told), "preemptions": sum(told)}
-
-
-def _engine_warnings(manifest: Manifest, preemptions: dict[str, int | None], num_finished: int) -> list[str]:
-    """Returns warnings on settings that the engine changed, on preemptions, and on a concurrency too high to reach."""
-    load, imported = label_of_load(manifest), manifest.imported
-    warnings = [] if imported is None else [f"IMPORTED from {imported.tool}: not measured by this project"]
-    warnings += [] if imported is None else imported.notes
-    warnings += [
-        f"{difference.name}: {difference.asked} was asked for, the engine has {difference.got}"
-        for difference in manifest.engine.differences or ()
-    ]
-    warnings += manifest.engine.notes or ()
-    if claimed := manifest.engine.claimed:
-        warnings.append(f"CLAIMED: the server does not tell {', '.join(claimed)}; they are what the experiment says")
-    if preemptions["preempted"]:
-        warnings.append(
-            f"PREEMPTED: {preemptions['preempted']} of {num_finished} requests, {preemptions['preemptions']} times in "
-            "all: the KV cache was full, and step times and latencies hold the waits; give it more memory, or lower "
-            f"load.{load.axis}"
-        )
-    num_prompts, num_repeats = manifest.dataset.num_prompts, integer_option(manifest.config, "load", "repeats") or 1
-    if num_prompts is not UNSET and (load.max_in_flight or 0) > (most := num_prompts * num_repeats):
-        warnings.append(
-            f"load.{load.axis}={load.value}: there are {most} conversations, so that never more were in "
-            "flight; output_tps_steady, which needs them all in flight, is not defined"
-        )
-    return warnings
-
-
-def _network_warnings(timings: Timings) -> list[str]:
-    """Returns a warning where so many chunks arrived together that no step times are given."""
-    share = timings.joined_share or 0
-    if share <= MAX_JOINED_SHARE:
-        return []
-    return [
-        f"JOINED: {share:.1%} of the chunks arrived together with the one before, through a proxy or a network that "
-        "buffers: step times and inter-token latencies are not known"
-    ]
 
 
 def _dataset(dataset: ArchivedDataset) -> DatasetCounts:

@@ -1,6 +1,7 @@
 """Latency and throughput, from the times at which chunks were received."""
 
 from array import array
+from operator import eq
 from typing import NamedTuple
 
 import numpy as np
@@ -63,6 +64,8 @@ class Timings:
         self._scheduled, self._sent = array("q"), array("q")
         self._output_tokens, self._num_chunks, self._num_merged = array("q"), array("q"), array("q")
         self._at, self._tokens = array("q"), array("q")
+        self.num_joined = 0
+        """Chunks that have the time of the one before, with which they arrived in one read."""
 
     def add(self, record: RequestRecord) -> None:
         """Takes in one finished request of the measured window."""
@@ -73,7 +76,9 @@ class Timings:
         self._sent.append(record.sent_ns)
         self._output_tokens.append(record.num_output_tokens)
         self._num_chunks.append(len(steps))
-        self._at.extend([step.received_ns for step in steps])
+        at_ns = [step.received_ns for step in steps]
+        self._at.extend(at_ns)
+        self.num_joined += sum(map(eq, at_ns, at_ns[1:]))
         self._tokens.extend([step.num_tokens for step in steps])
         unknown = [] if record.steps_are_exact else [step for step in steps[1:] if step.num_accepted is None]
         if record.acceptance_source is None:  # plain decoding: a chunk of one token is one step
@@ -89,12 +94,6 @@ class Timings:
     def merged_share(self) -> float | None:
         """Share of the chunks after the first that may hold several engine steps."""
         return self._share_of_later(self.num_merged)
-
-    @property
-    def num_joined(self) -> int:
-        """Chunks that have the time of the one before, with which they arrived in one read."""
-        gaps_ns, _ = self._gaps(np.arange(len(self._sent)))
-        return int(np.count_nonzero(gaps_ns == 0))
 
     @property
     def joined_share(self) -> float | None:
@@ -144,18 +143,13 @@ class Timings:
         are_joined = (self.joined_share or 0) > MAX_JOINED_SHARE
         if are_joined or _int64(self._num_merged)[rows].any() or not len(rows):
             return np.empty(0), np.empty(0, dtype=np.int64)
-        gaps_ns, tokens = self._gaps(rows)
-        return gaps_ns / NS_PER_MS, tokens
-
-    def _gaps(self, rows: Integers) -> tuple[Integers, Integers]:
-        """Returns the time in ns since the chunk before, and the tokens, of all chunks but each request's first."""
         num_chunks = _int64(self._num_chunks)
         is_chosen = np.zeros(len(num_chunks), dtype=bool)
         is_chosen[rows] = True
         is_step = np.repeat(is_chosen, num_chunks)
         is_step[np.cumsum(num_chunks) - num_chunks] = False  # the first chunk is the prefill's
-        gaps_ns = np.diff(_int64(self._at), prepend=0)
-        return gaps_ns[is_step], _int64(self._tokens)[is_step]
+        gaps = np.diff(_int64(self._at), prepend=0)
+        return gaps[is_step] / NS_PER_MS, _int64(self._tokens)[is_step]
 
     def throughput(self, max_in_flight: int | None, num_accelerators: int) -> Throughput:
         """Returns rates per second over the whole window and over its steady part. An open load has no steady part."""

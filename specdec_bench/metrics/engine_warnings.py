@@ -1,0 +1,45 @@
+"""Warnings on what the engine, and the network before it, made of a run."""
+
+from msgspec import UNSET
+
+from specdec_bench.metrics.timing import MAX_JOINED_SHARE, Timings
+from specdec_bench.records.manifest import Manifest, label_of_load
+from specdec_bench.records.options import integer_option
+
+
+def engine_warnings(manifest: Manifest, preemptions: dict[str, int | None], num_finished: int) -> list[str]:
+    """Returns warnings on settings that the engine changed, on preemptions, and on a concurrency too high to reach."""
+    load, imported = label_of_load(manifest), manifest.imported
+    warnings = [] if imported is None else [f"IMPORTED from {imported.tool}: not measured by this project"]
+    warnings += [] if imported is None else imported.notes
+    warnings += [
+        f"{difference.name}: {difference.asked} was asked for, the engine has {difference.got}"
+        for difference in manifest.engine.differences or ()
+    ]
+    warnings += manifest.engine.notes or ()
+    if claimed := manifest.engine.claimed:
+        warnings.append(f"CLAIMED: the server does not tell {', '.join(claimed)}; they are what the experiment says")
+    if preemptions["preempted"]:
+        warnings.append(
+            f"PREEMPTED: {preemptions['preempted']} of {num_finished} requests, {preemptions['preemptions']} times in "
+            "all: the KV cache was full, and step times and latencies hold the waits; give it more memory, or lower "
+            f"load.{load.axis}"
+        )
+    num_prompts, num_repeats = manifest.dataset.num_prompts, integer_option(manifest.config, "load", "repeats") or 1
+    if num_prompts is not UNSET and (load.max_in_flight or 0) > (most := num_prompts * num_repeats):
+        warnings.append(
+            f"load.{load.axis}={load.value}: there are {most} conversations, so that never more were in "
+            "flight; output_tps_steady, which needs them all in flight, is not defined"
+        )
+    return warnings
+
+
+def network_warnings(timings: Timings) -> list[str]:
+    """Returns a warning where so many chunks arrived together that no step times are given."""
+    share = timings.joined_share or 0
+    if share <= MAX_JOINED_SHARE:
+        return []
+    return [
+        f"JOINED: {share:.1%} of the chunks arrived together with the one before, through a proxy or a network that "
+        "buffers: step times and inter-token latencies are not known"
+    ]

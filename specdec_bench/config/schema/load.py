@@ -1,5 +1,6 @@
 """How requests are offered over time. What runs a load is in `specdec_bench.load`, in the module of its name."""
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 CLIENTS_KEY = "load.clients"
+WHOLE_NUMBER = re.compile("0|[1-9][0-9]{0,8}")
 
 
 @dataclass(kw_only=True)
@@ -56,9 +58,7 @@ class LoadConfig(Bounded):
         Bounded.__post_init__(self)
         value, number, most = self.clients, self.num_clients, self.max_in_flight
         fix = f"give a whole number, or {AUTO}"
-        require(
-            value == AUTO or (value.isascii() and value.isdigit() and str(int(value)) == value), CLIENTS_KEY, value, fix
-        )
+        require(value == AUTO or number is not None, CLIENTS_KEY, value, fix)
         if number is None:
             is_bounded = most is not None or self.conversations_per_s is not None
             fix = "nothing bounds the requests that need clients; give load.max_in_flight, or a number of clients"
@@ -71,7 +71,7 @@ class LoadConfig(Bounded):
     @property
     def num_clients(self) -> int | None:
         """`clients` as a number; None for auto."""
-        return int(self.clients) if self.clients.isdigit() else None
+        return int(self.clients) if WHOLE_NUMBER.fullmatch(self.clients) else None
 
     @property
     def conversations_per_s(self) -> float | None:

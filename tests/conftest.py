@@ -20,6 +20,7 @@ UNKNOWN_S = 1.0
 """Of a file that has not been measured."""
 SHORTEST_S = 1.0
 """Files that take less are not listed."""
+ENGINES = "tests/engines/"
 SGLANG = ("test_sglang.py", "test_sglang_drafters.py", "test_sglang_server.py")
 VLLM = ("test_contract.py", "test_vllm.py", "test_vllm_drafters.py", "test_vllm_faults.py", "test_vllm_server.py")
 
@@ -30,7 +31,8 @@ def scope_of(nodeid: str) -> str:
     Two vLLMs at a time would bind themselves to the same core, and SGLang's files compare the same sweep.
     """
     file = nodeid.partition("::")[0]
-    return "vllm" if file.endswith(VLLM) else "sglang" if file.endswith(SGLANG) else file
+    name = file.removeprefix(ENGINES)
+    return "vllm" if name in VLLM else "sglang" if name in SGLANG else file
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -27,7 +27,7 @@ from tests.helpers.engine_sweeps import (
 from tests.helpers.mock_servers import assert_is_nowhere
 from tests.helpers.server_kills import assert_killed_servers_end_their_cells_alone, assert_nothing_lives_on
 from tests.helpers.sglang_sweeps import ENVIRONMENT, PYTHON, SETTINGS, sglang_sweep
-from tests.helpers.user_servers import Running, as_flags
+from tests.helpers.user_servers import OTHER_EXPERIMENTS, Running, as_flags
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -136,14 +136,7 @@ def test_a_server_that_runs_already_gives_the_same(
     assert_is_nowhere(running.key, tmp_path / "run")
 
 
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        (["engine.api_key_env=THE_KEY", "spec=draft_model", "spec.draft_length=5"], "spec.draft_length=5"),
-        (["engine.api_key_env=THE_KEY", "spec=none"], "spec=none"),
-        (["spec=draft_model"], "the server wants a key"),
-    ],
-)
+@pytest.mark.parametrize(("overrides", "words"), OTHER_EXPERIMENTS)
 def test_a_server_that_runs_something_else_is_refused(
     running: Running, tmp_path: Path, overrides: list[str], words: str
 ) -> None:

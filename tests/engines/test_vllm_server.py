@@ -25,7 +25,7 @@ from tests.helpers.engine_sweeps import (
 )
 from tests.helpers.mock_servers import assert_is_nowhere
 from tests.helpers.server_kills import assert_nothing_lives_on
-from tests.helpers.user_servers import Running, as_flags
+from tests.helpers.user_servers import OTHER_EXPERIMENTS, Running, as_flags
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -128,14 +128,7 @@ def test_a_server_that_runs_already_gives_the_same(
     assert_is_nowhere(running.key, tmp_path / "run")
 
 
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        (["engine.api_key_env=THE_KEY", "spec=draft_model", "spec.draft_length=5"], "spec.draft_length=5"),
-        (["engine.api_key_env=THE_KEY", "spec=none"], "spec=none"),
-        (["spec=draft_model"], "the server wants a key"),
-    ],
-)
+@pytest.mark.parametrize(("overrides", "words"), OTHER_EXPERIMENTS)
 def test_a_server_that_runs_something_else_is_refused(
     running: Running, tmp_path: Path, overrides: list[str], words: str
 ) -> None:

@@ -17,6 +17,12 @@ from tests.helpers.engine_sweeps import environment_of
 
 START_TIMEOUT_S = 600
 STOP_TIMEOUT_S = 60
+OTHER_EXPERIMENTS = [
+    (["engine.api_key_env=THE_KEY", "spec=draft_model", "spec.draft_length=5"], "spec.draft_length=5"),
+    (["engine.api_key_env=THE_KEY", "spec=none"], "spec=none"),
+    (["spec=draft_model"], "the server wants a key"),
+]
+"""Overrides that a server with a key and three drafts of a draft model refuses, and what the refusal says."""
 
 
 class Running(NamedTuple):

@@ -115,7 +115,7 @@ def replay_in_torch(run: RunDirectory, name: str, drafter: type[Drafter]) -> Rep
 def assert_steps_agree(run: RunDirectory, name: str, drafter: type[Drafter]) -> None:
     """Each verify step accepted as many drafts as plain torch makes there, but for at most 5% where two tokens tie."""
     steps, mismatches = replay_in_torch(run, name, drafter)
-    assert steps > 500
+    assert steps > 200
     assert len(mismatches) <= 0.05 * steps, mismatches
     assert all(mismatch.gap < NEAR_TIE for mismatch in mismatches), mismatches
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from tests.helpers.engine_sweeps import ROOT, environment_of, error_lines, processes_below
+from tests.helpers.engine_sweeps import FORKED, ROOT, environment_of, error_lines, processes_below
 
 TIMEOUT_S = 300
 SUPERVISOR = "specdec_bench.engines.server.supervisor"
@@ -22,13 +22,17 @@ WORKER = "specdec_bench.runner.worker"
 
 @contextmanager
 def running(
-    folder: Path, *arguments: str, python: str = sys.executable, environment: Mapping[str, str] | None = None
+    folder: Path,
+    *arguments: str,
+    is_forked: bool = False,
+    python: str = sys.executable,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator["subprocess.Popen[str]"]:
-    """Starts run.py, as users have it. It is killed in the end."""
+    """Starts run.py, as users have it unless the engine's processes are to be forked. It is killed in the end."""
     process = subprocess.Popen(
         [python, str(ROOT / "run.py"), *arguments],
         cwd=folder,
-        env=environment_of(environment),
+        env=environment_of(environment, *([FORKED] if is_forked else [])),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         encoding="utf-8",
@@ -62,7 +66,7 @@ def assert_killed_servers_end_their_cells_alone(
     """
     runs = [folder / "sweep" / number for number in ("0", "1")]
     cells = ["spec=none", "load.repeats=1000,1001", "sampling.max_new_tokens=16", "hydra.sweep.dir=sweep"]
-    with running(folder, "-m", *arguments, *cells, **interpreter) as process:
+    with running(folder, "-m", *arguments, *cells, is_forked=True, **interpreter) as process:
         _wait(process, lambda: _num_finished(runs[0]) >= 5)
         started = psutil.Process(process.pid).children(recursive=True)
         (engine,) = [pid for pid, name in processes_below(process.pid).items() if name.startswith(process_name)]

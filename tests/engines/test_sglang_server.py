@@ -12,7 +12,7 @@ import pytest
 from specdec_bench.archive import RunDirectory
 from specdec_bench.config.checkpoints import resolve
 from tests.helpers import user_servers
-from tests.helpers.engine_runs import DRAFT, TARGET
+from tests.helpers.engine_runs import DRAFT, HEAD, TARGET
 from tests.helpers.engine_sweeps import (
     COMMON,
     CONCURRENCIES,
@@ -91,13 +91,20 @@ def test_the_settings_are_those_in_process(served: Cells, sglang_in_process: Cel
         assert differing <= only_a_servers | {"mem_fraction_static"}, cell
 
 
+CHAIN = {"speculative-num-steps": 3, "speculative-eagle-topk": 1, "speculative-num-draft-tokens": 4}
+N_GRAMS = {"speculative-ngram-max-bfs-breadth": 1, "speculative-ngram-max-trie-depth": 6}
+DRAFTING: dict[str, dict[str, object]] = {
+    "none": {},
+    "ngram": {"speculative-algorithm": "NGRAM", "speculative-num-draft-tokens": 4} | N_GRAMS,
+    "draft_model": {"speculative-algorithm": "STANDALONE", "speculative-draft-model-path": resolve(DRAFT)} | CHAIN,
+    "eagle3": {"speculative-algorithm": "EAGLE3", "speculative-draft-model-path": resolve(HEAD)} | CHAIN,
+}
+"""What a user tells SGLang's server of each method."""
+
+
 @pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    """SGLang as docs/engines/servers.md starts it, drafting three tokens, on the kernels for CPUs."""
-    drafting = {
-        **{"speculative-algorithm": "STANDALONE", "speculative-draft-model-path": resolve(DRAFT)},
-        **{"speculative-num-steps": 3, "speculative-eagle-topk": 1, "speculative-num-draft-tokens": 4},
-    }
+def running(request: pytest.FixtureRequest) -> Iterator[Running]:
+    """SGLang with a method as docs/engines/servers.md starts it, drafting three tokens, on the kernels for CPUs."""
     cpu = {
         **{"device": "cpu", "dtype": "float32", "max-running-requests": 16, "max-total-tokens": 16384},
         **{"attention-backend": "torch_native", "prefill-attention-backend": "intel_amx"},
@@ -106,7 +113,7 @@ def running() -> Iterator[Running]:
     flags = ["--incremental-streaming-output", "--enable-metrics", "--disable-radix-cache", "--disable-cuda-graph"]
     with user_servers.running(
         "sglang.launch_server",
-        [*as_flags({"model-path": resolve(TARGET)} | drafting | cpu), *flags],
+        [*as_flags({"model-path": resolve(TARGET)} | DRAFTING[request.param] | cpu), *flags],
         python=PYTHON,
         environment=ENVIRONMENT,
     ) as server:
@@ -119,24 +126,31 @@ def attach(running: Running, folder: Path, *overrides: str) -> "subprocess.Compl
     return command_line(folder, *arguments, python=PYTHON, environment=ENVIRONMENT | running.environment)
 
 
+CLOSED = ["load.concurrency=1"]
+POISSON = ["load=poisson", "load.rate=8", "load.max_in_flight=16"]
+
+
 @pytest.mark.parametrize(
-    "load",
-    [["load.concurrency=1"], ["load=poisson", "load.rate=8", "load.max_in_flight=16"]],
-    ids=["closed", "poisson"],
+    ("running", "method", "load"),
+    [*((method, method, CLOSED) for method in METHODS), ("draft_model", "draft_model", POISSON)],
+    ids=[*METHODS, "poisson"],
+    indirect=["running"],
 )
 def test_a_server_that_runs_already_gives_the_same(
-    running: Running, sglang_in_process: Cells, tmp_path: Path, load: list[str]
+    running: Running, sglang_in_process: Cells, tmp_path: Path, method: str, load: list[str]
 ) -> None:
-    done = attach(running, tmp_path, "engine.api_key_env=THE_KEY", "spec=draft_model", *load, "hydra.run.dir=run")
+    done = attach(running, tmp_path, "engine.api_key_env=THE_KEY", f"spec={method}", *load, "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr[-2000:]
     run = RunDirectory.open(tmp_path / "run")
-    for record, other in same_output(run, sglang_in_process["draft_model", 1]):
+    for record, other in same_output(run, sglang_in_process[method, 1]):
         assert record.counters == other.counters
         assert_same_steps(record, other)
-    assert run.summary().acceptance.cross_check.difference.verify_steps == 0
+    if method != "none":
+        assert run.summary().acceptance.cross_check.difference.verify_steps == 0
     assert_is_nowhere(running.key, tmp_path / "run")
 
 
+@pytest.mark.parametrize("running", ["draft_model"], indirect=True)
 @pytest.mark.parametrize(("overrides", "words"), OTHER_EXPERIMENTS)
 def test_a_server_that_runs_something_else_is_refused(
     running: Running, tmp_path: Path, overrides: list[str], words: str

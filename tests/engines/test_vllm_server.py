@@ -1,5 +1,6 @@
 """The real vLLM behind HTTP, started by the run and running already: the outputs and counts of vLLM in process."""
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from specdec_bench.archive import RunDirectory
 from specdec_bench.config.checkpoints import resolve
 from specdec_bench.records.request import RequestRecord
 from tests.helpers import user_servers
-from tests.helpers.engine_runs import DRAFT, TARGET
+from tests.helpers.engine_runs import DRAFT, HEAD, TARGET
 from tests.helpers.engine_sweeps import (
     COMMON,
     CONCURRENCIES,
@@ -87,14 +88,22 @@ def test_one_server_serves_the_cells_of_a_method_and_says_what_it_runs(served: C
         assert all(record.server_times for record in requests(run).values())
 
 
+DRAFTING = {
+    "none": {},
+    "ngram": {"prompt_lookup_min": 1, "prompt_lookup_max": 3},
+    "draft_model": {"model": resolve(DRAFT)},
+    "eagle3": {"model": resolve(HEAD)},
+}
+"""What a user tells vLLM's server of each method."""
+
+
 @pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    """vLLM as docs/engines/servers.md starts it, drafting three tokens."""
-    drafting = f'{{"method": "draft_model", "model": "{resolve(DRAFT)}", "num_speculative_tokens": 3}}'
-    arguments = {
-        **{"model": resolve(TARGET), "dtype": "float32", "max-num-seqs": 16, "generation-config": "vllm"},
-        **{"speculative-config": drafting, "per-request-spec-decode-metrics": "detailed"},
-    }
+def running(request: pytest.FixtureRequest) -> Iterator[Running]:
+    """vLLM with a method as docs/engines/servers.md starts it, drafting three tokens."""
+    arguments = {"model": resolve(TARGET), "dtype": "float32", "max-num-seqs": 16, "generation-config": "vllm"}
+    if request.param != "none":
+        drafting = {"method": request.param, "num_speculative_tokens": 3} | DRAFTING[request.param]
+        arguments |= {"speculative-config": json.dumps(drafting), "per-request-spec-decode-metrics": "detailed"}
     flags = ["--no-enable-prefix-caching", "--enable-per-request-metrics", "--enforce-eager"]
     with user_servers.running(
         "vllm.entrypoints.openai.api_server",
@@ -110,24 +119,31 @@ def attach(running: Running, folder: Path, *overrides: str) -> "subprocess.Compl
     return command_line(folder, *arguments, environment=running.environment)
 
 
+CLOSED = ["load.concurrency=4"]
+POISSON = ["load=poisson", "load.rate=8", "load.max_in_flight=16", "engine.max_num_seqs=16"]
+
+
 @pytest.mark.parametrize(
-    "load",
-    [["load.concurrency=4"], ["load=poisson", "load.rate=8", "load.max_in_flight=16", "engine.max_num_seqs=16"]],
-    ids=["closed", "poisson"],
+    ("running", "method", "load"),
+    [*((method, method, CLOSED) for method in METHODS), ("draft_model", "draft_model", POISSON)],
+    ids=[*METHODS, "poisson"],
+    indirect=["running"],
 )
 def test_a_server_that_runs_already_gives_the_same(
-    running: Running, vllm_in_process: Cells, tmp_path: Path, load: list[str]
+    running: Running, vllm_in_process: Cells, tmp_path: Path, method: str, load: list[str]
 ) -> None:
-    done = attach(running, tmp_path, "engine.api_key_env=THE_KEY", "spec=draft_model", *load, "hydra.run.dir=run")
+    done = attach(running, tmp_path, "engine.api_key_env=THE_KEY", f"spec={method}", *load, "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr[-2000:]
     run = RunDirectory.open(tmp_path / "run")
-    for record, other in same_output(run, vllm_in_process["draft_model", 1]):
+    for record, other in same_output(run, vllm_in_process[method, 1]):
         assert drafts(record) == drafts(other)
         assert_same_steps(record, other)
-    assert_counters_agree(run)
+    if method != "none":
+        assert_counters_agree(run)
     assert_is_nowhere(running.key, tmp_path / "run")
 
 
+@pytest.mark.parametrize("running", ["draft_model"], indirect=True)
 @pytest.mark.parametrize(("overrides", "words"), OTHER_EXPERIMENTS)
 def test_a_server_that_runs_something_else_is_refused(
     running: Running, tmp_path: Path, overrides: list[str], words: str

@@ -2,7 +2,7 @@
 
 vLLM's CPU build and SGLang start each of an engine's processes as a new interpreter, which imports the engine again: 12
 to 20 s of a core, two or three times for each start. A forked process has what its parent imported. What runs in it is
-the same; servers that users start, and a run that is killed while its server starts, have the processes as they are.
+the same; only a run that is killed while its server starts has the processes as they are.
 """
 
 import os

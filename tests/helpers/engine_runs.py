@@ -19,6 +19,7 @@ from tests.helpers import build
 
 TARGET = "bundled:tiny/target"
 DRAFT = "bundled:tiny/draft"
+HEAD = "bundled:tiny/eagle3"
 NGRAM_MAX = 3
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import psutil
 
-from tests.helpers.engine_sweeps import environment_of
+from tests.helpers.engine_sweeps import FORKED, environment_of
 
 START_TIMEOUT_S = 600
 STOP_TIMEOUT_S = 60
@@ -68,7 +68,7 @@ def running(
     key_flag = [] if key_variable else ["--api-key", key]
     server = subprocess.Popen(
         [python, "-m", module, "--host", "127.0.0.1", "--port", str(port), *words, *key_flag],
-        env=environment_of(more),
+        env=environment_of(more, FORKED),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -1,6 +1,7 @@
 """The load generators that are compared: how each is run, and what its own record says of its requests."""
 
 import json
+import os
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -59,8 +60,11 @@ class Ours(Tool):
 
     name = "specdec_bench"
 
-    def __init__(self, overrides: Sequence[str]) -> None:
-        self._overrides = overrides
+    def __init__(self, overrides: Sequence[str], clients: str | None = None) -> None:
+        self._overrides = list(overrides)
+        if clients is not None:
+            self.name = f"{self.name}, clients={clients}"
+            self._overrides.append(f"load.clients={clients}")
 
     def version(self) -> str:
         """Returns its release."""
@@ -78,7 +82,7 @@ class Ours(Tool):
 
     def environment(self, job: Job) -> Mapping[str, str]:  # noqa: ARG002
         """Makes the checkout's package the one that is run."""
-        return {"PYTHONPATH": str(ROOT)}
+        return {"PYTHONPATH": python_path()}
 
     def read(self, job: Job) -> list[Seen]:
         """Returns its requests."""
@@ -220,6 +224,11 @@ class GuideLLM(Tool):
             number = request["output"].split(maxsplit=1)[0]
             seen.append(Seen(number, request["time_to_first_token_ms"], None, counts.get("per_step_accepted")))
         return seen
+
+
+def python_path() -> str:
+    """Returns this process's PYTHONPATH with the checkout in front."""
+    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 UNKNOWN = "not installed"

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import psutil
 from http_client_errors import compare, keys, largest_load_below, lateness_ms, p50_and_p99, read_statement
-from http_client_tools import ROOT, TARGET, AIPerf, GuideLLM, Job, Ours, Tool, VLLMBench
+from http_client_tools import ROOT, TARGET, AIPerf, GuideLLM, Job, Ours, Tool, VLLMBench, python_path
 
 SAMPLE_S = 0.2
 TREE_S = 1.0
@@ -124,7 +124,7 @@ def point(options: argparse.Namespace, tool: Tool, in_flight: int, step_ms: floa
             *("--ttft-ms", str(options.ttft_ms)),
         ],
         cwd=ROOT,
-        env={**os.environ, "MOCK_MODEL": TARGET.name, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "MOCK_MODEL": TARGET.name, "PYTHONPATH": python_path()},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -144,11 +144,12 @@ def point(options: argparse.Namespace, tool: Tool, in_flight: int, step_ms: floa
         if len(seen) < number:
             raise ValueError(f"it holds {len(seen)} of {number} requests")
         errors = compare(seen, keys(stated))
+        totals = tool.totals(job)
     except (ValueError, KeyError, OSError) as error:
         return result | {"failed": f"its record cannot be compared: {error!r}"}
     duration_s = (errors.ended_ns - errors.began_ns) / 1e9
     cpu_s = clock.between(errors.began_ns, errors.ended_ns)
-    totals, inside = tool.totals(job), [sent for sent in stated if errors.began_ns <= sent.received_ns]
+    inside = [sent for sent in stated if errors.began_ns <= sent.received_ns]
     true_totals = sum(len(sent.per_step) for sent in inside), sum(sum(sent.per_step) for sent in inside)
     return result | {
         "compared_requests": len(errors.ttft_ms),
@@ -236,6 +237,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--vllm", type=Path, help="the Python of an environment with vLLM; left out if not given")
     parser.add_argument("--guidellm", type=Path, help="GuideLLM's executable; left out if not given")
     parser.add_argument("--override", action="append", default=[], help="for the project's run, as in load.x=1")
+    parser.add_argument(
+        "--clients", action="append", default=[], help="runs the project once more with load.clients=this, such as auto"
+    )
     parser.add_argument("--in-flight", default="64,256,512,1024,2048,4096", help="loads, separated by commas")
     parser.add_argument("--step-ms", type=float, default=10.0)
     parser.add_argument(
@@ -258,6 +262,7 @@ def main() -> None:
     """Measures, and prints the table."""
     options = parse()
     tools: list[Tool] = [Ours(options.override)]
+    tools += [Ours(options.override, clients) for clients in options.clients]
     for make, path in ((AIPerf, options.aiperf), (VLLMBench, options.vllm), (GuideLLM, options.guidellm)):
         if path is None:
             print(f"{make.name} is left out: no path was given", file=sys.stderr)

@@ -4,6 +4,7 @@ Requests are token ids to /v1/completions, whose stream gives token ids back. Th
 step by step (`--per-request-spec-decode-metrics detailed`, since 0.29). Totals come from /metrics.
 """
 
+import asyncio
 import itertools
 import json
 import math
@@ -25,12 +26,16 @@ from specdec_bench.engines.server.identity import find_model
 from specdec_bench.engines.server.prometheus import Metrics, difference
 from specdec_bench.engines.server.steps import Counts, Steps, plain_steps, rebuild, unknown_steps
 from specdec_bench.engines.vllm import arguments as vllm_arguments
+from specdec_bench.engines.vllm.release import server_arguments
 from specdec_bench.errors import EngineError
 from specdec_bench.records.manifest import EngineDescription
 from specdec_bench.records.request import AcceptanceCounters, GenerationRequest, RequestSampling
 
 IN_PROCESS_ONLY = ("skip_tokenizer_init", "disable_log_stats")
 """Arguments of engine=vllm that its server does not need."""
+LATER_ARGUMENTS = ("per_request_spec_decode_metrics", "enable_per_request_metrics")
+"""Arguments that only later releases have. Without the first there are totals alone, without the second no times of the
+server's own."""
 LEAST_TEMPERATURE = 0.01
 """vLLM raises lower ones to it. Source: vllm/sampling_params.py, SamplingParams.__post_init__."""
 COUNTERS = "vllm:spec_decode_num"
@@ -52,6 +57,8 @@ class VLLMServer(ServerAdapter[CompletionReply]):
         super().__init__(config)
         assert isinstance(config.engine, VLLMServerEngine)
         self._engine_config = config.engine
+        self._lacks: frozenset[str] = frozenset()
+        """The `LATER_ARGUMENTS` that the installed release does not have."""
         self._arguments = {
             name: value
             for name, value in vllm_arguments.engine_arguments(config).items()
@@ -63,6 +70,9 @@ class VLLMServer(ServerAdapter[CompletionReply]):
         rules = replace(vllm_arguments.EXTRA_ARGUMENTS, settings={**vllm_arguments.SETTINGS, **OWN_ARGUMENTS})
         self._arguments |= rules.check(extra, known=extra)  # the server itself refuses what it does not know
         if self._url is None:
+            known = await asyncio.to_thread(server_arguments)
+            self._lacks = frozenset(name for name in LATER_ARGUMENTS if known is not None and name not in known)
+            self._arguments = {name: value for name, value in self._arguments.items() if name not in self._lacks}
             drafting = self._arguments.get("speculative_config", {})
             vllm_arguments.check_acceptance_of_drafts(drafting, is_cpu=vllm_arguments.is_cpu_build(), runner=None)
 
@@ -70,7 +80,8 @@ class VLLMServer(ServerAdapter[CompletionReply]):
         command = [
             *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
             *("--host", HOST, "--port", str(port), "--served-model-name", self._served_as),
-            *("--enable-per-request-metrics", "--disable-uvicorn-access-log"),
+            *([] if "enable_per_request_metrics" in self._lacks else ["--enable-per-request-metrics"]),
+            "--disable-uvicorn-access-log",
             *command_line(self._arguments),
         ]
         environment = {

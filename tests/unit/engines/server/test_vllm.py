@@ -9,7 +9,7 @@ import pytest
 from specdec_bench.config.schema.engine import VLLMServerEngine
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
 from specdec_bench.config.schema.spec import DraftModelSpec
-from specdec_bench.engines.server import identity
+from specdec_bench.engines.server import identity, vllm
 from specdec_bench.engines.server.completion import CompletionReply
 from specdec_bench.engines.server.http import Client, Response
 from specdec_bench.engines.server.vllm import VLLMServer
@@ -60,6 +60,27 @@ def test_counts_that_contradict_each_other_are_refused() -> None:
     found.drafts.num_spec_steps = 2
     with pytest.raises(EngineError, match="contradict each other"):
         adapter._count(found, num_prompt_tokens=10)
+
+
+@pytest.mark.parametrize(
+    ("known", "absent"),
+    [
+        (None, []),
+        (["per_request_spec_decode_metrics", "enable_per_request_metrics"], []),
+        (["enable_per_request_metrics"], ["--per-request-spec-decode-metrics"]),  # 0.26
+        ([], ["--per-request-spec-decode-metrics", "--enable-per-request-metrics"]),
+    ],
+)
+def test_a_release_is_not_given_arguments_that_it_lacks(
+    monkeypatch: pytest.MonkeyPatch, known: list[str] | None, absent: list[str]
+) -> None:
+    monkeypatch.setattr(vllm, "server_arguments", lambda: None if known is None else frozenset(known))
+    adapter = server(url=None)
+    asyncio.run(adapter._prepare())
+    command = adapter._launch(8000, "key").command
+    flags = ["--per-request-spec-decode-metrics", "--enable-per-request-metrics"]
+    assert [flag for flag in flags if flag not in command] == absent
+    assert ("detailed" in command) == (flags[0] in command)
 
 
 class Told(Client):

@@ -7,6 +7,7 @@ step by step (`--per-request-spec-decode-metrics detailed`, since 0.29). Totals 
 import itertools
 import json
 import math
+import operator
 import os
 import sys
 from collections.abc import Mapping
@@ -149,9 +150,16 @@ class VLLMServer(ServerAdapter[CompletionReply]):
         told, length = reply.drafts, draft_length(self._config.spec) or 0
         # A reply of one token, and one whose steps never drafted, have no lists at all.
         accepted, proposed = told.per_step_accepted or [], told.per_step_drafted or []
-        if len(accepted) != told.num_spec_steps or sum(accepted) != told.num_accepted_draft_tokens:
-            raise EngineError("the server's counts of the request's drafts contradict each other")
         histogram = [*told.acceptance_histogram, *[0] * (length + 1)][: length + 1]
+        is_sane = (
+            len(accepted) == len(proposed) == told.num_spec_steps
+            and sum(accepted) == told.num_accepted_draft_tokens
+            and sum(proposed) == told.num_draft_tokens
+            and all(map(operator.le, accepted, proposed))
+            and histogram == [accepted.count(number) for number in range(length + 1)]
+        )
+        if not is_sane:
+            raise EngineError("the server's counts of the request's drafts contradict each other")
         counters = AcceptanceCounters(
             num_verify_steps=told.num_spec_steps,
             num_accepted=told.num_accepted_draft_tokens,

@@ -51,13 +51,28 @@ def test_the_last_step_of_a_full_context_has_no_draft(max_seq_len: int | None, n
     assert steps.num_decode_steps == num_decode_steps
 
 
-def test_counts_that_contradict_each_other_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_spec_steps", 2),
+        ("num_accepted_draft_tokens", 1),
+        ("num_draft_tokens", 4),
+        ("per_step_drafted", [1]),
+        ("per_step_drafted", []),
+        ("per_step_accepted", [3]),
+        ("acceptance_histogram", [1, 0, 0, 0]),
+        ("acceptance_histogram", []),
+    ],
+)
+def test_counts_that_contradict_each_other_are_refused(name: str, value: object) -> None:
+    """The reply's only verify step accepted 2 of 3 drafts."""
     adapter, found = server(), reply([1, 3], [2])
     adapter._description = EngineDescription(
         arguments={}, resolved={}, max_seq_len=2048, num_accelerators=1, reproducible=False
     )
     assert found.drafts is not None
-    found.drafts.num_spec_steps = 2
+    assert adapter._count(found, num_prompt_tokens=10)[1].num_decode_steps == 1
+    setattr(found.drafts, name, value)
     with pytest.raises(EngineError, match="contradict each other"):
         adapter._count(found, num_prompt_tokens=10)
 

@@ -5,6 +5,7 @@ from msgspec import UNSET
 from specdec_bench.metrics.timing import MAX_JOINED_SHARE, Timings
 from specdec_bench.records.manifest import Manifest, label_of_load
 from specdec_bench.records.options import integer_option
+from specdec_bench.records.summary import Acceptance
 
 
 def engine_warnings(manifest: Manifest, preemptions: dict[str, int | None], num_finished: int) -> list[str]:
@@ -32,6 +33,17 @@ def engine_warnings(manifest: Manifest, preemptions: dict[str, int | None], num_
             "flight; output_tps_steady, which needs them all in flight, is not defined"
         )
     return warnings
+
+
+def totals_warnings(acceptance: Acceptance, num_cut_off: int) -> list[str]:
+    """Returns a warning where requests that were cut off keep the engine's totals from giving a length."""
+    if acceptance.source != "engine_total" or acceptance.pooled.acceptance_length is not None or not num_cut_off:
+        return []
+    requests = "1 request" if num_cut_off == 1 else f"{num_cut_off} requests"
+    return [
+        f"CUT OFF: {requests} had tokens and did not finish, and the engine's totals hold their steps: the acceptance "
+        "length, which has the tokens of finished requests, is not known"
+    ]
 
 
 def network_warnings(timings: Timings) -> list[str]:

@@ -29,7 +29,7 @@ from specdec_bench.metrics.checkpoint_warnings import DraftReach, checkpoint_war
 from specdec_bench.metrics.cost import cost, energy_use
 from specdec_bench.metrics.definitions import DEFINITIONS
 from specdec_bench.metrics.distribution import describe
-from specdec_bench.metrics.engine_warnings import engine_warnings, network_warnings
+from specdec_bench.metrics.engine_warnings import engine_warnings, network_warnings, totals_warnings
 from specdec_bench.metrics.goodput import ObjectiveCounts, stated_objectives
 from specdec_bench.metrics.steps_by_proposed import StepsByProposed, without_rates
 from specdec_bench.metrics.timing import Timings, request_times
@@ -73,6 +73,8 @@ class Samples:
         self._has_objectives = bool(objectives)
         self.objectives = ObjectiveCounts(objectives)
         self.outcomes = dict.fromkeys(("finished", "failed", "skipped", "interrupted", "warmup"), 0)
+        self.num_cut_off = 0
+        """Requests of the measured window that had tokens and did not finish."""
         self.acceptance: list[RequestAcceptance] = []
         follows_batch = manifest is not None and draft_lengths_of(manifest.config) is not None
         self.steps_by_proposed = StepsByProposed() if follows_batch else None
@@ -107,6 +109,7 @@ class Samples:
         if outcome == "failed":
             self.objectives.add_failed()
         if outcome != "finished":
+            self.num_cut_off += outcome != "warmup" and record.num_output_tokens > 0
             return
         if self._has_objectives:
             self.objectives.add_finished(request_times(record))
@@ -140,6 +143,7 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
         raise ValueError(f"acceptance comes from several sources within one run: {sorted(map(str, samples.sources))}")
     preemptions = _preemptions(samples.preemptions)
     throughput = timings.throughput(label_of_load(manifest).max_in_flight, manifest.engine.num_accelerators or 0)
+    acceptance = _acceptance(samples, manifest)
     return Summary(
         schema_version=SCHEMA_VERSION,
         run_id=manifest.run_id,
@@ -151,6 +155,7 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
             *checkpoint_warnings(manifest, samples.reach, list(samples.refused_prompts)),
             *engine_warnings(manifest, preemptions, len(samples.preemptions)),
             *network_warnings(timings),
+            *totals_warnings(acceptance, samples.num_cut_off),
         ),
         dataset=_dataset(manifest.dataset),
         requests=RequestCounts(
@@ -165,7 +170,7 @@ def summarize(samples: Samples | Iterable[RequestRecord], manifest: Manifest) ->
             preemptions=preemptions["preemptions"],
         ),
         prompt_tokens=describe(samples.prompt_tokens),
-        acceptance=_acceptance(samples, manifest),
+        acceptance=acceptance,
         latency=timings.latency(),
         latency_by_category={
             name: timings.latency(rows) for name, rows in _rows_by_category(samples.timed_categories).items()
@@ -350,12 +355,13 @@ def _acceptance(samples: Samples, manifest: Manifest) -> Acceptance:
         output_tokens = sum(request.output_tokens for request in counts)
         total = from_counters(manifest.engine_totals, output_tokens)
         emitted = output_tokens - sum(request.output_tokens > 0 for request in counts)
-        # From the requests, if each chunk was one step.
-        steps = total.decode_steps if pooled.decode_steps is None else pooled.decode_steps
+        # From the requests, if each chunk was one step. The total has the steps of requests that were cut off too.
+        are_own = pooled.decode_steps is not None
+        steps = pooled.decode_steps if are_own else total.decode_steps
         pooled = msgspec.structs.replace(
             pool([total], max(draft_length, len(total.histogram or ()) - 1)),
             decode_steps=steps,
-            acceptance_length=emitted / steps if steps else None,
+            acceptance_length=emitted / steps if steps and (are_own or not samples.num_cut_off) else None,
         )
     acceptance = Acceptance(
         source=source,

@@ -6,8 +6,10 @@ start, one schedule, and the archive, which the leader writes.
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -30,6 +32,8 @@ LEAD_NS = 100_000_000
 """From when the clients are told when to begin until they do: each of them knows it by then."""
 STOP_TIMEOUT_S = 10.0
 """How long a client may take to record what is in flight, once it is told to stop."""
+BEGIN_TIMEOUT_S = 60.0
+"""How long a client may take, at least, to import what it needs. From then on it reports a few times a second."""
 EXIT_TIMEOUT_S = 5.0
 
 
@@ -169,9 +173,15 @@ class _Client:
         self._socket.close()
 
     def _serve(self, assignment: Assignment, take: Callable[[bytes], None]) -> None:
+        stall_timeout_s = assignment.config.engine.stall_timeout_s
+        # Half of it, so that this is noticed before the parent, which sees no token either, blames the engine.
+        silence_s = None if stall_timeout_s is None else stall_timeout_s / 2
+        patience_s = None if silence_s is None else max(silence_s, BEGIN_TIMEOUT_S)
         try:
+            self._limit_sending(patience_s)
             self._connection.send(assignment)
-            while True:
+            while self._connection.poll(patience_s):
+                patience_s = silence_s
                 match self._connection.recv():
                     case Ready():
                         self._settle(self.ready)
@@ -184,11 +194,25 @@ class _Client:
                         self._settle(self.ready, error)
                         self._settle(self.ended, error)
                         return
+            raise TimeoutError
+        except (TimeoutError, BlockingIOError):
+            self._process.kill()  # a stopped process ends by nothing else
+            self._process.wait()
+            how = f"has stopped: it reported nothing for {patience_s:g} s, half of engine.stall_timeout_s"
+            self._fail(how)
         except (EOFError, OSError):
             self._process.wait()
-            error = EngineError(f"{self._name} {ended_how(self._process.returncode)}; what it had in flight is lost")
-            self._settle(self.ready, error)
-            self._settle(self.ended, error)
+            self._fail(ended_how(self._process.returncode))
+
+    def _limit_sending(self, timeout_s: float | None) -> None:
+        """Lets no message take longer: a process that reads nothing takes in no more than the socket's buffer."""
+        limit = struct.pack("ll", math.ceil(timeout_s or 0), 0)  # a timeval; 0 waits for ever
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
+    def _fail(self, how: str) -> None:
+        error = EngineError(f"{self._name} {how}; what it had in flight is lost")
+        self._settle(self.ready, error)
+        self._settle(self.ended, error)
 
     def _settle(self, future: "asyncio.Future[None]", error: Exception | None = None) -> None:
         """Ends a future from the thread, unless it has ended."""

@@ -75,8 +75,6 @@ def run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_re
         prepare = functools.partial(compose_cell, command=sys.argv, prompts={})
         planner = Planner(app.config_loader, composed, prepare)
         cells = planner.plan(swept)
-        if not runs_here and composed.hydra.sweeper.get("max_batch_size") != 1:
-            _refuse_shared_servers(cells, chosen["hydra/launcher"])
         sized = job(planner.largest_concurrency)
         try:
             _run_grid(app, composed, folder, cells, sized, is_resumed=is_resumed, is_dry_run=is_dry_run)
@@ -100,13 +98,14 @@ def run_sweep(app: "Hydra", composed: DictConfig, overrides: list[str], *, is_re
             raise RunInterrupted(f"interrupted; what was measured is in {folder}") from None
 
 
-def _refuse_shared_servers(cells: list[PlannedCell], launcher: str) -> None:
+def _refuse_shared_servers(to_run: list[PlannedCell], composed: DictConfig) -> None:
     """Refuses cells side by side on one server: each would be in the other's times, and in the server's counters.
 
     Raises:
         ConfigError: naming the server.
     """
-    engines = [(planned.cell.config.engine, planned.cell.config.spec) for planned in cells]
+    launcher = composed.hydra.runtime.choices["hydra/launcher"]
+    engines = [(planned.cell.config.engine, planned.cell.config.spec) for planned in to_run]
     urls = Counter(engine.url_for(spec) for engine, spec in engines if isinstance(engine, ServerEngine))
     for url, num_cells in urls.items():
         if url is not None and num_cells > 1:
@@ -137,6 +136,8 @@ def _run_grid(
     folders = {} if is_resumed else landing.find_cell_folders([(cell.number, cell.composed) for cell in cells], folder)
     is_new = landing.is_named_by_clock(composed, landing.SWEEP_DIR)
     done = set() if is_new else _done(sweep, cells, folders)
+    if not job.runs_here and composed.hydra.sweeper.get("max_batch_size") != 1:
+        _refuse_shared_servers([planned for planned in cells if planned.number not in done], composed)
     if is_dry_run:
         show_plan(cells, done, composed.order, shares_engines=job.runs_here)
         return

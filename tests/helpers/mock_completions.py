@@ -13,7 +13,17 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.helpers.mock_http import DRAFT_LENGTH, FAULT, FAULTY_FROM, STEP_S, serve, steps, write_answer, write_chunk
+from tests.helpers.mock_http import (
+    DRAFT_LENGTH,
+    FAULT,
+    FAULTY_FROM,
+    STEP_S,
+    merge,
+    serve,
+    steps,
+    write_answer,
+    write_chunk,
+)
 
 TTFT_S = 0.01
 MODEL = os.environ.get("MOCK_MODEL", "mock")
@@ -33,12 +43,13 @@ FAULTS = (
     "redirect",
     "refuses",
     "plain",
+    "merged",
 )
 _numbers = itertools.count(1)
 
 
 def events(request: dict[str, Any], num_prompt_tokens: int) -> Iterator[dict[str, Any]]:
-    """Yields the events of a request: one for the prefill, one for each step, one with usage and counts."""
+    """Yields the events of a request: one for the prefill, one for each step or two, one with usage and counts."""
     limit = int(request.get("max_tokens") or 16)
     return events_of(steps(limit), limit, num_prompt_tokens, request["model"])
 
@@ -48,6 +59,8 @@ def events_of(per_step: list[int], limit: int, num_prompt_tokens: int, model: st
     head = {"id": "cmpl-mock", "object": "text_completion", "created": 1, "model": model}
     sizes = [1, *(accepted + 1 for accepted in per_step)]
     sizes[-1] -= sum(sizes) - limit
+    if FAULT == "merged":
+        sizes = merge(sizes)
     for number, size in enumerate(sizes):
         is_last = number == len(sizes) - 1
         choice = {"index": 0, "text": WORD * size, "logprobs": None, "finish_reason": "length" if is_last else None}

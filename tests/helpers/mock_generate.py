@@ -18,6 +18,7 @@ from tests.helpers.mock_http import (
     FAULTY_FROM,
     KEY,
     STEP_S,
+    merge,
     serve,
     steps,
     write_answer,
@@ -85,7 +86,7 @@ def events(request: dict[str, Any], fault: str) -> list[dict[str, Any]]:
     sizes = [1] * limit if FAULT == "plain" else [1, *(accepted + 1 for accepted in per_step)]
     sizes[-1] -= sum(sizes) - limit
     if fault == "merged":
-        sizes = [sizes[0], *(sum(sizes[at : at + 2]) for at in range(1, len(sizes), 2))]
+        sizes = merge(sizes)
     histogram = [per_step.count(number) for number in range(max(per_step, default=0) + 1)]
     counts = {
         "spec_verify_ct": len(per_step),

@@ -43,6 +43,11 @@ def steps(num_tokens: int) -> list[int]:
     raise AssertionError
 
 
+def merge(sizes: list[int]) -> list[int]:
+    """Returns the sizes of events of which all but the first join two steps each, as a late event loop makes them."""
+    return [sizes[0], *(sum(sizes[at : at + 2]) for at in range(1, len(sizes), 2))]
+
+
 def serve(respond: Respond, needs_key: Callable[[str], bool]) -> None:
     """Runs a server. `needs_key` says of a path whether it answers only to the key, if there is one."""
 

@@ -118,7 +118,7 @@ def clients_of(running: Running) -> list[int]:
 
 
 def end_early(
-    command_line: CommandLine, strike: Callable[[Running, list[int]], Any], fault: str = ""
+    command_line: CommandLine, strike: Callable[[Running, list[int]], Any], fault: str = "", *overrides: str
 ) -> tuple[int, str, Path]:
     """Runs three clients, ends the run by what `strike` does to it, and checks that none of them is left.
 
@@ -126,7 +126,7 @@ def end_early(
         The exit status, stderr and the run's folder.
     """
     folder = command_line.folder / "run"
-    with server(fault) as url, command_line.started(*experiment(command_line, url), *LONG) as running:
+    with server(fault) as url, command_line.started(*experiment(command_line, url), *LONG, *overrides) as running:
         wait_until(lambda: len(measured(folder)) >= 12 or running.process.poll() is not None)
         clients = clients_of(running)
         if not fault:
@@ -138,11 +138,23 @@ def end_early(
     return outcome.status, outcome.stderr, folder
 
 
-def test_a_client_that_is_killed_ends_the_run_in_one_line(single_turns: CommandLine) -> None:
-    status, stderr, folder = end_early(single_turns, lambda _, clients: os.kill(clients[1], signal.SIGKILL))
+@pytest.mark.parametrize(
+    ("strike", "how"),
+    [
+        (signal.SIGKILL, "was killed by SIGKILL (out of memory?)"),
+        (signal.SIGSTOP, "has stopped: it reported nothing for 2 s, half of engine.stall_timeout_s"),
+    ],
+)
+def test_a_client_that_is_killed_or_frozen_ends_the_run_in_one_line(
+    single_turns: CommandLine, strike: signal.Signals, how: str
+) -> None:
+    """The others go on: without a bound, a frozen one would be waited for until all that they can send is sent."""
+    status, stderr, folder = end_early(
+        single_turns, lambda _, clients: os.kill(clients[1], strike), "", "engine.stall_timeout_s=4"
+    )
     assert status == 1
     (error,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
-    assert "client 2 of 3 was killed by SIGKILL" in error
+    assert f"client 2 of 3 {how}; what it had in flight is lost" in error
     assert read_json(folder / "manifest.json")["status"] == "failed"
     assert read_json(folder / "summary.json")["requests"]["finished"] == len(measured(folder)) >= 12
     # The others have recorded what they had in flight: two requests each.

@@ -58,6 +58,16 @@ def test_a_sweep_of_a_plugin_s_runs_in_any_launcher_s_processes(command_line: Co
         assert summary["extra"]["most_tokens"]["value"] == 8
 
 
+def test_a_plugin_s_load_that_cannot_be_split_is_refused_with_clients(command_line: CommandLine) -> None:
+    """Nothing is asked or loaded before: there is neither such a server nor such a model."""
+    server = ("engine=vllm_server", "engine.url=http://127.0.0.1:1", "model=custom", "model.path=/nowhere")
+    overrides = ("load=toy", "load.clients=auto", "spec=none", "hydra.run.dir=run")
+    outcome = command_line(*server, *overrides, PYTHONPATH=path_with(TOY))
+    words = "error: load.clients=auto: load=toy cannot be split over clients; leave it at 1"
+    assert (outcome.status, outcome.error) == (2, words)
+    assert not (command_line.folder / "run").exists()
+
+
 def test_an_archive_is_summarized_where_its_plugin_is_not_installed(command_line: CommandLine) -> None:
     command_line("-m", *EXPERIMENT, "seed=0,1", "hydra.sweep.dir=sweep", PYTHONPATH=path_with(TOY))
     outcome = command_line("summarize", "sweep")

@@ -1,6 +1,7 @@
 """engine=vllm_server against a server of known counts that runs already, and one that fails on demand."""
 
 import json
+import shutil
 from contextlib import AbstractContextManager
 
 import pytest
@@ -142,3 +143,10 @@ def test_a_grid_over_servers_runs_through_a_launcher(command_line: CommandLine) 
         assert acceptance.pooled.acceptance_length == pytest.approx(23 / 9)
     assert [run.summary().acceptance.pooled.acceptance_length for run in runs[2:]] == [1, 1]
     assert_is_nowhere(KEY, sweep)
+    # What is left decides: the two of one server may not run side by side, and one alone may run as it likes.
+    at_once = ["resume=sweep", "hydra.sweeper.max_batch_size=null", "--dry-run"]
+    for number, (status, words) in ((1, (0, "4 cells, 3 done")), (0, (2, "would run 2 cells on this server"))):
+        shutil.rmtree(sweep / str(number))
+        outcome = command_line(*at_once, THE_KEY=KEY)
+        assert outcome.status == status, outcome.stderr
+        assert words in outcome.stdout + outcome.stderr

@@ -69,6 +69,41 @@ def test_outputs_and_counts_are_those_of_the_server(
     assert acceptance.pooled.acceptance_length == pytest.approx(23 / 9)
 
 
+@pytest.mark.parametrize(
+    ("engine", "module"), [("vllm_server", "mock_completions"), ("sglang_server", "mock_generate")]
+)
+def test_events_of_several_steps_stay_exact_and_are_known_as_such(
+    command_line: CommandLine, engine: str, module: str
+) -> None:
+    """The server joins each two steps, and the network joins its events: a chunk may be joined in both ways."""
+    with serving(module, "merged", MOCK_MODEL="target") as direct, slow_network(direct, NETWORKS["buffering"]) as url:
+        outcome = measure(command_line, engine, url, "load.concurrency=2")
+    assert outcome.status == 0, outcome.stderr
+    run = RunDirectory.open(command_line.folder / "run")
+    records, summary = measured(run), run.summary()
+    assert len(records) >= 4
+    num_joined = 0
+    for record in records:
+        assert record.error is None
+        counts = record.counters
+        assert counts is not None
+        assert (counts.num_verify_steps, counts.num_accepted, counts.num_decode_steps) == (9, 14, 9)
+        assert [step.num_tokens for step in record.steps] == [1, 4, 6, 4, 6, 3]
+        assert {step.num_accepted for step in record.steps} == {None}
+        times = [step.received_ns for step in record.steps]
+        assert times == sorted(times)
+        num_joined += len(times) - len(set(times))
+    assert summary.merged_chunks == 5 * len(records)
+    assert summary.joined_chunks == num_joined > 0
+    assert [warning for warning in summary.warnings if "JOINED: " in warning]
+    assert (summary.latency.step_time_ms.count, summary.latency.itl_ms.count) == (0, 0)
+    assert summary.latency.tpot_ms.count == len(records)
+    assert summary.acceptance.source == "engine_request"
+    assert summary.acceptance.cross_check is not None
+    assert summary.acceptance.cross_check.difference.verify_steps == 0
+    assert summary.acceptance.pooled.acceptance_length == pytest.approx(23 / 9)
+
+
 def test_a_network_that_passes_no_more_bytes_ends_the_run_in_one_line(command_line: CommandLine) -> None:
     """The server itself goes on. About 3 kB pass of each reply, and little before the first."""
     network = Network(bytes_per_s=1_000_000, stalls_after=10_000)

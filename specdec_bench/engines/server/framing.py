@@ -12,7 +12,7 @@ MOST_LINE_BYTES = 64 << 20
 class ResponseParser:
     """One answer: its status, its headers, and its body in pieces."""
 
-    __slots__ = ("_buffer", "_read", "_remaining", "headers", "is_complete", "status")
+    __slots__ = ("_buffer", "_is_kept_open", "_read", "_remaining", "headers", "is_complete", "status")
 
     def __init__(self) -> None:
         self.status = 0
@@ -22,6 +22,7 @@ class ResponseParser:
         self.is_complete = False
         """Whether the body has ended as its framing says."""
         self._buffer = bytearray()
+        self._is_kept_open = False
         self._remaining = 0
         """Bytes of the body, or of its current chunk, that are still to come."""
         self._read: Callable[[list[bytes]], bool] = self._read_head
@@ -29,7 +30,7 @@ class ResponseParser:
     @property
     def is_reusable(self) -> bool:
         """Whether another request can follow on the same connection."""
-        return self.is_complete and not self._buffer and self.headers.get("connection", "").lower() != "close"
+        return self.is_complete and not self._buffer and self._is_kept_open
 
     def feed(self, data: bytes) -> bytes:
         """Takes in bytes as they came, however they were cut. Returns what they add to the body.
@@ -76,7 +77,15 @@ class ResponseParser:
         if 100 <= int(status[0]) < 200:  # the answer proper follows
             return True
         self.status, self.headers = int(status[0]), headers
-        if headers.get("transfer-encoding", "identity").lower() == "chunked":
+        wishes = {wish.strip() for wish in headers.get("connection", "").lower().split(",")}
+        self._is_kept_open = "close" not in wishes and (not first.startswith("HTTP/1.0") or "keep-alive" in wishes)
+        content, transfer = (headers.get(f"{kind}-encoding", "identity").lower() for kind in ("content", "transfer"))
+        if content != "identity" or transfer not in ("identity", "chunked"):
+            raise EngineError(
+                f"HTTP {self.status}: the answer is encoded as nobody asked for (content-encoding: {content[:40]}, "
+                f"transfer-encoding: {transfer[:40]})"
+            )
+        if transfer == "chunked":
             self._read = self._read_size
         elif (length := headers.get("content-length")) is not None:
             if not length.isdecimal():
@@ -165,7 +174,9 @@ class EventSplitter:
             if line.startswith(b"data:"):
                 self._data.append(line[5:].removeprefix(b" "))
             elif not line and self._data:
-                events.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
+                data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+                if data:  # an empty one, which some proxies send to keep a connection alive, is no event
+                    events.append(data)
                 self._data = []
         return events
 

@@ -184,7 +184,7 @@ class Client:
         self._host, self._prefix = parts.hostname, parts.path.rstrip("/")
         self._ssl = ssl.create_default_context() if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._ssl else 80)
-        lines = [f"host: {parts.netloc}", "accept: */*", "content-type: application/json"]
+        lines = [f"host: {parts.netloc}", "accept: */*", "accept-encoding: identity", "content-type: application/json"]
         if api_key is not None:
             lines.append(f"authorization: Bearer {api_key}")
         if not reuses_connections:

@@ -4,6 +4,8 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 
+from specdec_bench.errors import EngineError
+
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})?\s+(\S+)", re.ASCII)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
@@ -41,7 +43,13 @@ class Metrics:
 
 
 def difference(after: Metrics, before: Metrics, name: str) -> int | None:
-    """Returns by how much a counter grew; None if it is missing."""
+    """Returns by how much a counter grew; None if it is missing.
+
+    Raises:
+        EngineError: it fell, so that the two readings are of two servers, or of one that was started again.
+    """
     now, then = after.total(name), before.total(name)
+    if (now or 0) < (then or 0):
+        raise EngineError(f"the server's counter {name} fell from {then} to {now}")
     # A counter with labels appears with its first event.
     return None if now is None else now - (then or 0)

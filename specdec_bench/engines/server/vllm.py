@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import json
 import math
+import operator
 import os
 import sys
 from collections.abc import Mapping
@@ -158,25 +159,40 @@ class VLLMServer(ServerAdapter[CompletionReply]):
         if reply.drafts is None:
             return None, unknown_steps(reply.log.sizes)
         told, length = reply.drafts, draft_length(self._config.spec) or 0
-        # A reply of one token, and one whose steps never drafted, have no lists at all.
-        accepted, proposed = told.per_step_accepted or [], told.per_step_drafted or []
-        if len(accepted) != told.num_spec_steps or sum(accepted) != told.num_accepted_draft_tokens:
-            raise EngineError("the server's counts of the request's drafts contradict each other")
+        accepted, proposed = told.per_step_accepted, told.per_step_drafted
+        if told.num_spec_steps == 0:  # a reply of one token, and one whose steps never drafted, have no lists
+            accepted, proposed = accepted or [], proposed or []
         histogram = [*told.acceptance_histogram, *[0] * (length + 1)][: length + 1]
+        is_sane = (
+            sum(histogram) == told.num_spec_steps
+            and sum(number * steps for number, steps in enumerate(histogram)) == told.num_accepted_draft_tokens
+        )
+        if accepted is not None or proposed is not None:  # the level detailed; summary has no lists
+            accepted, proposed = accepted or [], proposed or []
+            is_sane &= (
+                histogram == [accepted.count(number) for number in range(length + 1)]
+                and len(accepted) == len(proposed) == told.num_spec_steps
+                and sum(proposed) == told.num_draft_tokens
+                and all(map(operator.le, accepted, proposed))
+            )
+        if not is_sane:
+            raise EngineError("the server's counts of the request's drafts contradict each other")
         counters = AcceptanceCounters(
             num_verify_steps=told.num_spec_steps,
             num_accepted=told.num_accepted_draft_tokens,
             num_proposed=told.num_draft_tokens,
             histogram=tuple(histogram),
-            per_step_accepted=tuple(accepted),
-            per_step_proposed=tuple(proposed),
+            per_step_accepted=None if accepted is None else tuple(accepted),
+            per_step_proposed=None if proposed is None else tuple(proposed),
         )
         # Where less than K + 1 tokens of the context are left, vLLM shortens the drafts, at last to none.
         limit = self.describe().max_seq_len
         room = math.inf if limit is None else limit - num_prompt_tokens - len(reply.log.token_ids)
         spec = self._config.spec
         always_drafts = not isinstance(spec, NgramSpec | SuffixSpec) and room > length and not may_draft_nothing(spec)
-        return counters, rebuild(reply.log.sizes, Counts(counters, always_drafts=always_drafts))
+        are_all_full = always_drafts and told.num_draft_tokens == length * told.num_spec_steps
+        counts = Counts(counters, always_drafts=always_drafts, proposed_per_step=length if are_all_full else None)
+        return counters, rebuild(reply.log.sizes, counts)
 
     def _totals(self, after: Metrics, before: Metrics) -> AcceptanceCounters:
         steps = difference(after, before, f"{COUNTERS}_drafts_total") or 0

@@ -124,7 +124,7 @@ def check_drafting(
             "rejection_sample_method=block: vLLM's model runner V1 accepts by the standard method under this name, and "
             "the server does not tell which runner it has"
         )
-    if drafts is None or (drafts.per_step_accepted is None and drafts.num_spec_steps):
+    if drafts is None:
         notes.append(
             "the server counts drafts in total only; start it with --per-request-spec-decode-metrics detailed (vLLM "
             "0.29 or later) for the counts of each request"

@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from specdec_bench.config.schema.engine import VLLMServerEngine
 from specdec_bench.config.schema.load import ClosedLoad, ConstantLoad, LoadConfig, PoissonLoad, TraceLoad
 from specdec_bench.config.schema.sampling import SamplingConfig
 from specdec_bench.errors import ConfigError
 from specdec_bench.load.base import Share, create
 from specdec_bench.load.clients import num_clients
+from specdec_bench.load.closed import Closed
+from specdec_bench.runner.cell import check
 from tests.helpers import build
 
 S = 10**9
@@ -120,6 +123,16 @@ def test_how_many_auto_stands_for(load: LoadConfig, num_turns: float, num_cores:
 def test_auto_is_refused_where_nothing_says_how_many_are_needed() -> None:
     with pytest.raises(ConfigError, match=r"load\.clients=auto: nothing bounds"):
         TraceLoad(path="t", clients="auto")
+
+
+@pytest.mark.parametrize("clients", ["2", "auto"])
+def test_a_load_without_parts_is_for_one_client(clients: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a load can come from a plugin: those of the project all have parts."""
+    monkeypatch.delattr(Closed, "part")
+    config = build.experiment(engine=VLLMServerEngine(), load=ClosedLoad(concurrency=4, clients=clients))
+    with pytest.raises(ConfigError) as caught:
+        check(config)
+    assert str(caught.value) == f"load.clients={clients}: load=closed cannot be split over clients; leave it at 1"
 
 
 def test_no_number_is_claimed_twice_by_processes_that_share_the_file() -> None:

@@ -3,7 +3,9 @@
 import pytest
 
 from specdec_bench.metrics.acceptance import from_counters, request_acceptance
-from specdec_bench.records.request import AcceptanceCounters
+from specdec_bench.metrics.summary import summarize
+from specdec_bench.records.request import AcceptanceCounters, RequestError, Step
+from tests.helpers import build
 from tests.helpers.step_counts import Counts, macro, pool, pooled, request
 
 COUNTERS = AcceptanceCounters(
@@ -87,6 +89,24 @@ def test_totals_of_the_run_tell_nothing_of_a_request(decode: list[Counts]) -> No
     record = request(*decode, prefill=(1, None, None), source="engine_total")
     assert {name for name, value in pooled(record).items() if value is not None} == {"output_tokens"}
     assert set(macro([request_acceptance(record)], 3).values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "length", "is_warned_of"), [((), 10 / 5, False), ((1, 3), None, True)], ids=["no token", "cut off"]
+)
+def test_steps_of_requests_that_were_cut_off_are_in_the_run_s_totals(
+    sizes: tuple[int, ...], length: float | None, is_warned_of: bool
+) -> None:
+    """The finished request has 10 tokens after the first. Those of the other may be in the 5 steps too."""
+    finished = request((4, None, None), (6, None, None), prefill=(1, None, None), source="engine_total")
+    steps = [Step(received_ns=number, num_tokens=size) for number, size in enumerate(sizes)]
+    error = RequestError(kind="engine_error", message="the server ended the connection in mid-answer")
+    failed = build.request(steps, error=error, finish_reason=None, acceptance_source="engine_total")
+    totals = AcceptanceCounters(num_verify_steps=5, num_accepted=6, num_decode_steps=5)
+    found = summarize([finished, failed], build.manifest(engine_totals=totals))
+    assert found.acceptance.pooled.acceptance_length == length
+    assert found.acceptance.pooled.acceptance_length_drafted == 1 + 6 / 5
+    assert any(warning.startswith("CUT OFF: 1 request ") for warning in found.warnings) is is_warned_of
 
 
 @pytest.mark.parametrize(

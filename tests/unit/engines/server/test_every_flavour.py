@@ -3,8 +3,11 @@
 A fault changes the bytes of a good answer. `None` in the table: the reply is the good one all the same.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from random import Random
 from typing import Any
 
 import pytest
@@ -115,6 +118,7 @@ FAULTS: Mapping[str, tuple[Callable[[Flavour], bytes], str | None]] = {
         lambda one: b": keep-alive\n\n" + good(one).replace(b"\n\n", b"\n\n: ping\n\n:\n\n"),
         None,
     ),
+    "empty events between events": (lambda one: good(one).replace(b"\n\n", b"\n\ndata:\n\n"), None),
     "lines that end as on Windows": (lambda one: good(one).replace(b"\n", b"\r\n"), None),
     "names and retries of events": (
         lambda one: good(one).replace(b"data: ", b"event: m\nid: 1\nretry: 9\ndata: "),
@@ -180,6 +184,33 @@ def test_chunks_may_be_cut_anywhere(name: str, size: int) -> None:
     assert parser.is_complete
     assert reply.check() == "length"
     assert reply.log.sizes == [*SIZES]
+
+
+HARMLESS = [change for change, words in FAULTS.values() if words is None]
+
+
+@pytest.mark.parametrize("name", FLAVOURS)
+def test_reads_may_end_anywhere(name: str) -> None:
+    """Random reads of random chunks: every event is there once, with the time of the read that completed it."""
+    flavour, random = FLAVOURS[name], Random(0)
+    for number in range(120):
+        body = HARMLESS[number % len(HARMLESS)](flavour)
+        whole = take(flavour, body, 1)  # its times are the places in the body where events end
+        sent, ends, at = bytearray(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n"), list[int](), 0
+        while at < len(body):
+            piece = body[at : at + random.choice((1, 2, 30, 400))]
+            sent += b"%x;a=b\r\n" % len(piece)
+            ends += range(len(sent), len(sent) + len(piece))
+            sent += piece + b"\r\n"
+            at += len(piece)
+        sent += b"0\r\nx-trailer: 1\r\n\r\n"
+        cuts = sorted(random.sample(range(1, len(sent)), random.choice((1, 2, 5, 50))))
+        parser, reply = ResponseParser(), flavour.reply()
+        for read, (start, end) in enumerate(pairwise((0, *cuts, len(sent)))):
+            reply.take(parser.feed(bytes(sent[start:end])), read)
+        assert (parser.is_complete, parser.is_reusable, reply.check()) == (True, True, "length")
+        assert (reply.log.sizes, reply.log.token_ids) == ([*SIZES], [7] * 6)
+        assert reply.log.times_ns == [bisect_right(cuts, ends[place]) for place in whole.log.times_ns]
 
 
 @pytest.mark.parametrize("name", FLAVOURS)

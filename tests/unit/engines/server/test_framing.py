@@ -49,6 +49,29 @@ def test_an_interim_answer_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize(
+    ("head", "is_reusable"),
+    [
+        (b"HTTP/1.1 200 OK", True),
+        (b"HTTP/1.1 200 OK\r\nConnection: Close", False),
+        (b"HTTP/1.1 200 OK\r\nconnection: x-own, close", False),
+        (b"HTTP/1.0 200 OK", False),
+        (b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive", True),
+    ],
+)
+def test_a_connection_that_the_server_will_end_is_not_used_again(head: bytes, is_reusable: bool) -> None:
+    parser = ResponseParser()
+    parser.feed(head + b"\r\ncontent-length: 2\r\n\r\n{}")
+    assert (parser.is_complete, parser.is_reusable) == (True, is_reusable)
+
+
+@pytest.mark.parametrize("header", ["content-encoding: gzip", "transfer-encoding: gzip, chunked"])
+def test_an_encoding_that_was_not_asked_for_is_refused(header: str) -> None:
+    """Its bytes would be taken for a stream without events, or for metrics without counters."""
+    with pytest.raises(EngineError, match=header):
+        ResponseParser().feed(f"HTTP/1.1 200 OK\r\n{header}\r\n\r\n".encode() + b"\x1f\x8b")
+
+
+@pytest.mark.parametrize(
     "data",
     [
         b"SSH-2.0-OpenSSH\r\n",
@@ -75,6 +98,11 @@ def test_events_are_the_same_however_the_body_is_cut(size: int) -> None:
         events += splitter.feed(STREAM[first : first + size])
     assert events == ['{"a":"é"}'.encode(), b"two\nlines", b"[DONE]"]
     assert splitter.is_between_events
+
+
+def test_an_event_without_data_is_none() -> None:
+    """Proxies write one to keep a connection alive, as others write comments."""
+    assert EventSplitter().feed(b"data:\n\nevent: ping\ndata: \n\ndata: 1\n\n") == [b"1"]
 
 
 def test_an_event_that_was_cut_off_shows() -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from specdec_bench.engines.server.prometheus import Metrics, difference
 from specdec_bench.engines.server.steps import Counts, EventLog, Steps, plain_steps, rebuild
+from specdec_bench.errors import EngineError
 from specdec_bench.records.request import AcceptanceCounters, RequestMade
 
 
@@ -87,3 +88,9 @@ def test_counters_are_summed_over_engines() -> None:
 @pytest.mark.parametrize(("before", "grew"), [(TEXT, 0), ("", 7)])
 def test_a_counter_grows_from_what_it_was(before: str, grew: int) -> None:
     assert difference(Metrics(TEXT), Metrics(before), "vllm:drafts_total") == grew
+
+
+@pytest.mark.parametrize("after", [TEXT.replace("} 4\n", "} 3\n"), ""])
+def test_a_counter_that_fell_is_of_another_server(after: str) -> None:
+    with pytest.raises(EngineError, match=r"vllm:drafts_total fell from 7 to (6|None)"):
+        difference(Metrics(after), Metrics(TEXT), "vllm:drafts_total")

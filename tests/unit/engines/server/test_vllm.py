@@ -12,6 +12,7 @@ from specdec_bench.config.schema.spec import DraftModelSpec
 from specdec_bench.engines.server import identity, vllm
 from specdec_bench.engines.server.completion import CompletionReply
 from specdec_bench.engines.server.http import Client, Response
+from specdec_bench.engines.server.steps import Steps
 from specdec_bench.engines.server.vllm import VLLMServer
 from specdec_bench.errors import ConfigError, EngineError
 from specdec_bench.records.manifest import EngineDescription
@@ -51,13 +52,67 @@ def test_the_last_step_of_a_full_context_has_no_draft(max_seq_len: int | None, n
     assert steps.num_decode_steps == num_decode_steps
 
 
-def test_counts_that_contradict_each_other_are_refused() -> None:
+def without_lists(found: CompletionReply) -> CompletionReply:
+    """Returns the reply as --per-request-spec-decode-metrics summary has it."""
+    assert found.drafts is not None
+    found.drafts.per_step_accepted = found.drafts.per_step_drafted = None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("sizes", "steps"),
+    [
+        ([1, 3, 1, 4], Steps([0, 3, 3, 3], [0, 2, 0, 3], 3)),
+        ([1, 4, 4], Steps([None] * 3, [None] * 3, 3)),
+    ],
+    ids=["a step in each event", "joined"],
+)
+def test_steps_are_rebuilt_from_the_histogram_where_there_are_no_lists(sizes: list[int], steps: Steps) -> None:
+    adapter = server()
+    adapter._description = EngineDescription(
+        arguments={}, resolved={}, max_seq_len=2048, num_accelerators=1, reproducible=False
+    )
+    counters, found = adapter._count(without_lists(reply(sizes, [2, 0, 3])), num_prompt_tokens=10)
+    assert found == steps
+    assert counters is not None
+    assert (counters.num_verify_steps, counters.num_accepted, counters.num_proposed) == (3, 5, 9)
+    assert counters.histogram == (1, 0, 1, 1)
+    assert counters.per_step_accepted is counters.per_step_proposed is None
+
+
+def test_a_histogram_that_contradicts_the_totals_is_refused() -> None:
+    adapter, found = server(), without_lists(reply([1, 3], [2]))
+    adapter._description = EngineDescription(
+        arguments={}, resolved={}, max_seq_len=2048, num_accelerators=1, reproducible=False
+    )
+    assert found.drafts is not None
+    found.drafts.acceptance_histogram = [0, 1, 0, 0]
+    with pytest.raises(EngineError, match="contradict each other"):
+        adapter._count(found, num_prompt_tokens=10)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_spec_steps", 2),
+        ("num_accepted_draft_tokens", 1),
+        ("num_draft_tokens", 4),
+        ("per_step_drafted", [1]),
+        ("per_step_drafted", []),
+        ("per_step_accepted", [3]),
+        ("acceptance_histogram", [1, 0, 0, 0]),
+        ("acceptance_histogram", []),
+    ],
+)
+def test_counts_that_contradict_each_other_are_refused(name: str, value: object) -> None:
+    """The reply's only verify step accepted 2 of 3 drafts."""
     adapter, found = server(), reply([1, 3], [2])
     adapter._description = EngineDescription(
         arguments={}, resolved={}, max_seq_len=2048, num_accelerators=1, reproducible=False
     )
     assert found.drafts is not None
-    found.drafts.num_spec_steps = 2
+    assert adapter._count(found, num_prompt_tokens=10)[1].num_decode_steps == 1
+    setattr(found.drafts, name, value)
     with pytest.raises(EngineError, match="contradict each other"):
         adapter._count(found, num_prompt_tokens=10)
 

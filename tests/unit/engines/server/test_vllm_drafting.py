@@ -7,6 +7,7 @@ import pytest
 from specdec_bench.config.schema.engine import VLLMServerEngine
 from specdec_bench.config.schema.spec import NgramSpec
 from specdec_bench.engines.server import vllm_identity
+from specdec_bench.engines.server.completion import Drafts
 from specdec_bench.engines.vllm import arguments
 from specdec_bench.errors import ConfigError
 from tests.helpers import build
@@ -21,6 +22,20 @@ def check(device: str, **drafting: Any) -> tuple[str, ...]:
     }
     _, notes = vllm_identity.check_drafting(config, None, resolved, "http://127.0.0.1:1", has_totals=True)
     return notes[:-1]
+
+
+@pytest.mark.parametrize(
+    ("drafts", "words"),
+    [
+        (None, ["the server counts drafts in total only; start it with --per-request-spec-decode-metrics detailed"]),
+        (Drafts(num_spec_steps=1, num_draft_tokens=3, num_spec_tokens=3, acceptance_histogram=[1, 0, 0, 0]), []),
+    ],
+    ids=["none", "summary"],
+)
+def test_a_server_without_counts_of_each_request_is_noted(drafts: Drafts | None, words: list[str]) -> None:
+    config = build.experiment(engine=VLLMServerEngine(url="http://127.0.0.1:1"), spec=NgramSpec(draft_length=3))
+    _, notes = vllm_identity.check_drafting(config, drafts, {}, "http://127.0.0.1:1", has_totals=True)
+    assert [note.partition(" (vLLM")[0] for note in notes] == words
 
 
 def test_block_verification_is_noted_since_one_of_two_runners_has_it() -> None:

@@ -102,8 +102,9 @@ class VLLMAdapter:
             async_llm.RequestOutputCollector = _collector(async_llm.RequestOutputCollector)
         try:
             made = arg_utils.AsyncEngineArgs(**arguments)
-            # As `from_engine_args` does, but for the check between.
-            resolved = made.create_engine_config(async_llm.UsageContext.ENGINE_CONTEXT)
+            # As `from_engine_args` does, but for the check between, and with the defaults of vLLM's server, which users
+            # deploy: on an H100 that is another max_num_batched_tokens.
+            resolved = made.create_engine_config(async_llm.UsageContext.OPENAI_API_SERVER)
             self._runner = _runner(resolved)
             self._check_drafting(resolved)
             self._engine = async_llm.AsyncLLM.from_vllm_config(

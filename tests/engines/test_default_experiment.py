@@ -1,23 +1,22 @@
 """The bundled models through the command line, as the README's commands run them."""
 
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers.command_line import CommandLine
+
+DEMO = Path("none: the experiment's own prompts")
 
 
 def run(folder: Path, *arguments: str) -> str:
     """Runs run.py and returns what it printed."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments], cwd=folder, capture_output=True, encoding="utf-8"
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    outcome = CommandLine(folder, os.environ, DEMO)(*arguments)
+    assert outcome.status == 0, outcome.stderr
+    return outcome.stdout
 
 
 def acceptance(run_dir: Path) -> dict[str, Any]:
@@ -64,8 +63,5 @@ def test_a_run_is_checked_against_its_expected_values(tmp_path: Path) -> None:
 
 def checked(folder: Path) -> tuple[int, str]:
     """Returns the exit status of `check` and how its error ends."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), "check", "run"], cwd=folder, capture_output=True, encoding="utf-8"
-    )
-    assert len(done.stderr.splitlines()) == 1
-    return done.returncode, done.stderr.strip().split(": ")[-1]
+    outcome = CommandLine(folder, os.environ, DEMO)("check", "run")
+    return outcome.status, outcome.error.split(": ")[-1]

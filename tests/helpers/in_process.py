@@ -15,20 +15,23 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
 from specdec_bench.cli.main import main
+from tests.helpers import fork_server
 from tests.helpers.command_line import CommandLine, Outcome
 
 
 def run(folder: Path, *arguments: str | Path) -> Outcome:
-    """Runs `run.py ARGUMENTS` in this folder, and leaves the process as it was.
+    """Runs `run.py ARGUMENTS` in this folder, its measuring process forked, and leaves the process as it was.
 
     An exception that would end run.py with a traceback is raised.
     """
     stdout, stderr = io.StringIO(), io.StringIO()
     status = 0
-    with _restored(folder), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+    texts = [str(argument) for argument in arguments]
+    forked = fork_server.forked_processes(fork_server.server_for(texts))
+    with _restored(folder), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr), forked:
         sys.argv = ["run.py"]
         try:
-            main([str(argument) for argument in arguments])
+            main(texts)
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     return Outcome(status, stdout.getvalue(), stderr.getvalue())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tests.helpers.command_line import CommandLine, Running, read_json, wait_until
+from tests.helpers.command_line import ROOT, CommandLine, Running, read_json, wait_until
 
 MARK = "SPECDEC_BENCH_KILL_TEST"
 """An environment variable that everything which a sweep starts inherits."""
@@ -139,7 +139,7 @@ class Undisturbed:
                 assert (outcome.status, outcome.stderr) == (0, "")  # it had come to its end
             assert "Traceback" not in outcome.stderr
         again = ["resume=sweep"] if is_planned else [*self.arguments, "hydra.sweep.dir=sweep"]
-        resumed = marked(*again)
+        resumed = marked.python(ROOT / "run.py", *again)  # a forked process would not show its mark
         assert (resumed.status, resumed.stderr) == (0, "")
         assert Sweep.read(folder) == self.sweep
         assert not list(processes_marked(mark))

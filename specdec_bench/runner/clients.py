@@ -198,8 +198,8 @@ class _Client:
         except (TimeoutError, BlockingIOError):
             self._process.kill()  # a stopped process ends by nothing else
             self._process.wait()
-            how = f"has stopped: it reported nothing for {patience_s:g} s, half of engine.stall_timeout_s"
-            self._fail(how)
+            why = "half of engine.stall_timeout_s" if patience_s == silence_s else "which is enough to start"
+            self._fail(f"has stopped: it reported nothing for {patience_s:g} s, {why}")
         except (EOFError, OSError):
             self._process.wait()
             self._fail(ended_how(self._process.returncode))

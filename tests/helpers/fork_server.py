@@ -76,6 +76,9 @@ class ForkedProcess:
     Raises, as Popen, `subprocess.TimeoutExpired`.
     """
 
+    stdout: IO[Any] | None = None
+    stderr: IO[Any] | None = None
+
     def __init__(
         self,
         args: Sequence[str],

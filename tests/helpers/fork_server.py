@@ -120,9 +120,6 @@ class ForkedProcess:
             self._connection.sendall(_INT.pack(len(content)) + content)
             self.pid: int = _INT.unpack(_receive(self._connection, _INT.size))[0]
 
-    stdout: IO[Any] | None
-    stderr: IO[Any] | None
-
     def _outputs(self, stdout: int | None, stderr: int | None, theirs: contextlib.ExitStack) -> list[int]:
         ends = []
         for number, name, wanted in ((1, "stdout", stdout), (2, "stderr", stderr)):

@@ -12,22 +12,22 @@ command again goes on. All other arguments are the sweeps': `engine.attention_ba
 import argparse
 import csv
 import math
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, geometric_mean
 from typing import Any, NamedTuple
 
-from scipy import stats
+import numpy as np
+from limited_run import run_for
 
 from specdec_bench.archive import RunDirectory
+from specdec_bench.compare.intervals import around, log_margin_of_runs
 from specdec_bench.compare.losslessness import compare, outputs
 
-ROOT = Path(__file__).resolve().parents[1]
-FAMILIES = {"vllm": ("engine.max_num_batched_tokens=8192",), "sglang": ()}
-"""What both ways need to be the same engine: vLLM's default is another one in its server than in process."""
+FAMILIES = ("vllm", "sglang")
+"""Each is an engine in process and, with _server, behind a server."""
 CLOSED = """\
 # @package _global_
 load: {{concurrency: {load}, num_warmup: {warmup}, clients: "{clients}"}}
@@ -40,8 +40,6 @@ load: {{rate: {load}, duration_s: {seconds}, num_warmup: {warmup}}}
 dataset: {{num_prompts: {number}}}
 """
 MOST_WARMUP = 256
-STOP_TIMEOUT_S = 25.0
-"""What a stopped sweep may take to end its engine and to write its tables."""
 LEAST_LEFT_S = 20.0
 """With less time left, no further engine is started."""
 MANY = 3
@@ -118,7 +116,6 @@ def arguments(options: argparse.Namespace, sweep: Sweep) -> list[str]:
         f"--config-dir={conf}",
         f"engine={options.engine}{'_server' if sweep.is_server else ''}",
         f"engine.max_num_seqs={most}",
-        *FAMILIES[options.engine],
         f"model={options.model}",
         "dataset=random",
         f"dataset.input_tokens={options.input_tokens}",
@@ -131,20 +128,6 @@ def arguments(options: argparse.Namespace, sweep: Sweep) -> list[str]:
         f"hydra.sweep.dir={folder}",
         *options.overrides,
     ]
-
-
-def run(options: argparse.Namespace, sweep: Sweep, left_s: float | None) -> int:
-    """Runs a sweep, for at most the time that is left. Returns its exit status."""
-    with subprocess.Popen([sys.executable, str(ROOT / "run.py"), *arguments(options, sweep)]) as process:
-        try:
-            return process.wait(left_s)
-        except subprocess.TimeoutExpired:
-            process.terminate()
-        try:
-            return process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.terminate()  # ends without waiting for the engine
-            return process.wait()
 
 
 def read(folder: Path) -> dict[Key, list[Cell]]:
@@ -198,18 +181,16 @@ def mean(cells: Sequence[Cell], name: str) -> float | None:
 def ratio(server: Sequence[Cell], in_process: Sequence[Cell]) -> tuple[float | None, float | None, float | None]:
     """Returns the server's throughput relative to in process: geometric mean over pairs of replicates, 95% interval."""
     plain = {cell.replicate: cell.values["tokens_per_s"] for cell in in_process}
-    logs = [
-        math.log(own / other)
-        for cell in server
-        if (own := cell.values["tokens_per_s"]) and (other := plain.get(cell.replicate))
+    ratios = [
+        own / other for cell in server if (own := cell.values["tokens_per_s"]) and (other := plain.get(cell.replicate))
     ]
-    if not logs:
+    if not ratios:
         return None, None, None
-    middle = fmean(logs)
-    if len(logs) < MANY:
-        return math.exp(middle), None, None
-    half = float(stats.t.ppf(0.975, len(logs) - 1)) * stdev(logs) / math.sqrt(len(logs))
-    return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
+    value = geometric_mean(ratios)
+    if len(ratios) < MANY:
+        return value, None, None
+    interval = around(value, log_margin_of_runs(np.array(ratios)))
+    return value, interval.low, interval.high
 
 
 def same_output(server: Sequence[Cell], in_process: Sequence[Cell]) -> float | None:
@@ -248,16 +229,15 @@ def rows(folder: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
 
 
 HEADERS = (
+    *("method", "load", "clients", "tokens/s in process", "behind the server", "ratio"),
     *(
-        "method",
-        "load",
-        "clients",
-        "tokens/s in process",
-        "behind the server",
-        "ratio",
         "TTFT p50 / p99 (ms) in process",
+        "server",
+        "TPOT (ms) in process",
+        "server",
+        "client late p50 / p99 (ms) in process",
+        "server",
     ),
-    *("server", "TPOT (ms) in process", "server", "client late p50 / p99 (ms) in process", "server"),
     *("saturated", "joined", "acceptance length (drafted) in process", "server", "same output"),
 )
 
@@ -294,7 +274,7 @@ def parse() -> argparse.Namespace:
     """Returns the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--engine", choices=tuple(FAMILIES), default="vllm")
+    parser.add_argument("--engine", choices=FAMILIES, default="vllm")
     parser.add_argument("--model", default="smollm2_135m_q4_1")
     parser.add_argument("--methods", default="none,ngram", help="in the order in which they are run")
     parser.add_argument("--loads", default="64,256,1024,2048", help="requests in flight, separated by commas")
@@ -325,7 +305,7 @@ def main() -> None:
         if left_s is not None and left_s < LEAST_LEFT_S:
             print(f"{sweep.name}: not begun, no time is left", file=sys.stderr)
             break
-        status = run(options, sweep, left_s) or status
+        status = run_for(left_s, *arguments(options, sweep)) or status
         print(f"{sweep.name}: {time.perf_counter() - began_s:.0f} s after the beginning", file=sys.stderr, flush=True)
     found = rows(options.folder, options.methods.split(","))
     text = table(found)

@@ -9,12 +9,12 @@ sweep's: `--dry-run`, `engine.enforce_eager=true`.
 """
 
 import argparse
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from limited_run import run_for
+
 LOADS = {1: (20, 1), 16: (80, 1), 64: (80, 4)}
 """Conversations and how often they are repeated, by how many are in flight: always whole batches, or a cell's end would
 be of smaller ones."""
@@ -29,8 +29,6 @@ drafts:
   draft_model: {{path: {draft}, revision: null}}
   eagle3: {{path: {eagle3}, revision: null}}
 """
-STOP_TIMEOUT_S = 25.0
-"""What the stopped sweep may take to end its engine and to write its tables."""
 
 
 def write_yaml(folder: Path, options: argparse.Namespace) -> None:
@@ -84,18 +82,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="after which the sweep is stopped; it runs to its end by default")
     options, options.overrides = parser.parse_known_args()
     began = time.perf_counter()
-    with subprocess.Popen([sys.executable, str(ROOT / "run.py"), *arguments(options)]) as sweep:
-        try:
-            sweep.wait(options.minutes and 60 * options.minutes)
-        except subprocess.TimeoutExpired:
-            sweep.terminate()
-            try:
-                sweep.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                sweep.terminate()  # ends without waiting for the engine
+    status = run_for(options.minutes and 60 * options.minutes, *arguments(options))
     finished = len(list((options.folder / "sweep").glob("*/summary.json")))
     print(f"{finished} runs have a summary; {time.perf_counter() - began:.0f} s")
-    sys.exit(sweep.returncode)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

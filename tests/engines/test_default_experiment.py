@@ -9,12 +9,10 @@ import pytest
 
 from tests.helpers.command_line import CommandLine
 
-DEMO = Path("none: the experiment's own prompts")
-
 
 def run(folder: Path, *arguments: str) -> str:
     """Runs run.py and returns what it printed."""
-    outcome = CommandLine(folder, os.environ, DEMO)(*arguments)
+    outcome = CommandLine(folder, os.environ)(*arguments)
     assert outcome.status == 0, outcome.stderr
     return outcome.stdout
 
@@ -63,5 +61,5 @@ def test_a_run_is_checked_against_its_expected_values(tmp_path: Path) -> None:
 
 def checked(folder: Path) -> tuple[int, str]:
     """Returns the exit status of `check` and how its error ends."""
-    outcome = CommandLine(folder, os.environ, DEMO)("check", "run")
+    outcome = CommandLine(folder, os.environ)("check", "run")
     return outcome.status, outcome.error.split(": ")[-1]

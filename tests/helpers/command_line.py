@@ -46,11 +46,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class CommandLine:
-    """run.py in a folder of its own, on a file of three requests, with engine=synthetic."""
+    """run.py in a folder of its own."""
 
     folder: Path
     environment: Mapping[str, str]
-    prompts: Path
+    prompts: Path | None = None
+    """Of the small experiment: a file of three requests."""
     timeout_s: float = TIMEOUT_S
 
     @property

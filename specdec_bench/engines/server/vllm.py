@@ -11,7 +11,7 @@ import math
 import operator
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from specdec_bench.config.schema.experiment import ExperimentConfig, draft_lengt
 from specdec_bench.config.schema.spec import NgramSpec, SuffixSpec
 from specdec_bench.engines.server import vllm_identity
 from specdec_bench.engines.server.adapter import HOST, OWN_ARGUMENTS, Launch, ServerAdapter
-from specdec_bench.engines.server.completion import CompletionReply
+from specdec_bench.engines.server.completion import CompletionReply, Drafts
 from specdec_bench.engines.server.identity import find_model
 from specdec_bench.engines.server.prometheus import Metrics, difference
 from specdec_bench.engines.server.steps import Counts, Steps, plain_steps, rebuild, unknown_steps
@@ -34,9 +34,8 @@ from specdec_bench.records.request import AcceptanceCounters, GenerationRequest,
 
 IN_PROCESS_ONLY = ("skip_tokenizer_init", "disable_log_stats")
 """Arguments of engine=vllm that its server does not need."""
-LATER_ARGUMENTS = ("per_request_spec_decode_metrics", "enable_per_request_metrics")
-"""Arguments that only later releases have. Without the first there are totals alone, without the second no times of the
-server's own."""
+LATER_ARGUMENTS = (*vllm_arguments.OPTIONAL, "enable_per_request_metrics")
+"""Arguments that only later releases have. Without the last there are no times of the server's own."""
 LEAST_TEMPERATURE = 0.01
 """vLLM raises lower ones to it. Source: vllm/sampling_params.py, SamplingParams.__post_init__."""
 COUNTERS = "vllm:spec_decode_num"
@@ -160,22 +159,11 @@ class VLLMServer(ServerAdapter[CompletionReply]):
             return None, unknown_steps(reply.log.sizes)
         told, length = reply.drafts, draft_length(self._config.spec) or 0
         accepted, proposed = told.per_step_accepted, told.per_step_drafted
-        if told.num_spec_steps == 0:  # a reply of one token, and one whose steps never drafted, have no lists
+        # The level summary has no lists. Nor have a reply of one token and one whose steps never drafted.
+        if told.num_spec_steps == 0 or (accepted, proposed) != (None, None):
             accepted, proposed = accepted or [], proposed or []
         histogram = [*told.acceptance_histogram, *[0] * (length + 1)][: length + 1]
-        is_sane = (
-            sum(histogram) == told.num_spec_steps
-            and sum(number * steps for number, steps in enumerate(histogram)) == told.num_accepted_draft_tokens
-        )
-        if accepted is not None or proposed is not None:  # the level detailed; summary has no lists
-            accepted, proposed = accepted or [], proposed or []
-            is_sane &= (
-                histogram == [accepted.count(number) for number in range(length + 1)]
-                and len(accepted) == len(proposed) == told.num_spec_steps
-                and sum(proposed) == told.num_draft_tokens
-                and all(map(operator.le, accepted, proposed))
-            )
-        if not is_sane:
+        if not _are_consistent(told, histogram, accepted, proposed):
             raise EngineError("the server's counts of the request's drafts contradict each other")
         counters = AcceptanceCounters(
             num_verify_steps=told.num_spec_steps,
@@ -219,3 +207,20 @@ def command_line(arguments: Mapping[str, Any]) -> list[str]:
         else:
             words += [f"--{flag}", json.dumps(value) if isinstance(value, dict | list) else str(value)]
     return words
+
+
+def _are_consistent(
+    told: Drafts, histogram: Sequence[int], accepted: Sequence[int] | None, proposed: Sequence[int] | None
+) -> bool:
+    """Whether a request's totals are those of its histogram, of j = 0..K accepted drafts, and of its lists if any."""
+    steps, total = told.num_spec_steps, told.num_accepted_draft_tokens
+    if (sum(histogram), sum(itertools.starmap(operator.mul, enumerate(histogram)))) != (steps, total):
+        return False
+    if accepted is None or proposed is None:
+        return True
+    return (
+        len(accepted) == len(proposed) == steps
+        and list(histogram) == [accepted.count(number) for number in range(len(histogram))]
+        and sum(proposed) == told.num_draft_tokens
+        and all(map(operator.le, accepted, proposed))
+    )

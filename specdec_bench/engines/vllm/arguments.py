@@ -40,6 +40,9 @@ SETTINGS: Mapping[str, str] = {
 }
 """Arguments of AsyncEngineArgs that a setting decides."""
 
+OPTIONAL = ("per_request_spec_decode_metrics",)
+"""Arguments that only later releases have; without this one there are totals alone."""
+
 SPEC_SETTINGS: Mapping[str, str] = {
     "model": "draft.path",
     "revision": "draft.revision",
@@ -180,9 +183,8 @@ def keep_known(arguments: Mapping[str, Any], known: Collection[str], release: st
     Raises:
         EngineUnavailableError: the release lacks an argument that the experiment needs.
     """
-    optional = {"per_request_spec_decode_metrics"}
     for name in arguments:
-        if name not in known and name not in optional:
+        if name not in known and name not in OPTIONAL:
             setting = SETTINGS.get(name, name)
             raise EngineUnavailableError(f"{setting}: vLLM {release} has no {name}; use a release of 0.20 or later")
     return {name: value for name, value in arguments.items() if name in known}

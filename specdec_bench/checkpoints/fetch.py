@@ -163,6 +163,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     with torch.device("meta"):  # only its names are wanted
         model = AutoModelForCausalLM.from_config(config)
     tensors = load_gguf_checkpoint(str(gguf), return_tensors=True, model_to_load=model)["tensors"]
+    config.architectures = [type(model).__name__]  # GGUF does not tell, and SGLang does not start without
     config.dtype = torch.bfloat16
     config.save_pretrained(folder)
     AutoTokenizer.from_pretrained(**where).save_pretrained(folder)

@@ -18,6 +18,8 @@ def test_a_published_model_runs_after_one_command(command_line: CommandLine, tmp
     fetched = command_line("fetch", "model", NAME, **home)
     assert fetched.status == 0, fetched.stderr
     assert fetched.stdout.strip().endswith(f"{NAME}: written")
+    config = tmp_path / "home/specdec_bench/models" / NAME / "config.json"
+    assert json.loads(config.read_text())["architectures"] == ["LlamaForCausalLM"]
     experiment = ["spec=ngram", "dataset=jsonl", f"dataset.path={prompt}", "sampling.max_new_tokens=8"]
     done = command_line(f"model={NAME}", *experiment, "load.num_warmup=0", "hydra.run.dir=run", **home)
     assert done.status == 0, done.stderr

@@ -1,8 +1,8 @@
 """Which method at which load, on a real model: `python benchmarks/study.py FOLDER --draft D --eagle3 E --questions Q`.
 
-Runs SmolLM2 on vLLM with MT-Bench, up to 128 tokens a turn, K=3: plain decoding, n-grams, the draft model D and the
-EAGLE-3 head E (`training/train_smollm2.py` makes both) at 1, 16 and 64 in flight, three times each, in rounds. FOLDER
-gets the YAML of the sweep and the sweep itself.
+Runs SmolLM2 on vLLM or SGLang with MT-Bench, up to 128 tokens a turn, K=3: plain decoding, n-grams, the draft model D
+and the EAGLE-3 head E (`training/train_smollm2.py` makes both) at 1, 16 and 64 in flight, three times each, in rounds.
+FOLDER gets the YAML of the sweep and the sweep itself.
 
 After `--minutes` the sweep is stopped as by Ctrl-C. The same command again goes on with it. All other arguments are the
 sweep's: `--dry-run`, `engine.enforce_eager=true`.
@@ -51,17 +51,17 @@ def arguments(options: argparse.Namespace) -> list[str]:
         return [f"resume={sweep}"]
     conf = options.folder.resolve() / "conf"
     write_yaml(conf, options)
-    experiments = ",".join(f"at_{concurrency}" for concurrency in LOADS)
+    experiments = ",".join(f"at_{concurrency}" for concurrency in options.loads.split(","))
     return [
         "-m",
         f"--config-dir={conf}",
-        "engine=vllm",
+        f"engine={options.engine}",
         "engine.max_num_seqs=64",
         "model=with_drafters",
         "dataset=mt_bench",
         f"dataset.path={options.questions.resolve()}",
         "sampling.max_new_tokens=128",
-        "spec=none,ngram,draft_model,eagle3",
+        f"spec={options.methods}",
         f"experiment={experiments}",
         f"replicate=range(0,{options.replicates})",
         "order=replicates",
@@ -78,6 +78,9 @@ def main() -> None:
     parser.add_argument("--draft", type=Path, required=True, help="the draft model's folder")
     parser.add_argument("--eagle3", type=Path, required=True, help="the head's folder")
     parser.add_argument("--questions", type=Path, required=True, help="MT-Bench's question.jsonl")
+    parser.add_argument("--engine", choices=("vllm", "sglang"), default="vllm")
+    parser.add_argument("--methods", default="none,ngram,draft_model,eagle3")
+    parser.add_argument("--loads", default=",".join(map(str, LOADS)), help="some of the default's")
     parser.add_argument("--replicates", type=int, default=3)
     parser.add_argument("--minutes", type=float, help="after which the sweep is stopped; it runs to its end by default")
     options, options.overrides = parser.parse_known_args()

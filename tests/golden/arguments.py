@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
 
 from specdec_bench.config import compose
 from specdec_bench.config.checkpoints import ASSETS, BUNDLED
@@ -22,6 +21,7 @@ from specdec_bench.engines.sglang import arguments as sglang_arguments
 from specdec_bench.engines.tensorrt_llm import arguments as tensorrt_llm_arguments
 from specdec_bench.engines.vllm import arguments as vllm_arguments
 from specdec_bench.errors import SpecDecBenchError
+from tests.helpers.composing import conf
 from tests.stand_ins import signatures
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -95,8 +95,7 @@ def cases() -> dict[str, tuple[str, list[str]]]:
 
 def told(engine: str, overrides: list[str]) -> dict[str, Any]:
     """Returns what the engine gets, or with what words the pair is refused; no path of this machine is in it."""
-    compose.register_schemas()
-    with initialize_config_dir(str(compose.CONF), version_base="1.3"):
+    with conf():
         composed = hydra_compose("config", overrides=[*overrides, f"engine={engine}"])
     try:
         config = compose.experiment(composed)

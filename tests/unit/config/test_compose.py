@@ -7,7 +7,7 @@ import yaml
 from hydra import compose as hydra_compose
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from specdec_bench.checkpoints.checks import check_checkpoints
 from specdec_bench.cli.hydra_errors import explain
@@ -77,6 +77,18 @@ def test_a_missing_plugin_is_named_by_its_extra(monkeypatch: pytest.MonkeyPatch,
         words = f"hydra/{kind}: its plugin is not installed; pip install 'specdec-bench[{extra}]'"
         assert explain(refusal.value) == words
     hydra_compose("config")  # which needs none of them
+
+
+def test_what_becomes_of_one_experiment_is_in_no_other() -> None:
+    """Files of conf/ and dataclasses are read once."""
+    for _ in range(2):
+        changed = hydra_compose("config", overrides=["engine=synthetic"])
+        with open_dict(changed):
+            changed.model.drafts.clear()  # of model/tiny.yaml
+            changed.engine.acceptance_rates.append(0.5)  # of SyntheticEngine
+    config = experiment("engine=synthetic")
+    assert config.model.drafts["eagle"].path == "bundled:tiny/eagle"
+    assert config.engine == SyntheticEngine()
 
 
 @pytest.mark.parametrize(("group", "option"), YAML_OPTIONS)

@@ -4,16 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
-from specdec_bench.config import compose
+from tests.helpers.composing import conf
 
 
 @pytest.fixture
 def composing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
-    compose.register_schemas()
-    with initialize_config_dir(str(compose.CONF), version_base="1.3"):
+    with conf():
         yield
-    GlobalHydra.instance().clear()

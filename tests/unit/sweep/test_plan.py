@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from specdec_bench.config import compose
 from specdec_bench.runner.cell import Cell
 from specdec_bench.sweep import launch
 from specdec_bench.sweep.compose_cell import compose_cell
 from specdec_bench.sweep.plan import PlannedCell, Planner
+from tests.helpers.composing import conf
 
 
 @pytest.mark.parametrize("chosen", ["load.concurrency=2,5,1", "experiment=five,two"])
@@ -58,8 +57,7 @@ def planned(overrides: list[str], told: list[int] | None = None) -> tuple[Planne
             told.append(largest_concurrency)
         return compose_cell(composed, overrides, largest_concurrency, command=())
 
-    compose.register_schemas()
-    with initialize_config_dir(str(compose.CONF), version_base="1.3"):
+    with conf():
         app = GlobalHydra.instance().hydra
         assert app is not None
         composed = app.compose_config("config", overrides, RunMode.MULTIRUN)

@@ -1,6 +1,7 @@
 """Runs a cell in the tests' own process."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,12 @@ from specdec_bench.engines.base import Engine, create
 from specdec_bench.records.request import Prompt, RequestRecord
 from specdec_bench.runner.measure import Measurement
 from tests.helpers.measured_cells import Measure
+
+
+@pytest.fixture(autouse=True)
+def _frozen() -> None:
+    """A run begins with a collection of the whole heap, and thaws it in the end."""
+    gc.freeze()
 
 
 @pytest.fixture

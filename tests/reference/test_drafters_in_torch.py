@@ -34,7 +34,7 @@ WITH_ACCEPTANCE = tuple(sorted(DRAFTERS.keys() - set(WITHOUT_ACCEPTANCE)))
 
 
 class Reply(NamedTuple):
-    """A prompt and what the target writes after it, without an end."""
+    """A prompt and what the target writes after it, which its end does not end."""
 
     tokens: Tensor
     num_prompt_tokens: int
@@ -58,20 +58,22 @@ class Counts(NamedTuple):
 
 @pytest.fixture(scope="module")
 def replies() -> Replies:
-    """The target's replies, a few tokens longer than the limit: the last step's drafts are verified too."""
+    """The target's replies, a few tokens beyond their end or the limit: the last step's drafts are verified too."""
     prompts, (end,) = demo_prompts(PROMPTS)
     target = Llama(read_checkpoint("target"))
     with torch.inference_mode():
-        return Replies(target, [reply(target, prompt) for prompt in prompts], end)
+        return Replies(target, [reply(target, prompt, end) for prompt in prompts], end)
 
 
-def reply(target: Llama, prompt: list[int]) -> Reply:
+def reply(target: Llama, prompt: list[int], end: int) -> Reply:
     new, past = torch.tensor(prompt), None
-    tokens = new
-    while len(tokens) < len(prompt) + MAX_NEW_TOKENS + LONGEST_DRAFT:
+    tokens, length = new, len(prompt) + MAX_NEW_TOKENS + LONGEST_DRAFT
+    while len(tokens) < length:
         states, past = target.run(new, past)
         new = target.logits(states.normed[-1:]).argmax(-1)
         tokens = torch.cat([tokens, new])
+        if new == end:
+            length = min(length, len(tokens) + LONGEST_DRAFT)
     return Reply(tokens, len(prompt), target.run(tokens)[0])
 
 

@@ -1,5 +1,6 @@
 """conf/experiment composes on every engine that has its method, and each engine gets exactly these arguments."""
 
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,8 +146,9 @@ EXAMPLES = {
 }
 
 
+@functools.cache
 def composed(name: str, engine: str, *overrides: str) -> Any:
-    """Returns the experiment on as many GPUs as its header says."""
+    """Returns the experiment on as many GPUs as its header says. Tests share it, and do not change it."""
     parallel = f"engine.tensor_parallel_size={EXAMPLES[name].tensor_parallel_size}"
     return experiment(f"experiment={name}", f"engine={engine}", parallel, *overrides)
 

@@ -54,9 +54,10 @@ def test_where_neither_run_nor_sweep_can_land(tmp_path: Path, folder: str, words
     (tmp_path / "run" / "manifest.json").touch()
     (tmp_path / "planned").mkdir()
     (tmp_path / "planned" / "sweep.json").touch()
-    for key, find in ((landing.RUN_DIR, landing.find_run_folder), (landing.SWEEP_DIR, landing.find_sweep_folder)):
+    tree = composed(*(f"{key}={landing.quote(folder)}" for key in (landing.RUN_DIR, landing.SWEEP_DIR)))
+    for find in (landing.find_run_folder, landing.find_sweep_folder):
         with pytest.raises(ConfigError, match=words) as refusal:
-            find(composed(f"{key}={landing.quote(folder)}"))
+            find(tree)
         assert str(refusal.value).isprintable()
 
 

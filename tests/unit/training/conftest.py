@@ -12,7 +12,7 @@ HEADERS = torch.tensor([[3, 5, -1], [3, 7, 8]])
 """After a turn's end: a user's header of two tokens, an assistant's of three."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def target() -> Llama:
     torch.manual_seed(0)
     model = Llama(Shape(width=32, heads=4, kv_heads=2, head_dim=8, intermediate=48), num_layers=6, vocab_size=40)
@@ -20,6 +20,6 @@ def target() -> Llama:
     return model.eval().requires_grad_(False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def template() -> Template:
     return Template(opening=OPENING, headers=HEADERS, end=END)

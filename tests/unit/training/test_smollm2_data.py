@@ -1,6 +1,7 @@
 """What SmolLM2's drafters are trained on: conversations in turns, none of whose prompts is a benchmark's."""
 
 import numpy as np
+import pytest
 import torch
 from smollm2 import conversations, overlap
 from smollm2.conversations import ASSISTANT, TURN_LIMITS, USER, Conversations, Template
@@ -11,8 +12,17 @@ from tests.unit.training.conftest import END, HEADERS, OPENING
 ROWS, LENGTH = 8, 600
 
 
-def wave(target: Llama, template: Template) -> tuple[torch.Tensor, torch.Tensor]:
-    return conversations.write(target, template, ROWS, LENGTH, torch.Generator().manual_seed(1))
+Wave = tuple[torch.Tensor, torch.Tensor]
+"""The tokens, and which are a reply's."""
+
+
+def write(target: Llama, template: Template, length: int, seed: int) -> Wave:
+    return conversations.write(target, template, ROWS, length, torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def wave(target: Llama, template: Template) -> Wave:
+    return write(target, template, LENGTH, seed=1)
 
 
 def turns_of(row: list[int]) -> list[tuple[int, list[int]]]:
@@ -28,8 +38,8 @@ def turns_of(row: list[int]) -> list[tuple[int, list[int]]]:
     return found
 
 
-def test_turns_alternate_and_end_in_time(target: Llama, template: Template) -> None:
-    ids, is_reply = wave(target, template)
+def test_turns_alternate_and_end_in_time(wave: Wave) -> None:
+    ids, is_reply = wave
     for row, replies in zip(ids.tolist(), is_reply.tolist(), strict=True):
         assert row[: len(OPENING)] == OPENING
         turns = turns_of(row)
@@ -40,8 +50,8 @@ def test_turns_alternate_and_end_in_time(target: Llama, template: Template) -> N
         assert sum(len(tokens) for role, tokens in turns if role == ASSISTANT) == sum(replies)
 
 
-def test_greedy_replies_are_the_targets_most_probable_tokens(target: Llama, template: Template) -> None:
-    ids, is_reply = wave(target, template)
+def test_greedy_replies_are_the_targets_most_probable_tokens(target: Llama, wave: Wave) -> None:
+    ids, is_reply = wave
     wanted = target.logits(target(ids).normed).argmax(-1)[:, :-1]
     agrees = (wanted == ids[:, 1:]) | (ids[:, 1:] == END) | ~is_reply[:, 1:]
     is_sampled = torch.arange(ROWS) % conversations.SAMPLED_EVERY == conversations.SAMPLED_EVERY - 1
@@ -51,10 +61,10 @@ def test_greedy_replies_are_the_targets_most_probable_tokens(target: Llama, temp
     assert not agrees[is_sampled].all()
 
 
-def test_the_seed_decides(target: Llama, template: Template) -> None:
-    assert torch.equal(wave(target, template)[0], wave(target, template)[0])
-    other = conversations.write(target, template, ROWS, LENGTH, torch.Generator().manual_seed(2))
-    assert not torch.equal(wave(target, template)[0], other[0])
+def test_the_seed_decides(target: Llama, template: Template, wave: Wave) -> None:
+    assert torch.equal(write(target, template, LENGTH, seed=1)[0], wave[0])
+    start = wave[0][:, :100]
+    assert not torch.equal(write(target, template, 100, seed=2)[0], start)
 
 
 def test_users_turns_are_found(template: Template) -> None:

@@ -75,6 +75,7 @@ from tests.helpers.trees import as_tree
 from specdec_bench.archive import RunDirectory
 from specdec_bench.errors import ArchiveError
 folder, name, start = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+time.sleep(max(start - time.time(), 0))
 for number in range(50):
     while time.time() < start + 0.01 * number:
         pass

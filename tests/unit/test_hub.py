@@ -68,7 +68,7 @@ def hub_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], N
 def served(hub_at: Callable[[str], None]) -> Iterator[type[Hub]]:
     handler = type("OneHub", (Hub,), {"requested": [], "files": {ADDRESS: QUESTION}})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     hub_at(f"http://127.0.0.1:{server.server_port}")
     yield handler
     server.shutdown()

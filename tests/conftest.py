@@ -1,4 +1,4 @@
-"""How the tests are shared out among processes (`pytest -n 2`): what takes longest goes first."""
+"""How the tests are shared out among processes (`pytest -n 2`), longest first, and what each process spares itself."""
 
 import gc
 import json

@@ -76,7 +76,7 @@ class PluginFolders(SearchPathPlugin):
 
 
 def register() -> None:
-    """Makes Hydra read files with `CheckedFiles` and search plugins' folders. Forgets the files read before."""
+    """Makes Hydra read files with `CheckedFiles` and search plugins' folders. Forgets the user's files read before."""
     Plugins.instance().register(PluginFolders)  # its instance registers Hydra's own first
     SourcesRegistry.instance().types[CheckedFiles.scheme()] = CheckedFiles
     _loaded.clear()

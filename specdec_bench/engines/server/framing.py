@@ -32,7 +32,7 @@ class ResponseParser:
         """Whether another request can follow on the same connection."""
         return self.is_complete and not self._buffer and self._is_kept_open
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: bytes | memoryview) -> bytes:
         """Takes in bytes as they came, however they were cut. Returns what they add to the body.
 
         Raises:

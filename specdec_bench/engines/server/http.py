@@ -1,7 +1,7 @@
-"""A small HTTP/1.1 client, whose first act on any data is to take the time.
+"""A small HTTP/1.1 client, which gives all data the time at which the kernel received them.
 
 Benchmarks of servers are limited by their client. This one has one object for each connection and no task: asyncio
-calls `data_received`, which stamps the time, splits the bytes and hands the body on.
+calls `buffer_updated`, which asks for that time, splits the bytes and hands the body on.
 """
 
 import asyncio
@@ -16,16 +16,19 @@ from urllib.parse import urlsplit
 import msgspec
 
 from specdec_bench.engines.server.framing import ResponseParser
+from specdec_bench.engines.server.timed_socket import TimedSocket, connect
 from specdec_bench.errors import EngineError, first_line_of, named
 
 CONNECT_TIMEOUT_S = 30.0
 IDLE_S = 4.0
 """How long an idle connection is kept. vLLM closes them after 5 s."""
+BUFFER_BYTES = 65_536
+"""Read at once at most."""
 NAME_MISMATCHES = (62, 64)
 """A certificate is for other host names, or for other addresses. Source: OpenSSL, x509_vfy.h, X509_V_ERR_*_MISMATCH."""
 
 OnBody = Callable[[bytes, int], None]
-"""Takes a piece of the body and the time, in ns, at which it reached this process."""
+"""Takes a piece of the body and the time, in ns, at which it came."""
 
 
 class ConnectionFailedError(EngineError):
@@ -45,13 +48,13 @@ class Answer:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the answer is complete. Its exception says why it is not."""
 
-    def receive(self, data: bytes, now_ns: int) -> None:
-        """Takes in bytes of the connection."""
+    def receive(self, data: memoryview, arrival_ns: int) -> None:
+        """Takes in bytes of the connection. Keeps no reference to them."""
         parser = self.parser
         piece = parser.feed(data)
         if piece:
             if self._on_body is not None and parser.status == 200:
-                self._on_body(piece, now_ns)
+                self._on_body(piece, arrival_ns)
             else:
                 self.body += piece
         if parser.is_complete and not self.ended.done():
@@ -86,27 +89,34 @@ class Answer:
             raise EngineError(f"HTTP {status}: redirects are not followed, and this one leads to {place[:200]}")
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One connection, with at most one request at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, socket: TimedSocket, buffer: memoryview) -> None:
+        """Takes the connected socket, and where to read to: what is read is taken in before the next read."""
         self.transport: asyncio.Transport | None = None
         self.idle_since_s = 0.0
         self._answer: Answer | None = None
+        self._socket = socket
+        self._buffer = buffer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the transport. asyncio switches Nagle's algorithm off."""
         self.transport = cast(asyncio.Transport, transport)
 
-    def data_received(self, data: bytes) -> None:
-        """Stamps the time, then hands the bytes on. An error fails this request alone."""
-        now_ns = time.perf_counter_ns()
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        """Returns where to read to."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Hands the bytes on with their time. An error fails this request alone."""
+        arrival_ns = self._socket.arrival_ns()
         answer = self._answer
         if answer is None:  # bytes that nobody asked for
             self.close()
             return
         try:
-            answer.receive(data, now_ns)
+            answer.receive(self._buffer[:nbytes], arrival_ns)
         except Exception as error:  # noqa: BLE001  (asyncio would log it and raise it nowhere)
             answer.fail(error if isinstance(error, EngineError) else EngineError(named(error)))
             self.close()
@@ -192,6 +202,7 @@ class Client:
         self._headers = "\r\n".join(lines)
         self._reuses_connections = reuses_connections
         self._idle: list[Connection] = []
+        self._buffer = memoryview(bytearray(BUFFER_BYTES))
 
     async def request(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = 60.0
@@ -253,10 +264,10 @@ class Client:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                timed = await connect(self._host, self._port)
                 _, connection = await loop.create_connection(
-                    Connection,
-                    self._host,
-                    self._port,
+                    lambda: Connection(timed, self._buffer),
+                    sock=timed,
                     ssl=self._ssl,
                     server_hostname=self._host if self._ssl else None,
                 )

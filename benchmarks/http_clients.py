@@ -205,7 +205,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Returns the rows as a Markdown table."""
 
     def pair(values: list[float] | None) -> str:
-        return "–" if values is None else f"{values[0]:.2f} / {values[1]:.2f}"
+        if values is None:
+            return "–"
+        return " / ".join(f"{value:.2f}" if value >= 0.01 else f"{value:.1g}" for value in values)
 
     lines = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
     for row in rows:

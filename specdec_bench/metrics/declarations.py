@@ -299,7 +299,8 @@ METRICS: tuple[Metric, ...] = (
         name="lateness_ms",
         family="client",
         unit="ms",
-        formula="how late the measuring loop was at wake-ups every 100 ms; chunks waited as long for their time",
+        formula="how late the measuring loop was at wake-ups every 100 ms; requests waited as long to be sent, and "
+        "chunks for their time unless the kernel told it",
         better="minimize",
         path=("client", "lateness_ms"),
     ),

@@ -12,7 +12,8 @@ PERIOD_S = 0.1
 class LoopLateness:
     """A context manager that asks the running loop for a wake-up every 100 ms and records how late each one is.
 
-    A chunk that arrives while the loop is busy gets its timestamp just as late as such a wake-up.
+    What happens while the loop is busy is noticed just as late as such a wake-up: a chunk, whose time is then late
+    unless the kernel told it, and the end of a reply, after which the next request is sent.
     """
 
     def __init__(self) -> None:

@@ -98,3 +98,8 @@ def test_the_table_has_medians_of_the_runs_that_did_not_fail() -> None:
         "| 64 | 10 | c | 1.00 / 5.00 | 0.50 / 4.00 | – | 20.0 | 6,000 | totals exact | 0.10 / 0.20 |",
     ]
     assert reach(rows) == {"a": None, "b": None, "c": 64}
+
+
+def test_the_table_does_not_round_a_small_error_to_nothing() -> None:
+    (line,) = table(summarized([run("a", 0.25, step_error_ms=(0.00043, 0.0156))])).splitlines()[2:]
+    assert "| 0.25 / 5.00 | 0.12 / 4.00 | 0.0004 / 0.02 |" in line

@@ -93,6 +93,8 @@ class Loop:
         self._kind = RequestOutputKind.CUMULATIVE if is_cumulative else RequestOutputKind.DELTA
         self._is_cumulative = is_cumulative
         self._config = config
+        assert isinstance(config.load, ClosedLoad)
+        self._concurrency = config.load.concurrency
         self._emitted = self._chunks = 0
 
     async def run(self, token_ids: list[list[int]], number: int) -> Outcome:
@@ -106,7 +108,7 @@ class Loop:
         cpu = time.process_time()
         with no_garbage_collection():
             began = time.perf_counter()
-            await asyncio.gather(*(self._send(requests, number) for _ in range(self._config.load.concurrency)))
+            await asyncio.gather(*(self._send(requests, number) for _ in range(self._concurrency)))
             elapsed = time.perf_counter() - began
         cpu = time.process_time() - cpu
         async_llm.RequestOutputCollector = collector
@@ -137,7 +139,9 @@ class Encoded:
 
     def __init__(self, prompter: Any, prompts: list[Prompt]) -> None:
         self.stop_token_ids = prompter.stop_token_ids
-        self._token_ids = {prompt.turns: prompter.encode(prompt.system, prompt.turns, ()) for prompt in prompts}
+        self._token_ids: dict[tuple[str, ...], tuple[int, ...]] = {
+            prompt.turns: prompter.encode(prompt.system, prompt.turns, ()) for prompt in prompts
+        }
 
     def encode(self, _: str | None, turns: tuple[str, ...], __: tuple[str, ...]) -> tuple[int, ...]:
         """Returns what was encoded before."""
@@ -235,7 +239,7 @@ async def main() -> None:
         def ratios(figure: str, of: list[Outcome], to: list[Outcome]) -> dict[str, Any]:
             return ratio([getattr(a, figure) / getattr(b, figure) for a, b in zip(of, to, strict=True)])
 
-        result = {
+        row = {
             "concurrency": concurrency,
             "requests": number,
             "pairs": pairs,
@@ -246,7 +250,7 @@ async def main() -> None:
             "measured_to_cumulative_cpu": ratios("cpu_s_per_token", harness, cumulative),
         }
         if options.draft:
-            result |= {
+            row |= {
                 "acceptance_length_by_engine_totals": harness[-1].engine_acceptance_length,
                 "acceptance_length_measured": harness[-1].acceptance_length,
                 "acceptance_length_drafted_by_engine_totals": harness[-1].engine_acceptance_length_drafted,
@@ -255,7 +259,7 @@ async def main() -> None:
                     side.acceptance_length for side in cumulative if side.acceptance_length is not None
                 ),
             }
-        print(json.dumps(result), flush=True)
+        print(json.dumps(row), flush=True)
     await adapter.stop()
 
 

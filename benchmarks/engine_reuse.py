@@ -32,7 +32,8 @@ def seconds_of(*arguments: str) -> float:
 
 def measuring_s(run: Path) -> float:
     """Returns the length of a run's measured window."""
-    seconds: float = RunDirectory.open(run).summary().throughput.duration_s
+    seconds = RunDirectory.open(run).summary().throughput.duration_s
+    assert seconds is not None
     return seconds
 
 

@@ -22,6 +22,7 @@ from scipy import stats
 from specdec_bench.archive.writer import RequestWriter
 from specdec_bench.checkpoints import chat
 from specdec_bench.checkpoints.checks import check_checkpoints
+from specdec_bench.checkpoints.prompter import Prompter
 from specdec_bench.config.schema.dataset import DemoDataset
 from specdec_bench.config.schema.engine import TransformersEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
@@ -50,7 +51,7 @@ def experiment(options: argparse.Namespace) -> ExperimentConfig:
 class Bare:
     """The user's own loop over `generate`."""
 
-    def __init__(self, adapter: TransformersAdapter, prompter: chat.Prompter, config: ExperimentConfig) -> None:
+    def __init__(self, adapter: TransformersAdapter, prompter: Prompter, config: ExperimentConfig) -> None:
         import torch
         import transformers
 

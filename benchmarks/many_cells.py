@@ -65,7 +65,7 @@ def main() -> None:
         sweep_s = seconds_of(ROOT / "run.py", *grid, f"hydra.sweep.dir={sweep}")
         runs = [RunDirectory.open(path.parent) for path in sweep.glob("*/manifest.json")]
         assert sum(run.manifest().status == "finished" for run in runs) == number
-        measuring_s = sum(run.summary().throughput.duration_s for run in runs)
+        measuring_s = sum(run.summary().throughput.duration_s or 0 for run in runs)
         began = time.perf_counter()
         with contextlib.redirect_stdout(io.StringIO()):
             show_sweep(SweepDirectory(sweep), [])

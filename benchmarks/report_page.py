@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import sync_playwright
 
@@ -65,7 +66,7 @@ def write_archives(folder: Path, num_cells: int, num_requests: int) -> None:
     for number in range(num_cells):
         load, method = divmod(number, len(METHODS))
         spec = METHODS[method]
-        changes = {"cell_id": f"plain {load + 1}"} if spec == "none" else {}
+        changes: dict[str, Any] = {"cell_id": f"plain {load + 1}"} if spec == "none" else {}
         write_run(
             folder / str(number),
             plain_records if spec == "none" else records,

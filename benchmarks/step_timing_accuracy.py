@@ -97,7 +97,7 @@ def serve(address: str, step_s: float, output_tokens: int) -> None:
     tick = time.perf_counter() + step_s
     while True:
         due = min(tick, first[0][0] if first else tick)
-        if requests.poll(max(0, (due - time.perf_counter()) * 1e3 - 1)):
+        if requests.poll(int(max(0, (due - time.perf_counter()) * 1e3 - 1))):
             arrived = []
             while requests.poll(0):
                 arrived.append(int(requests.recv()))
@@ -330,7 +330,8 @@ async def point(options: argparse.Namespace, concurrency: int, step_ms: float, f
             sides[side].append(result | {"cpu_s_per_1000_steps": 1e3 * cpu / client.num_steps})
 
     def middle(side: str, figure: str) -> float:
-        return statistics.median(result[figure] for result in sides[side])
+        value: float = statistics.median(result[figure] for result in sides[side])
+        return value
 
     bare, ours, chunks = sides.values()
     return {

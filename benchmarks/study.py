@@ -83,7 +83,8 @@ def main() -> None:
     parser.add_argument("--loads", default=",".join(map(str, LOADS)), help="some of the default's")
     parser.add_argument("--replicates", type=int, default=3)
     parser.add_argument("--minutes", type=float, help="after which the sweep is stopped; it runs to its end by default")
-    options, options.overrides = parser.parse_known_args()
+    options, overrides = parser.parse_known_args()
+    options.overrides = overrides
     began = time.perf_counter()
     status = run_for(options.minutes and 60 * options.minutes, *arguments(options))
     finished = len(list((options.folder / "sweep").glob("*/summary.json")))

@@ -119,7 +119,7 @@ def plain(record: RequestRecord, *, step_ms: float = 10.0) -> RequestRecord:
         Step(received_ns=round((100 + step_ms * number) * MS), num_tokens=1, num_proposed=0, num_accepted=0)
         for number in range(num_tokens)
     )
-    changed = {"steps": steps, "acceptance_source": None}
+    changed: dict[str, Any] = {"steps": steps, "acceptance_source": None}
     return make_request(
         **{name: getattr(record, name) for name in record.__struct_fields__ if name not in changed}, **changed
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from blocks import LLAMA_LIKE, attend, weighted_cross_entropy, write
 from eagle3 import EPSILON, HEAD_DIM, HEADS, MLP, WIDTH, rotate, split_heads
+from llama import target_config
 from observing import Observed, observe
 from tokenizer import PAD
 from torch import Tensor, nn
@@ -106,6 +107,7 @@ class Drafter(nn.Module):
             "num_hidden_layers": NUM_LAYERS,
             "tie_word_embeddings": False,
             "block_size": BLOCK_SIZE,
+            "num_target_layers": target_config().num_hidden_layers,  # SGLang takes the drafter's own otherwise
             "dflash_config": {"mask_token_id": MASK, "target_layer_ids": list(TARGET_LAYERS)},
         }
         write(folder, dict(self.state_dict()), config)

@@ -307,7 +307,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         name="saturated",
         family="client",
-        formula="median lateness above 2 ms: the client, not the engine, bends the times",
+        formula="lateness above 2 ms, at the median or on average: the client, not the engine, bends the times",
         path=("client", "saturated"),
     ),
     Metric(

@@ -132,9 +132,10 @@ def run_warnings(summary: Summary) -> list[str]:
         warnings.append(f"PARTIAL RUN: status {summary.status}")
     late = summary.client.lateness_ms
     if summary.client.saturated and late is not None:
+        on_average = "" if late.mean is None else f"{late.mean:.1f} on average, "
         warnings.append(
-            f"SATURATED CLIENT: the measuring loop was {late.p50:.1f} ms late at the median ({late.max:.0f} at "
-            "most), which is part of the measured times; acceptance is not affected"
+            f"SATURATED CLIENT: the measuring loop was {late.p50:.1f} ms late at the median ({on_average}"
+            f"{late.max:.0f} at most), which the measured times may hold; acceptance is not affected"
         )
     warnings += dataset_warnings(summary.dataset.unused or {})
     warnings += summary.warnings

@@ -127,6 +127,9 @@ def test_a_saturated_client_is_named_with_its_lateness() -> None:
     late = Lateness(count=9, p50_ms=31.25, p99_ms=60.0, max_ms=81.4)
     text = printed(summary(request(1, 3), client_lateness=late), width=300)
     assert text.startswith("SATURATED CLIENT: the measuring loop was 31.2 ms late at the median (81 at most)")
+    in_bursts = Lateness(count=9, mean_ms=7.46, p50_ms=1.44, p99_ms=29.0, max_ms=517.8)
+    text = printed(summary(request(1, 3), client_lateness=in_bursts), width=300)
+    assert text.startswith("SATURATED CLIENT: the measuring loop was 1.4 ms late at the median (7.5 on average, 518 at")
 
 
 def test_a_warning_is_one_line_however_narrow_the_terminal() -> None:

@@ -49,6 +49,7 @@ PROBE = (1, 2, 3)
 PROGRESS_S = 1.0
 SETTLING_S = 5.0
 """How long the server's counters may lag behind its answers."""
+PROCESS_TIMES = "the kernel does not tell when data came: an event has the time at which the client's process read it"
 
 
 class Launch(NamedTuple):
@@ -161,7 +162,10 @@ class ServerAdapter(ABC, Generic[R]):
         try:
             if self._process is not None:
                 await self._wait_until_ready(self._process)
-            self._description = await self._identify()
+            description = await self._identify()
+            if not self._client.has_kernel_times:
+                description = msgspec.structs.replace(description, notes=(*description.notes, PROCESS_TIMES))
+            self._description = description
         except EngineError as error:
             await self.stop()
             if self._url is None:

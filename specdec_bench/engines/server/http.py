@@ -139,6 +139,11 @@ class Connection(asyncio.BufferedProtocol):
         answer.fail(ConnectionFailedError(f"the server {reason} {place}" if error is None else f"{reason} {place}"))
 
     @property
+    def has_kernel_times(self) -> bool:
+        """Whether the kernel tells when data came."""
+        return self._socket.has_kernel_times
+
+    @property
     def is_open(self) -> bool:
         """Whether it can take a request."""
         return self.transport is not None and not self.transport.is_closing()
@@ -201,6 +206,8 @@ class Client:
             lines.append("connection: close")
         self._headers = "\r\n".join(lines)
         self._reuses_connections = reuses_connections
+        self.has_kernel_times = False
+        """Whether the kernel tells when answers came; known once the first was released."""
         self._idle: list[Connection] = []
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
 
@@ -245,6 +252,7 @@ class Client:
 
     def release(self, connection: Connection) -> None:
         """Takes back a connection. If its answer is not complete, the connection is closed."""
+        self.has_kernel_times = self.has_kernel_times or connection.has_kernel_times
         if connection.release():
             if self._reuses_connections:
                 self._idle.append(connection)

@@ -23,16 +23,19 @@ LONGEST_READING_NS = 10_000
 class TimedSocket(socket.socket):
     """Reads for asyncio's transports, which call `recv_into` where the protocol is a BufferedProtocol."""
 
-    __slots__ = ("_last_ns", "_told")
+    __slots__ = ("_last_ns", "_told", "has_kernel_times")
 
     def __init__(self, family: int, kind: int, protocol: int) -> None:
         super().__init__(family, kind, protocol)
+        self.has_kernel_times = False
+        """Whether the kernel said that it will tell them."""
         self._last_ns = time.perf_counter_ns()
         self._told: bytes | None = None
         """The kernel's time of what was read last, as it told it."""
         if sys.platform == "linux" and sys.maxsize > 2**32:
             with contextlib.suppress(OSError):  # a sandbox may not have it
                 self.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+                self.has_kernel_times = True
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:  # noqa: ARG002
         """Reads into the whole buffer, whatever `nbytes` is. Returns the number of bytes."""

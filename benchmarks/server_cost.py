@@ -77,7 +77,7 @@ def sweeps(options: argparse.Namespace) -> Iterator[Sweep]:
     """Yields what is to be run, the most important first."""
     closed, rates, clients_at = (numbers(text) for text in (options.loads, options.rates, options.clients_at))
     for method in options.methods.split(","):
-        for is_server in (side == "server" for side in options.sides.split(",")):
+        for is_server in (False, True) if options.side is None else (options.side == "server",):
             found = {}
             for load in closed:
                 number = int(load * max(2, math.ceil(options.requests / load)))
@@ -277,7 +277,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--engine", choices=FAMILIES, default="vllm")
     parser.add_argument("--model", default="smollm2_135m_q4_1")
     parser.add_argument("--methods", default="none,ngram", help="in the order in which they are run")
-    parser.add_argument("--sides", default="in_process,server", help="in the order in which they are run")
+    parser.add_argument("--side", choices=SIDES, help="runs this one alone; both are run by default")
     parser.add_argument("--loads", default="64,256,1024,2048", help="requests in flight, separated by commas")
     parser.add_argument("--rates", default="100", help="conversations per second, separated by commas; may be empty")
     parser.add_argument(

@@ -10,8 +10,8 @@ from server_cost import Cell, ratio, sweeps
 from specdec_bench.archive import RunDirectory
 
 
-def options(**changed: str) -> Namespace:
-    given = {"methods": "none,ngram", "sides": "in_process,server", "loads": "64,2048", "rates": "100"}
+def options(**changed: str | None) -> Namespace:
+    given = {"methods": "none,ngram", "side": None, "loads": "64,2048", "rates": "100"}
     return Namespace(**given | {"clients_at": "2048"} | changed, requests=1024, seconds=8.0)
 
 
@@ -28,11 +28,11 @@ def test_each_method_runs_in_process_and_behind_the_server() -> None:
 
 
 def test_one_side_can_be_run_alone() -> None:
-    assert [sweep.name for sweep in sweeps(options(sides="server", methods="none"))] == ["none_server"]
+    assert [sweep.name for sweep in sweeps(options(side="server", methods="none"))] == ["none_server"]
 
 
 def test_a_load_lasts_two_rounds_or_as_many_requests_as_were_asked_for() -> None:
-    (sweep,) = sweeps(options(sides="server", methods="none"))
+    (sweep,) = sweeps(options(side="server", methods="none"))
     numbers = {name: yaml.safe_load(text)["dataset"]["num_prompts"] for name, text in sweep.experiments.items()}
     assert numbers == {
         "at_64_clients_1": 16 * 64,

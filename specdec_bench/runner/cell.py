@@ -233,7 +233,7 @@ def _run_cell(
     measured = RunCell(
         config=cell.config,
         prompts=cell.prompts,
-        run_dir=run.path,
+        run_dir=run.path.absolute(),  # a process that is used again may have been started in another folder
         secrets=known(),
         expected_checkpoints=cell.expected_checkpoints,
     )

@@ -221,6 +221,18 @@ def test_a_run_that_was_cut_off_is_compared_as_far_as_it_came(shell: Shell, arch
     assert "2 of 2 outputs and 2 of 2 acceptances identical; 1 more are not in it (its status: interrupted)" in out
 
 
+def test_replays_from_two_folders_go_where_each_was_started(
+    shell: Shell, archived: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second uses the measuring process of the first, which was started in the first folder."""
+    for name in ("first", "second"):
+        (shell.folder / name).mkdir()
+        monkeypatch.chdir(shell.folder / name)
+        status, _, err = shell("replay", archived, "--output", "replayed")
+        assert (status, err) == (0, "")
+        assert (shell.folder / name / "replayed" / "summary.json").is_file()
+
+
 # ---------------------------------------------------------------- where it goes
 
 

@@ -25,7 +25,7 @@ from specdec_bench.archive.writer import RequestWriter
 from specdec_bench.config import plugins
 from specdec_bench.engines import readback
 from specdec_bench.engines.base import Engine, create
-from specdec_bench.errors import ConfigError, SpecDecBenchError
+from specdec_bench.errors import ConfigError, EngineError, SpecDecBenchError
 from specdec_bench.load.clients import num_clients
 from specdec_bench.records.builtin import to_builtin
 from specdec_bench.records.checkpoint import Checkpoint
@@ -61,6 +61,8 @@ class Worker:
             try:
                 await self._run(message)
             except SpecDecBenchError as error:
+                if isinstance(error, EngineError) and error.__cause__ is not None:
+                    traceback.print_exception(error.__cause__)  # into the log: the user gets its last line alone
                 self._send(Failed.of(error))
             except Exception as error:  # noqa: BLE001  (the boundary of the process: the parent reports it)
                 traceback.print_exc()

@@ -64,3 +64,14 @@ def test_what_it_lacks_is_refused_before_it_starts(command_line: CommandLine) ->
         "error: spec=medusa: engine=tensorrt_llm has no such method; it has none, ngram, draft_model, eagle3, mtp; "
         "medusa runs on engine=vllm, vllm_server"
     )
+
+
+def test_the_log_has_the_traceback_of_an_engine_that_does_not_start(command_line: CommandLine) -> None:
+    broken = "+engine.extra_args.enable_autotuner=perhaps"
+    arguments = [*RUN, "dataset=jsonl", f"dataset.path={command_line.prompts}", broken]
+    outcome = command_line(*arguments, PYTHONPATH=STAND_INS)
+    assert outcome.status == 1
+    assert "did not start: ValidationError: enable_autotuner: Input should be a" in outcome.error
+    log = (command_line.folder / "run" / "run.log").read_text()
+    assert log.count("Traceback (most recent call last):") == 1
+    assert "tests/stand_ins/tensorrt_llm" in log

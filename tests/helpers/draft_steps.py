@@ -47,7 +47,8 @@ def replay(drafter: Drafter, target: Llama, records: Iterable[RequestRecord], k:
         assert record.steps_are_exact
         assert record.counters is not None
         accepted = [step.num_accepted for step in record.steps[1:]]
-        assert list(record.counters.per_step_accepted or ()) == accepted
+        if record.counters.per_step_accepted is not None:  # SGLang has no such list
+            assert list(record.counters.per_step_accepted) == accepted
         tokens = torch.tensor([*record.prompt_token_ids, *record.output_token_ids])
         states, _ = target.run(tokens)
         draft = drafter.read(tokens, states)

@@ -59,6 +59,19 @@ class DraftModel(Drafter):
         return draft
 
 
+class DraftModelWithoutTheFirstToken(DraftModel):
+    """A draft model as SGLang 0.5.20 runs it: the prompt's first token is not in it.
+
+    SGLang's worker for draft models takes over how the worker of EAGLE heads prepares a prompt: the tokens move one
+    place to the left (`_draft_extend_for_prefill` in `speculative/eagle_worker_v2.py`). That is right for a head, which
+    reads a token together with the state of the token before it. Drafts get worse; outputs stay right.
+    """
+
+    def read(self, tokens: Tensor, states: States) -> Draft:
+        draft = super().read(tokens[1:], states)
+        return lambda anchor, k: draft(anchor - 1, k)
+
+
 class Pard(DraftModel):
     """A draft model that reads K - 1 masks after the bonus token. Each row writes the token after its own."""
 

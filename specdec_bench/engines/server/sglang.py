@@ -113,7 +113,7 @@ class SGLangServer(ServerAdapter[GenerateReply]):
         model = await find_model(client, config.model, started_as, [str(told["model_path"])])
         description = sglang_identity.describe(config, self._arguments, model, told)
         await self._probe()
-        notes = []
+        notes = list(sglang_arguments.notes(config.spec))
         if (refusal := await self._flush()) is not None:
             notes.append(f"the server's caches cannot be emptied between cells: {refusal}")
         if not told.get("incremental_streaming_output"):

@@ -151,6 +151,7 @@ class SGLangAdapter:
             reproducible=False,
             synthetic=sglang_arguments.synthetic_stamp(self._config, os.environ),
             differences=differences(sglang_arguments.asked_and_resolved(self._arguments, resolved)),
+            notes=sglang_arguments.notes(self._config.spec),
         )
 
     async def stop(self) -> None:

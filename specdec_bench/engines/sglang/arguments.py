@@ -11,7 +11,7 @@ from specdec_bench.checkpoints.head_name import named_head
 from specdec_bench.config.checkpoints import draft_checkpoint, resolve
 from specdec_bench.config.schema.engine import SGLangEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.spec import CheckpointSpec, DFlashSpec, DraftingSpec, NgramSpec
+from specdec_bench.config.schema.spec import CheckpointSpec, DFlashSpec, DraftingSpec, NgramSpec, SpecConfig
 from specdec_bench.engines.extra_args import ExtraArguments
 from specdec_bench.errors import EngineUnavailableError
 
@@ -181,6 +181,20 @@ def proposed_per_step(config: ExperimentConfig) -> int | None:
     if not isinstance(spec, DraftingSpec) or isinstance(spec, NgramSpec):
         return None
     return (spec.num_draft_tokens or spec.draft_length + 1) - 1
+
+
+def notes(spec: SpecConfig) -> tuple[str, ...]:
+    """Returns what the user has to know of how SGLang runs the method.
+
+    Source: SGLang 0.5.16 and 0.5.20, `_draft_extend_for_prefill` in `speculative/eagle_worker_v2.py`, which the worker
+    of draft models inherits.
+    """
+    if spec.name != "draft_model":
+        return ()
+    return (
+        "SGLang gives a draft model the prompt without its first token, as it prepares prompts for EAGLE heads; the "
+        "draft may accept less than on other engines",
+    )
 
 
 def synthetic_stamp(config: ExperimentConfig, environment: Mapping[str, str]) -> str | None:

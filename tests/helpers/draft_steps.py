@@ -64,3 +64,32 @@ def replay(drafter: Drafter, target: Llama, records: Iterable[RequestRecord], k:
             steps += 1
         assert anchor == len(tokens) - 1
     return Replay(steps, mismatches)
+
+
+class Counted(NamedTuple):
+    """What a drafter does on given replies."""
+
+    steps: int
+    """Decode steps, each of which verifies drafts."""
+    num_tokens: int
+    """Of the replies, without those of the prefills."""
+
+    @property
+    def acceptance_length(self) -> float:
+        return self.num_tokens / self.steps
+
+
+@torch.inference_mode()
+def draft_anew(drafter: Drafter, target: Llama, records: Iterable[RequestRecord], k: int) -> Counted:
+    """Returns the steps in which `drafter` and the target would give the recorded replies, whatever steps they took."""
+    steps = num_tokens = 0
+    for record in records:
+        tokens = torch.tensor([*record.prompt_token_ids, *record.output_token_ids])
+        states, _ = target.run(tokens)
+        draft = drafter.read(tokens, states)
+        anchor = len(record.prompt_token_ids)
+        num_tokens += len(tokens) - 1 - anchor
+        while anchor < len(tokens) - 1:
+            anchor += 1 + count_accepted(draft(anchor, k), tokens[anchor + 1 :])
+            steps += 1
+    return Counted(steps, num_tokens)

@@ -179,6 +179,13 @@ class Mtp(OneLayer):
         return self.target.logits(hidden)
 
 
+class MtpAfterTheNorm(Mtp):
+    """MiMo's layer as SGLang 0.5.20 runs it: its target hands over the state after the final norm."""
+
+    def given(self, states: States) -> Tensor:
+        return states.normed
+
+
 class Eagle3(OneLayer):
     """EAGLE-3: the inputs of three of the target's layers, fused; it goes on from its state before its own norm."""
 

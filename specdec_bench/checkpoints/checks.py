@@ -7,10 +7,11 @@ from specdec_bench.checkpoints.facts import CheckpointFacts, read_facts
 from specdec_bench.checkpoints.files import is_there
 from specdec_bench.checkpoints.folders import refuse_missing
 from specdec_bench.checkpoints.head_name import check_head
+from specdec_bench.checkpoints.proposer import check_proposer
 from specdec_bench.checkpoints.weights import Weights, read_weights
 from specdec_bench.config.checkpoints import BUNDLED, draft_checkpoint, resolve
 from specdec_bench.config.schema.experiment import ExperimentConfig, draft_length
-from specdec_bench.config.schema.spec import MTPSpec
+from specdec_bench.config.schema.spec import CustomClassSpec, MTPSpec
 from specdec_bench.config.support import ENGINES
 from specdec_bench.errors import ConfigError
 
@@ -49,6 +50,8 @@ def check_checkpoints(config: ExperimentConfig) -> None:
     if not ENGINES[config.engine.name].has_checkpoints:
         check_lengths(config, config.model.max_seq_len, config.engine.vocab_size)  # type: ignore[attr-defined]
         return
+    if isinstance(config.spec, CustomClassSpec):
+        check_proposer(config.spec.proposer or "")
     facts: dict[str, CheckpointFacts] = {}
     if (folder := local_folder(config.model.path, "model.path")) is not None:
         facts["target"] = read_facts(folder)

@@ -18,7 +18,7 @@ from specdec_bench.report.text import literal
 TOOLS = {"aiperf": "aiperf", "vllm-bench": "vllm_bench"}
 """By the name on the command line: the module that reads what the tool wrote."""
 UNKNOWN = "unknown"
-SOMETIMES_DRAFT = ("ngram", "suffix", UNKNOWN)
+SOMETIMES_DRAFT = ("ngram", "ngram_gpu", "suffix", "custom_class", UNKNOWN)
 """Methods with decode steps that have no draft, so that decode steps do not follow from verify steps."""
 CLAIMED = "claimed.json"
 

@@ -14,6 +14,9 @@ _PROMPTING = frozenset(
 )
 """Fields of the model that change its prompts; an engine gets token ids."""
 
+_DRAFTING = frozenset(("draft", "proposer"))
+"""Roles of what drafts."""
+
 _WATCHING = frozenset(("stall_timeout_s", "start_timeout_s"))
 """Engine fields that only set how long to wait for it. No live engine or result depends on them."""
 
@@ -56,7 +59,7 @@ def cell_id(tree: Mapping[str, Any], prompts_sha256: str, checkpoints: Mapping[s
 def baseline_id(tree: Mapping[str, Any], prompts_sha256: str, checkpoints: Mapping[str, str]) -> str:
     """Returns the `cell_id` of the plain cell that a cell is compared with: the same in everything but `spec`."""
     plain = {**tree, "spec": {"name": "none"}, "replicate": 0}
-    return cell_id(plain, prompts_sha256, {role: value for role, value in checkpoints.items() if role != "draft"})
+    return cell_id(plain, prompts_sha256, {role: value for role, value in checkpoints.items() if role not in _DRAFTING})
 
 
 def request_seed(seed: int, prompt_id: str, turn: int, repeat: int) -> int:

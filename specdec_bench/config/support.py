@@ -90,6 +90,8 @@ ENGINES: dict[str, EngineSupport] = {
         methods={
             "none": {},
             "ngram": {"draft_length": ANY, "draft_length_by_batch_size": ANY, "ngram_min": ANY, "ngram_max": ANY},
+            "ngram_gpu": {"draft_length": ANY, "ngram_min": ANY, "ngram_max": ANY},
+            "custom_class": {"draft_length": ANY, "proposer": ANY},
             "suffix": {
                 "draft_length": ANY,
                 "max_tree_depth": ANY,

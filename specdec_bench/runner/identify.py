@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 from specdec_bench.archive.redact import redact, redact_text
 from specdec_bench.checkpoints.fingerprint import checkpoint_fingerprint
+from specdec_bench.checkpoints.proposer import identify_proposer
 from specdec_bench.config import identity
 from specdec_bench.config.checkpoints import checkpoint_roles, resolve
 from specdec_bench.config.compose import to_tree
 from specdec_bench.config.schema.experiment import ExperimentConfig
+from specdec_bench.config.schema.spec import CustomClassSpec
 from specdec_bench.records.prompts_hash import prompts_fingerprint
 from specdec_bench.records.request import Prompt
 
@@ -34,6 +36,8 @@ def identify(config: ExperimentConfig, prompts: Sequence[Prompt]) -> Identity:
     """
     tree, prompts_sha256 = redact(to_tree(config)), prompts_fingerprint(prompts)
     checkpoints = {role: _content(path, revision) for role, (path, revision) in checkpoint_roles(config).items()}
+    if isinstance(config.spec, CustomClassSpec):
+        checkpoints["proposer"] = identify_proposer(config.spec.proposer or "").fingerprint
     return Identity(
         cell_id=identity.cell_id(tree, prompts_sha256, checkpoints),
         baseline_id=identity.baseline_id(tree, prompts_sha256, checkpoints),

@@ -17,11 +17,12 @@ from specdec_bench.checkpoints.fingerprint import checkpoint_fingerprint
 from specdec_bench.checkpoints.folders import folder_of
 from specdec_bench.checkpoints.model_type import check_loadable, check_model_type
 from specdec_bench.checkpoints.prompter import Prompter, first_requests
+from specdec_bench.checkpoints.proposer import identify_proposer
 from specdec_bench.checkpoints.shapes import check_shapes
 from specdec_bench.checkpoints.weights import read_weights
 from specdec_bench.config.checkpoints import checkpoint_roles, draft_checkpoint, resolve
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.spec import DraftModelSpec
+from specdec_bench.config.schema.spec import CustomClassSpec, DraftModelSpec
 from specdec_bench.config.support import ENGINES
 from specdec_bench.errors import ConfigError
 from specdec_bench.records.checkpoint import Checkpoint, StatedDrafter
@@ -138,7 +139,7 @@ def _check_reach(
 
 
 def fingerprints(config: ExperimentConfig, facts: dict[str, CheckpointFacts], *, of_hub: bool) -> dict[str, Checkpoint]:
-    """Returns the manifest's entry for each checkpoint: its files' fingerprint and its facts.
+    """Returns the manifest's entry for each checkpoint: its files' fingerprint and its facts; also for a user's class.
 
     Args:
         config: the experiment.
@@ -159,6 +160,8 @@ def fingerprints(config: ExperimentConfig, facts: dict[str, CheckpointFacts], *,
             ),
             vocabulary_differences=vocabulary_differences(facts["target"], facts["draft"]) if is_draft else UNSET,
         )
+    if isinstance(config.spec, CustomClassSpec) and not of_hub:
+        found["proposer"] = identify_proposer(config.spec.proposer or "")
     return found
 
 

@@ -1,6 +1,9 @@
 """The further methods on the real vLLM: with bundled drafters they accept more than chance, and all are lossless."""
 
+import hashlib
+import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +28,7 @@ from tests.helpers.engine_sweeps import (
     sweep,
 )
 from tests.helpers.llama_in_torch import Llama, read_checkpoint
+from tests.helpers.successor_proposer import drafts_after
 
 pytestmark = pytest.mark.timeout(2400)  # seven engines start
 
@@ -48,6 +52,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
         done = command_line(own, "-m", *VLLM, f"spec={method}", parallel, "hydra.sweep.dir=sweep")
         assert done.returncode == 0, done.stderr[-2000:]
         (found[drafter],) = cells(own)
+    own = folder / CUSTOM
+    own.mkdir()
+    shutil.copy(ROOT / "tests/helpers/successor_proposer.py", own / "of_mine.py")
+    (found[CUSTOM],) = sweep(own, *VLLM, f"spec={CUSTOM}", "spec.proposer=of_mine.SuccessorProposer")
     target = folder / "mimo"
     subprocess.run([sys.executable, str(ROOT / "training" / "mtp.py"), str(target)], check=True)
     own = folder / OWN_TARGET
@@ -57,10 +65,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
     return found
 
 
+CUSTOM = "custom_class"
 DRAFTERS = ("eagle", "medusa", "dflash", *PARALLEL.values())
 """They draft with a checkpoint of their own."""
 TRAINED = (*DRAFTERS, "mtp")
-ALL = (*TRAINED, "suffix")
+ALL = (*TRAINED, "suffix", CUSTOM)
 
 
 def card(drafter: str) -> dict[str, dict[str, list[float]]]:
@@ -92,6 +101,30 @@ def test_suffixes_that_occurred_before_are_drafted_and_accepted(runs: dict[str, 
     pooled = runs["suffix"].summary().acceptance.pooled
     assert pooled.verify_steps < pooled.decode_steps, "a step without a match drafts nothing"
     assert 0 < pooled.accepted <= pooled.proposed < 8 * pooled.verify_steps, "a draft is no longer than its match"
+
+
+def test_a_class_of_the_users_own_drafts_step_for_step(runs: dict[str, RunDirectory]) -> None:
+    steps = accepted = 0
+    for record in requests(runs[CUSTOM]).values():
+        tokens = [*record.prompt_token_ids, *record.output_token_ids]
+        known = len(record.prompt_token_ids) + 1
+        for step in record.steps[1:]:
+            drafts, reply = drafts_after(tokens[:known], 3), tokens[known:]
+            right = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(drafts, reply, strict=False))
+            expected = len(list(right))
+            assert step.num_accepted is not None
+            assert min(step.num_accepted, len(reply)) == expected, (record.request_id, known)
+            known, steps, accepted = known + step.num_tokens, steps + 1, accepted + expected
+        assert known == len(tokens)
+    pooled = runs[CUSTOM].summary().acceptance.pooled
+    assert steps == pooled.decode_steps > pooled.verify_steps > 200, "a new token has no drafts"
+    assert accepted > 50
+
+
+def test_the_manifest_identifies_the_users_class(runs: dict[str, RunDirectory]) -> None:
+    (name, file), *others = runs[CUSTOM].manifest().checkpoints["proposer"].files.items()
+    source = (ROOT / "tests/helpers/successor_proposer.py").read_bytes()
+    assert (name, file.sha256, others) == ("of_mine.py", hashlib.sha256(source).hexdigest(), [])
 
 
 @pytest.mark.parametrize("drafter", ALL)

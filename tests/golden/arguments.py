@@ -27,7 +27,11 @@ from tests.stand_ins import signatures
 TESTS = Path(__file__).resolve().parents[1]
 FILES = TESTS / "golden"
 COMMON = ("load.concurrency=16", "load.num_warmup=0")
-PLACEHOLDER_DRAFT = ("eagle", "medusa", "dflash")
+NEEDED = {
+    **dict.fromkeys(("eagle", "medusa", "dflash"), ["spec.draft.path=org/draft"]),
+    "custom_class": ["spec.proposer=mine.Mine"],
+}
+"""By method, settings without which it does not compose. Placeholders: nothing is loaded."""
 
 
 def vllm(config: ExperimentConfig) -> dict[str, Any]:
@@ -83,8 +87,7 @@ def cases() -> dict[str, tuple[str, list[str]]]:
     found = {}
     for engine in ARGUMENTS:
         for spec in ENGINES[engine].methods:
-            draft = ["spec.draft.path=org/draft"] if spec in PLACEHOLDER_DRAFT else []
-            found[f"{engine}/spec_{spec}"] = (engine, [f"spec={spec}", *draft, *COMMON])
+            found[f"{engine}/spec_{spec}"] = (engine, [f"spec={spec}", *NEEDED.get(spec, []), *COMMON])
         for path in sorted((compose.CONF / "experiment").glob("*.yaml")):
             found[f"{engine}/experiment_{path.stem}"] = (engine, [f"experiment={path.stem}"])
     follows = ["spec=eagle3", "spec.draft_length=5", "spec.draft_length_by_batch_size=[[1,4,5],[5,16,3],[17,256,0]]"]

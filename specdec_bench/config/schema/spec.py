@@ -109,6 +109,13 @@ class NgramSpec(DraftingSpec):
 
 
 @dataclass(kw_only=True)
+class NgramGPUSpec(NgramSpec):
+    """The same lookup, for all requests at once on the accelerator."""
+
+    name: str = "ngram_gpu"
+
+
+@dataclass(kw_only=True)
 class SuffixSpec(DraftingSpec):
     """Suffix decoding: drafts what most often followed the longest matching suffix, as far as that is likely.
 
@@ -124,6 +131,21 @@ class SuffixSpec(DraftingSpec):
     """Drafts only what is at least this likely, by counts."""
     max_cached_requests: Annotated[int, TIMES_OR_NONE] = 0
     """Earlier responses that are looked up too; 0 keeps requests independent of one another."""
+
+
+@dataclass(kw_only=True)
+class CustomClassSpec(DraftingSpec):
+    """A class of the user's own drafts: at most K tokens, or none."""
+
+    name: str = "custom_class"
+    proposer: str | None = None
+    """The class, as module.Class. Its module lies in the working folder, on PYTHONPATH or in an installed package."""
+
+    def __post_init__(self) -> None:
+        DraftingSpec.__post_init__(self)
+        module, _, name = (self.proposer or "").rpartition(".")
+        is_name = bool(module) and all(part.isidentifier() for part in (*module.split("."), name))
+        require(is_name, "spec.proposer", self.proposer, "name a class, as module.Class")
 
 
 @dataclass(kw_only=True)
@@ -188,7 +210,9 @@ class DFlashSpec(CheckpointSpec):
 OPTIONS: dict[str, type] = {
     "none": NoSpec,
     "ngram": NgramSpec,
+    "ngram_gpu": NgramGPUSpec,
     "suffix": SuffixSpec,
+    "custom_class": CustomClassSpec,
     "draft_model": DraftModelSpec,
     "eagle": EagleSpec,
     "eagle3": Eagle3Spec,

@@ -13,13 +13,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from specdec_bench.config.schema.engine import VLLMServerEngine
-from specdec_bench.config.schema.experiment import ExperimentConfig, draft_length, may_draft_nothing
-from specdec_bench.config.schema.spec import NgramSpec, SuffixSpec
+from specdec_bench.config.schema.experiment import ExperimentConfig, draft_length
+from specdec_bench.config.schema.spec import CustomClassSpec
 from specdec_bench.engines.server import vllm_identity
 from specdec_bench.engines.server.adapter import HOST, OWN_ARGUMENTS, Launch, ServerAdapter
 from specdec_bench.engines.server.completion import CompletionReply, Drafts
@@ -74,7 +75,9 @@ class VLLMServer(ServerAdapter[CompletionReply]):
             self._lacks = frozenset(name for name in LATER_ARGUMENTS if known is not None and name not in known)
             self._arguments = {name: value for name, value in self._arguments.items() if name not in self._lacks}
             drafting = self._arguments.get("speculative_config", {})
-            vllm_arguments.check_acceptance_of_drafts(drafting, is_cpu=vllm_arguments.is_cpu_build(), runner=None)
+            is_cpu = vllm_arguments.is_cpu_build()
+            vllm_arguments.check_device(self._config.spec.name, is_cpu=is_cpu)
+            vllm_arguments.check_acceptance_of_drafts(drafting, is_cpu=is_cpu, runner=None)
 
     def _launch(self, port: int, key: str) -> Launch:
         command = [
@@ -92,6 +95,9 @@ class VLLMServer(ServerAdapter[CompletionReply]):
                 "VLLM_CPU_KVCACHE_SPACE", str(self._engine_config.cpu_kv_cache_gib)
             ),
         }
+        if isinstance(self._config.spec, CustomClassSpec):  # its file may lie in the working folder
+            python_path = [str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])]
+            environment["PYTHONPATH"] = os.pathsep.join(python_path)
         return Launch(command, environment)
 
     async def _identify(self) -> EngineDescription:
@@ -110,9 +116,8 @@ class VLLMServer(ServerAdapter[CompletionReply]):
 
     async def reset(self) -> None:
         """Clears the prefix cache, where the server lets itself be told to, and counts from here."""
-        spec = self._config.spec
-        if isinstance(spec, SuffixSpec) and spec.max_cached_requests and self._process is not None:
-            await self.stop()  # vLLM cannot empty its suffix tree of earlier responses
+        if vllm_arguments.remembers(self._config.spec) and self._process is not None:
+            await self.stop()
             await self.start()
             return
         await super().reset()
@@ -176,8 +181,7 @@ class VLLMServer(ServerAdapter[CompletionReply]):
         # Where less than K + 1 tokens of the context are left, vLLM shortens the drafts, at last to none.
         limit = self.describe().max_seq_len
         room = math.inf if limit is None else limit - num_prompt_tokens - len(reply.log.token_ids)
-        spec = self._config.spec
-        always_drafts = not isinstance(spec, NgramSpec | SuffixSpec) and room > length and not may_draft_nothing(spec)
+        always_drafts = room > length and vllm_arguments.always_drafts(self._config.spec)
         are_all_full = always_drafts and told.num_draft_tokens == length * told.num_spec_steps
         counts = Counts(counters, always_drafts=always_drafts, proposed_per_step=length if are_all_full else None)
         return counters, rebuild(reply.log.sizes, counts)

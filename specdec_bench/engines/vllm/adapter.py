@@ -16,7 +16,7 @@ from typing import Any
 
 from specdec_bench.config.schema.engine import VLLMEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.spec import NgramSpec, NoSpec, SuffixSpec
+from specdec_bench.config.schema.spec import NgramSpec, NoSpec
 from specdec_bench.engines.readback import differences
 from specdec_bench.engines.settings import settings_of
 from specdec_bench.engines.step_buffer import StepBuffer
@@ -89,6 +89,7 @@ class VLLMAdapter:
         async_llm, arg_utils = vllm.v1.engine.async_llm, vllm.engine.arg_utils
         self._dead_error = vllm.v1.engine.exceptions.EngineDeadError
         release = vllm.__version__
+        vllm_arguments.check_device(self._config.spec.name, is_cpu=vllm_arguments.is_cpu_build())
         known = [field.name for field in dataclasses.fields(arg_utils.AsyncEngineArgs)]
         arguments = vllm_arguments.engine_arguments(self._config)
         if (speculative := arguments.get("speculative_config")) is not None:
@@ -139,9 +140,7 @@ class VLLMAdapter:
 
     async def reset(self) -> None:
         """Clears the prefix cache, earlier responses and the counts."""
-        spec = self._config.spec
-        if isinstance(spec, SuffixSpec) and spec.max_cached_requests:
-            # vLLM cannot empty its suffix tree of earlier responses: only a new engine starts without them.
+        if vllm_arguments.remembers(self._config.spec):
             await self.stop()
             await self.start()
         await self._engine.reset_prefix_cache()

@@ -6,8 +6,15 @@ from typing import Any
 
 from specdec_bench.config.checkpoints import draft_checkpoint, resolve
 from specdec_bench.config.schema.engine import VLLMEngine
-from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.spec import CheckpointSpec, DraftingSpec, NgramSpec, SpecConfig, SuffixSpec
+from specdec_bench.config.schema.experiment import ExperimentConfig, may_draft_nothing
+from specdec_bench.config.schema.spec import (
+    CheckpointSpec,
+    CustomClassSpec,
+    DraftingSpec,
+    NgramSpec,
+    SpecConfig,
+    SuffixSpec,
+)
 from specdec_bench.engines.extra_args import ExtraArguments
 from specdec_bench.errors import ConfigError, EngineUnavailableError
 
@@ -58,6 +65,9 @@ METHODS_BY_NAME: Mapping[str, str] = {"eagle-": "eagle", "eagle3": "eagle3", "df
 
 Without a draft of its own, as with `mtp`, the target is the draft. Source: vLLM 0.32, SpeculativeConfig.__post_init__.
 """
+
+ON_ACCELERATORS = ("ngram_gpu",)
+"""Methods that vLLM 0.32 runs on accelerators only. On a CPU it fails while it loads."""
 
 METHODS_THAT_KEEP_THEIR_NAME = ("eagle", "eagle3", "dflash")
 """Methods of this project for which vLLM does not look at the path."""
@@ -110,6 +120,8 @@ def speculative_config(config: ExperimentConfig) -> dict[str, Any] | None:
     if isinstance(spec, NgramSpec):
         # Both: if only one is set, vLLM copies it into the other.
         arguments |= {"prompt_lookup_min": spec.ngram_min, "prompt_lookup_max": spec.ngram_max}
+    elif isinstance(spec, CustomClassSpec):
+        arguments["model"] = spec.proposer
     elif isinstance(spec, SuffixSpec):
         arguments |= {
             "suffix_decoding_max_tree_depth": spec.max_tree_depth,
@@ -211,6 +223,28 @@ def asked_and_resolved(arguments: Mapping[str, Any], resolved: Mapping[str, Any]
             found = [section[name] for section in sections.values() if name in section]
             asked.append((SETTINGS.get(name, f"engine.extra_args.{name}"), value, found))
     return [(setting, value, value if value in found else found[0]) for setting, value, found in asked if found]
+
+
+def check_device(method: str, *, is_cpu: bool) -> None:
+    """Refuses a method that this build of vLLM cannot run.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    if is_cpu and method in ON_ACCELERATORS:
+        raise ConfigError(
+            f"spec={method}: vLLM has it on accelerators only, and this is its build for CPUs; choose another method"
+        )
+
+
+def remembers(spec: SpecConfig) -> bool:
+    """Whether the drafter may know earlier replies, which vLLM cannot make it forget: only a new engine does not."""
+    return isinstance(spec, CustomClassSpec) or (isinstance(spec, SuffixSpec) and spec.max_cached_requests > 0)
+
+
+def always_drafts(spec: SpecConfig) -> bool:
+    """Whether every decode step has drafts to verify, as long as the context has room for them."""
+    return not isinstance(spec, NgramSpec | SuffixSpec | CustomClassSpec) and not may_draft_nothing(spec)
 
 
 def check_method(method: str, known: Collection[str], fields: Collection[str], arguments: Mapping[str, Any]) -> None:

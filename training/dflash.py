@@ -5,10 +5,11 @@ of operations are those of vLLM's `qwen3_dflash.py`.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from blocks import LLAMA_LIKE, attend, weighted_cross_entropy, write
-from eagle3 import EPSILON, HEAD_DIM, HEADS, MLP, WIDTH, rotate, split_heads
+from eagle3 import EPSILON, MLP, TINY, Shape, rotate, split_heads
 from llama import target_config
 from observing import Observed, observe
 from tokenizer import PAD
@@ -24,11 +25,12 @@ TARGET_LAYERS = (0, 1, 2)
 class Attention(nn.Module):
     """Attention with normed queries and keys, of queries over the context's keys and their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(WIDTH, HEADS * HEAD_DIM, bias=False) for _ in range(3))
-        self.o_proj = nn.Linear(HEADS * HEAD_DIM, WIDTH, bias=False)
-        self.q_norm, self.k_norm = (nn.RMSNorm(HEAD_DIM, eps=EPSILON) for _ in range(2))
+        inner = shape.heads * shape.head_dim
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(shape.width, inner, bias=False) for _ in range(3))
+        self.o_proj = nn.Linear(inner, shape.width, bias=False)
+        self.q_norm, self.k_norm = (nn.RMSNorm(shape.head_dim, eps=EPSILON) for _ in range(2))
 
     def forward(self, x: Tensor, context: Tensor, positions: Tensor, visible: Tensor) -> Tensor:
         """Returns x's shape. `positions` holds the queries'; `visible` is (queries, context + queries)."""
@@ -42,10 +44,10 @@ class Attention(nn.Module):
 class Layer(nn.Module):
     """One Qwen3 decoder layer. The context has no input norm."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.input_layernorm, self.post_attention_layernorm = (nn.RMSNorm(WIDTH, eps=EPSILON) for _ in range(2))
-        self.self_attn, self.mlp = Attention(), MLP()
+        self.input_layernorm, self.post_attention_layernorm = (nn.RMSNorm(shape.width, eps=EPSILON) for _ in range(2))
+        self.self_attn, self.mlp = Attention(shape), MLP(shape)
 
     def forward(self, x: Tensor, context: Tensor, positions: Tensor, visible: Tensor) -> Tensor:
         """Returns x's shape."""
@@ -56,14 +58,17 @@ class Layer(nn.Module):
 class Drafter(nn.Module):
     """The layers. Embedding and lm_head are the target's."""
 
+    shape, num_layers, target_layers = TINY, NUM_LAYERS, TARGET_LAYERS
+
     def __init__(self, target: LlamaForCausalLM) -> None:
         super().__init__()
-        self.fc = nn.Linear(len(TARGET_LAYERS) * WIDTH, WIDTH, bias=False)
-        self.hidden_norm, self.norm = (nn.RMSNorm(WIDTH, eps=EPSILON) for _ in range(2))
-        self.layers = nn.ModuleList([Layer() for _ in range(NUM_LAYERS)])
+        width = self.shape.width
+        self.fc = nn.Linear(len(self.target_layers) * width, width, bias=False)
+        self.hidden_norm, self.norm = (nn.RMSNorm(width, eps=EPSILON) for _ in range(2))
+        self.layers = nn.ModuleList([Layer(self.shape) for _ in range(self.num_layers)])
 
     def _states(self, target: LlamaForCausalLM, seen: Observed, bonus: Tensor, anchors: Tensor, size: int) -> Tensor:
-        """Returns the normed states (batch, anchors, size, WIDTH) of blocks that begin at the anchors.
+        """Returns the normed states (batch, anchors, size, width) of blocks that begin at the anchors.
 
         `bonus` (batch, anchors) holds the token at each anchor; the other places of a block hold the mask. A block
         sees the context before its anchor, and the whole of itself.
@@ -73,7 +78,7 @@ class Drafter(nn.Module):
         ids = torch.full((batch, number, size), MASK, device=bonus.device)
         ids[:, :, 0] = bonus
         x = target.get_input_embeddings()(ids.flatten(1))
-        context = self.hidden_norm(self.fc(torch.cat([seen.outputs[layer] for layer in TARGET_LAYERS], -1)))
+        context = self.hidden_norm(self.fc(torch.cat([seen.outputs[layer] for layer in self.target_layers], -1)))
         positions = (anchors[:, None] + torch.arange(size, device=bonus.device)).flatten()
         owner = torch.arange(number, device=bonus.device).repeat_interleave(size)
         before = torch.arange(length, device=bonus.device) < anchors[owner][:, None]
@@ -100,14 +105,18 @@ class Drafter(nn.Module):
         states = self._states(target, seen, tokens[:, -1:], anchors, draft_length + 1)
         return target.lm_head(states[0, 0, 1:]).argmax(-1).tolist()
 
-    def save(self, folder: Path) -> None:
-        """Writes vLLM's and SGLang's layout."""
-        config = {"architectures": ["DFlashDraftModel"], "model_type": "qwen3"} | LLAMA_LIKE
-        config |= {
-            "num_hidden_layers": NUM_LAYERS,
+    def config(self) -> dict[str, Any]:
+        """Returns config.json as vLLM and SGLang read it."""
+        return {
+            **{"architectures": ["DFlashDraftModel"], "model_type": "qwen3"},
+            **LLAMA_LIKE,
+            "num_hidden_layers": self.num_layers,
             "tie_word_embeddings": False,
             "block_size": BLOCK_SIZE,
             "num_target_layers": target_config().num_hidden_layers,  # SGLang takes the drafter's own otherwise
-            "dflash_config": {"mask_token_id": MASK, "target_layer_ids": list(TARGET_LAYERS)},
+            "dflash_config": {"mask_token_id": MASK, "target_layer_ids": list(self.target_layers)},
         }
-        write(folder, dict(self.state_dict()), config)
+
+    def save(self, folder: Path) -> None:
+        """Writes vLLM's and SGLang's layout."""
+        write(folder, dict(self.state_dict()), self.config())

@@ -30,10 +30,14 @@ from observing import Acceptance, measure_acceptance
 
 BUNDLED = Path(__file__).parents[1] / "specdec_bench" / "assets" / "tiny"
 DEMO = BUNDLED.parent / "demo.jsonl"
-RATES = {"eagle": 2e-3, "medusa": 2e-3, "mtp": 2e-3, "dflash": 2e-3, "pard": 1e-3, "peagle": 1e-3}
+RATES = {"eagle": 2e-3, "medusa": 2e-3, "mtp": 2e-3, "dflash": 2e-3, "dspark": 2e-3, "pard": 1e-3, "peagle": 1e-3}
 """Peak learning rate of each drafter; pard and peagle start from the bundled draft and head."""
-DRAFT_LENGTHS = {"eagle": 3, "medusa": 4, "mtp": 3, "dflash": 7, "pard": 5, "peagle": 4}
+DRAFT_LENGTHS = {"eagle": 3, "medusa": 4, "mtp": 3, "dflash": 7, "dspark": 5, "pard": 5, "peagle": 4}
 """Draft length at which each is measured."""
+
+
+DATA = ("steps", "batch", "length", "conversations")
+"""Options that decide what a drafter is trained on."""
 
 
 def prepare(work: Path, options: argparse.Namespace) -> None:
@@ -119,6 +123,7 @@ def train(name: str, work: Path, out: Path, options: argparse.Namespace) -> None
     weights = sorted((out / "tiny").glob(f"{name}*/model.safetensors"))
     record = {
         "drafter": name,
+        "command": options.command,
         "draft_length": draft_length,
         "parameters": sum(p.numel() for p in head.parameters() if p.requires_grad),
         "loss": loss,
@@ -154,7 +159,7 @@ def card(record: dict[str, Any]) -> str:
 Trained by `training/{record["drafter"]}.py` ({record["parameters"]:,} parameters) for {record["steps"]:,} steps of
 {record["tokens_per_step"]:,} tokens, seed {record["seed"]}, on {record["device"]} in
 {record["training_seconds"]} s, with torch {record["torch"]}. Final loss {record["loss"]:.4f}.
-Command: `python training/train_drafters.py --out OUT`.
+Command: `{record["command"]}`.
 
 Data: the .py files of CPython {record["python"]}'s standard library, cut into conversations, and replies that
 the bundled target wrote itself to such prompts. None of the text is included.
@@ -207,6 +212,10 @@ def main() -> None:
     if options.out is None:
         parser.error("give --out or set OUT")
     options.out, llama.DEVICE = Path(options.out), options.device
+    changed = {key: value for key, value in vars(options).items() if key in DATA and value != parser.get_default(key)}
+    options.command = " ".join(
+        ["python training/train_drafters.py --out OUT", *(f"--{key} {value}" for key, value in changed.items())]
+    )
     options.out.mkdir(parents=True, exist_ok=True)
     options.work.mkdir(parents=True, exist_ok=True)
     random.seed(train_tiny.SEED)

@@ -20,6 +20,7 @@ from specdec_bench.checkpoints.weights import Weights
 from specdec_bench.config.schema.spec import (
     CheckpointSpec,
     DFlashSpec,
+    DSparkSpec,
     Eagle3Spec,
     MedusaSpec,
     MTPSpec,
@@ -56,6 +57,8 @@ def check_drafter(spec: SpecConfig, path: str, facts: CheckpointFacts, weights: 
         _check_parallel(spec, path, drafter, facts.config, tensors)
     if isinstance(spec, MedusaSpec) and (heads := num_medusa_heads(facts.config, tensors)) is not None:
         _check_length(spec, heads, f"{path} has {heads} Medusa heads, one for each drafted token")
+    if isinstance(spec, DSparkSpec) and (size := block_size(facts.config)) is not None:
+        _check_length(spec, size, f"{path} drafts blocks of block_size={size} tokens")
     if isinstance(spec, DFlashSpec) and (size := block_size(facts.config)) is not None:
         _check_length(spec, size - 1, f"{path} drafts blocks of block_size={size} tokens, one of them accepted before")
 

@@ -36,7 +36,7 @@ KINDS: Mapping[Kind, Description] = {
     "medusa": Description("a set of Medusa heads", ("medusa",)),
     "dflash": Description("a DFlash drafter", ("dflash",)),
     "mtp": Description("a set of multi-token-prediction layers", ("mtp",)),
-    "dspark": Description("a DSpark drafter", ()),
+    "dspark": Description("a DSpark drafter", ("dspark",)),
     "mlp_speculator": Description("an MLP speculator", ()),
 }
 
@@ -145,7 +145,7 @@ def num_medusa_heads(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
 
 
 def block_size(config: Mapping[str, Any]) -> int | None:
-    """Returns the tokens of a DFlash drafter's block, the last accepted token included; None if it states none."""
+    """Returns the tokens of a block, of DFlash with the last accepted token, of DSpark without; None if not stated."""
     nested = config.get("dflash_config")
     for part in (nested if isinstance(nested, dict) else {}, config):
         if type(size := part.get("block_size")) is int:

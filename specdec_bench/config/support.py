@@ -110,6 +110,7 @@ ENGINES: dict[str, EngineSupport] = {
             },
             "medusa": {"draft_length": ANY, "draft": ANY},
             "dflash": {"draft_length": ANY, "draft": ANY},
+            "dspark": {"draft_length": ANY, "draft": ANY},
         },
         reasons={"draft_length_by_batch_size": "its drafter of this method makes drafts of one length"},
     ),
@@ -129,6 +130,7 @@ ENGINES: dict[str, EngineSupport] = {
                 for method in ("draft_model", "eagle", "eagle3", "mtp")
             },
             "dflash": {"draft_length": ANY, "draft": ANY},
+            "dspark": {"draft_length": ANY, "draft": ANY},
         },
         reasons={
             "ngram_min": "its trie matches single tokens too",

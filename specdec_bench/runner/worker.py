@@ -210,7 +210,7 @@ def _describe(engine: Engine, untaken: tuple[Difference, ...]) -> EngineDescript
 
 
 def _check_fingerprints(expected: dict[str, Checkpoint] | None, found: dict[str, Checkpoint]) -> None:
-    """Refuses weights that are not the archived ones.
+    """Refuses weights, or a class of the user's, that are not the archived ones.
 
     Raises:
         ConfigError: naming the checkpoint and both fingerprints.
@@ -220,7 +220,7 @@ def _check_fingerprints(expected: dict[str, Checkpoint] | None, found: dict[str,
         if archived is not None and archived.fingerprint != checkpoint.fingerprint:
             raise ConfigError(
                 f"{role} {checkpoint.path}: its fingerprint {checkpoint.fingerprint[:12]} is not the archived "
-                f"{archived.fingerprint[:12]}; the run can be replayed only with the same weights"
+                f"{archived.fingerprint[:12]}; the run can be replayed only with the same files"
             )
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from specdec_bench.archive import RunDirectory
 from specdec_bench.config.checkpoints import ASSETS
 from specdec_bench.records.checkpoint import StatedFacts
+from tests.helpers.documents import DOCS
 from tests.helpers.draft_steps import Replay, replay
 from tests.helpers.drafters_in_torch import DRAFTERS as IN_TORCH
 from tests.helpers.drafters_in_torch import DflashWithOneKeyNorm, Drafter
@@ -28,7 +28,6 @@ from tests.helpers.engine_sweeps import (
     sweep,
 )
 from tests.helpers.llama_in_torch import Llama, read_checkpoint
-from tests.helpers.successor_proposer import drafts_after
 
 pytestmark = pytest.mark.timeout(2400)  # seven engines start
 
@@ -54,8 +53,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
         (found[drafter],) = cells(own)
     own = folder / CUSTOM
     own.mkdir()
-    shutil.copy(ROOT / "tests/helpers/successor_proposer.py", own / "of_mine.py")
-    (found[CUSTOM],) = sweep(own, *VLLM, f"spec={CUSTOM}", "spec.proposer=of_mine.SuccessorProposer")
+    (own / "my_drafter.py").write_text(SUCCESSOR, encoding="utf-8")
+    (found[CUSTOM],) = sweep(own, *VLLM, f"spec={CUSTOM}", "spec.proposer=my_drafter.Successor")
     target = folder / "mimo"
     subprocess.run([sys.executable, str(ROOT / "training" / "mtp.py"), str(target)], check=True)
     own = folder / OWN_TARGET
@@ -66,6 +65,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
 
 
 CUSTOM = "custom_class"
+SUCCESSOR = (DOCS / "engines" / "vllm.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+"""The class that the documentation shows."""
 DRAFTERS = ("eagle", "medusa", "dflash", *PARALLEL.values())
 """They draft with a checkpoint of their own."""
 TRAINED = (*DRAFTERS, "mtp")
@@ -103,6 +104,17 @@ def test_suffixes_that_occurred_before_are_drafted_and_accepted(runs: dict[str, 
     assert 0 < pooled.accepted <= pooled.proposed < 8 * pooled.verify_steps, "a draft is no longer than its match"
 
 
+def drafts_after(token_ids: list[int], k: int) -> list[int]:
+    """Returns K drafts, each of which followed the last token where it last occurred; none after a new token."""
+    ids = list(token_ids)
+    for _ in range(k):
+        before = [at for at in range(len(ids) - 1) if ids[at] == ids[-1]]
+        if not before:
+            return []
+        ids.append(ids[before[-1] + 1])
+    return ids[len(token_ids) :]
+
+
 def test_a_class_of_the_users_own_drafts_step_for_step(runs: dict[str, RunDirectory]) -> None:
     steps = accepted = 0
     for record in requests(runs[CUSTOM]).values():
@@ -123,8 +135,7 @@ def test_a_class_of_the_users_own_drafts_step_for_step(runs: dict[str, RunDirect
 
 def test_the_manifest_identifies_the_users_class(runs: dict[str, RunDirectory]) -> None:
     (name, file), *others = runs[CUSTOM].manifest().checkpoints["proposer"].files.items()
-    source = (ROOT / "tests/helpers/successor_proposer.py").read_bytes()
-    assert (name, file.sha256, others) == ("of_mine.py", hashlib.sha256(source).hexdigest(), [])
+    assert (name, file.sha256, others) == ("my_drafter.py", hashlib.sha256(SUCCESSOR.encode()).hexdigest(), [])
 
 
 @pytest.mark.parametrize("drafter", ALL)

@@ -28,7 +28,7 @@ TESTS = Path(__file__).resolve().parents[1]
 FILES = TESTS / "golden"
 COMMON = ("load.concurrency=16", "load.num_warmup=0")
 NEEDED = {
-    **dict.fromkeys(("eagle", "medusa", "dflash"), ["spec.draft.path=org/draft"]),
+    **{method: ["spec.draft.path=org/draft"] for method in ("eagle", "medusa", "dflash", "dspark")},
     "custom_class": ["spec.proposer=mine.Mine"],
 }
 """By method, settings without which it does not compose. Placeholders: nothing is loaded."""

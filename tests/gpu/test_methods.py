@@ -25,11 +25,11 @@ ENGINES: dict[str, list[str]] = {
 }
 COMMON = ["model.dtype=bfloat16", "sampling.max_new_tokens=64", "load.num_warmup=4"]
 NUM_REQUESTS = 50
-LOOKUPS = ("ngram",)
+LOOKUPS = {"vllm": ("ngram", "ngram_gpu"), "sglang": ("ngram",)}
 PARALLEL = {"pard": "draft_model", "peagle": "eagle3"}
 METHODS: dict[str, list[str]] = {
-    "vllm": ["draft_model", "eagle3", "eagle", "medusa", "dflash", *PARALLEL, "mtp"],
-    "sglang": ["draft_model", "eagle3", "eagle", "dflash", "mtp"],
+    "vllm": ["draft_model", "eagle3", "eagle", "medusa", "dflash", "dspark", *PARALLEL, "mtp"],
+    "sglang": ["draft_model", "eagle3", "eagle", "dflash", "dspark", "mtp"],
 }
 FOLDERS = {"draft_model": "draft"}
 """The bundled folder, if its name is not the method's."""
@@ -38,6 +38,7 @@ IN_TORCH: dict[str, dict[str, type[Drafter]]] = {
     "sglang": DRAFTERS | {"draft": DraftModelWithoutTheFirstToken, "mtp": MtpAfterTheNorm},
 }
 CASES = [(engine, method) for engine in ENGINES for method in METHODS[engine]]
+OF_LOOKUPS = [(engine, method) for engine in ENGINES for method in LOOKUPS[engine]]
 NEAR_TIE_BF16 = 0.5
 """Of logits up to 39, of which a unit of bfloat16's last place is 0.25."""
 
@@ -88,16 +89,14 @@ def test_a_drafter_accepts_as_much_as_in_plain_torch(runs: Runs, engine: str, me
     assert pooled(run).acceptance_length == pytest.approx(counted.acceptance_length, rel=0.03)
 
 
-@pytest.mark.parametrize(("engine", "method"), [(engine, method) for engine in ENGINES for method in LOOKUPS])
+@pytest.mark.parametrize(("engine", "method"), OF_LOOKUPS)
 def test_a_lookup_accepts_drafts(runs: Runs, engine: str, method: str) -> None:
     length = pooled(runs.of(engine, method)).acceptance_length
     assert length is not None
     assert 1.4 < length < 1.8
 
 
-@pytest.mark.parametrize(
-    ("engine", "method"), [*CASES, *((engine, method) for engine in ENGINES for method in LOOKUPS)]
-)
+@pytest.mark.parametrize(("engine", "method"), [*CASES, *OF_LOOKUPS])
 def test_outputs_differ_from_plain_decodings_only_where_two_tokens_all_but_tie(
     runs: Runs, engine: str, method: str
 ) -> None:

@@ -12,7 +12,7 @@ Conventions:
 - The anchor is the index of the bonus token, the last token that is known. The states end in the row before it, and the
   first draft is the token after it.
 - Sources: EAGLE 2401.15077, EAGLE-3 2503.01840, Medusa 2401.10774, MiMo 2505.07608, DFlash 2602.06036, PARD 2504.18583,
-  P-EAGLE 2602.01469 (arXiv).
+  P-EAGLE 2602.01469, DSpark 2607.05147 (arXiv).
 """
 
 from abc import ABC, abstractmethod
@@ -238,19 +238,28 @@ class Dflash(Drafter):
         """Returns each layer's keys and values of the context."""
         return [layer.keys_and_values(context, 0) for layer in layers]
 
+    def layers(self) -> list[Layer]:
+        """Returns the drafter's own."""
+        numbers = range(self.checkpoint.config["num_hidden_layers"])
+        return [Layer(self.checkpoint.below(f"layers.{number}.")) for number in numbers]
+
+    def of_block(self, layers: list[Layer], block: Tensor, past: Past) -> Tensor:
+        """Returns the normed states of a block's rows, which see the context and one another."""
+        x = self.target.embed(block)
+        for layer, context in zip(layers, past, strict=True):
+            mixed, _ = layer.attend(layer.norm("input_layernorm", x), context, is_causal=False)
+            x = x + mixed
+            x = x + layer.feed_forward(x)
+        return self.checkpoint.norm("norm", x)
+
     def read(self, tokens: Tensor, states: States) -> Draft:
-        config, context = self.checkpoint.config, self.given(states)
-        layers = [Layer(self.checkpoint.below(f"layers.{n}.")) for n in range(config["num_hidden_layers"])]
-        past = self.read_context(layers, context)
+        config, layers = self.checkpoint.config, self.layers()
+        past = self.read_context(layers, self.given(states))
 
         def draft(anchor: int, k: int) -> Tensor:
             masks = torch.full((k,), config["dflash_config"]["mask_token_id"])
-            x = self.target.embed(torch.cat([tokens[anchor, None], masks]))
-            for layer, before_anchor in zip(layers, first(past, anchor), strict=True):
-                mixed, _ = layer.attend(layer.norm("input_layernorm", x), before_anchor, is_causal=False)
-                x = x + mixed
-                x = x + layer.feed_forward(x)
-            return self.target.logits(self.checkpoint.norm("norm", x[1:]))
+            block = self.of_block(layers, torch.cat([tokens[anchor, None], masks]), first(past, anchor))
+            return self.target.logits(block[1:])
 
         return draft
 
@@ -267,6 +276,26 @@ class DflashWithOneKeyNorm(Dflash):
         return [layer.keys_and_values(context, 0, key_norm=layers[0].key_norm) for layer in layers]
 
 
+class Dspark(Dflash):
+    """DFlash's layers over a block whose rows write the next token, and a bias by the token before, left to right."""
+
+    def read(self, tokens: Tensor, states: States) -> Draft:
+        config, layers = self.checkpoint.config, self.layers()
+        past = self.read_context(layers, self.given(states))
+        after, table = (self.checkpoint.tensors[f"markov_head.markov_w{n}.weight"] for n in (2, 1))
+
+        def draft(anchor: int, k: int) -> Tensor:
+            masks = torch.full((k - 1,), config["mask_token_id"])
+            block = self.of_block(layers, torch.cat([tokens[anchor, None], masks]), first(past, anchor))
+            rows, before = [], tokens[anchor]
+            for row in self.target.logits(block):
+                rows.append(row + after @ table[before])
+                before = rows[-1].argmax()
+            return torch.stack(rows)
+
+        return draft
+
+
 DRAFTERS: dict[str, type[Drafter]] = {
     "draft": DraftModel,
     "eagle": Eagle,
@@ -274,6 +303,7 @@ DRAFTERS: dict[str, type[Drafter]] = {
     "medusa": Medusa,
     "mtp": Mtp,
     "dflash": Dflash,
+    "dspark": Dspark,
     "pard": Pard,
     "peagle": Peagle,
 }

@@ -33,7 +33,10 @@ def test_help_shows_groups_overrides_and_examples(show: "Show") -> None:
         in text
     )
     assert "tracking: mlflow, none" in text
-    assert "spec: dflash, draft_model, eagle, eagle3, medusa, mtp, ngram, none, suffix" in text
+    assert (
+        "spec: custom_class, dflash, draft_model, dspark, eagle, eagle3, medusa, mtp, ngram, ngram_gpu, none, suffix"
+        in text
+    )
     for override in ("spec.draft_length", "load.concurrency", "sampling.max_new_tokens", "dataset.path", "seed"):
         assert f"\n{override}=" in text
     examples = text.partition("== Examples ==\n")[2].partition("\n\n")[0].splitlines()
@@ -75,7 +78,7 @@ def test_info_shows_where_the_configuration_comes_from(show: "Show") -> None:
 @pytest.mark.parametrize(
     ("line", "completions"),
     [
-        ("python run.py spec=n", ["spec=ngram", "spec=none"]),
+        ("python run.py spec=n", ["spec=ngram", "spec=ngram_gpu", "spec=none"]),
         ("python run.py spec=ngram spec.ngram", ["spec.ngram_max=", "spec.ngram_min="]),
     ],
 )

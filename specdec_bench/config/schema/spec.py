@@ -207,6 +207,13 @@ class DFlashSpec(CheckpointSpec):
     name: str = "dflash"
 
 
+@dataclass(kw_only=True)
+class DSparkSpec(CheckpointSpec):
+    """A block drafter whose drafts depend on one another through a small head. Source: arXiv 2607.05147."""
+
+    name: str = "dspark"
+
+
 OPTIONS: dict[str, type] = {
     "none": NoSpec,
     "ngram": NgramSpec,
@@ -219,5 +226,6 @@ OPTIONS: dict[str, type] = {
     "mtp": MTPSpec,
     "medusa": MedusaSpec,
     "dflash": DFlashSpec,
+    "dspark": DSparkSpec,
 }
 """The dataclass behind each option of the group."""

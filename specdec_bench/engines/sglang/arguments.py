@@ -11,7 +11,7 @@ from specdec_bench.checkpoints.head_name import named_head
 from specdec_bench.config.checkpoints import draft_checkpoint, resolve
 from specdec_bench.config.schema.engine import SGLangEngine
 from specdec_bench.config.schema.experiment import ExperimentConfig
-from specdec_bench.config.schema.spec import CheckpointSpec, DFlashSpec, DraftingSpec, NgramSpec, SpecConfig
+from specdec_bench.config.schema.spec import CheckpointSpec, DFlashSpec, DraftingSpec, DSparkSpec, NgramSpec, SpecConfig
 from specdec_bench.engines.extra_args import ExtraArguments
 from specdec_bench.errors import EngineUnavailableError
 
@@ -22,8 +22,12 @@ ALGORITHMS: Mapping[str, tuple[str, ...]] = {
     "eagle3": ("EAGLE3",),
     "mtp": ("NEXTN", "EAGLE"),
     "dflash": ("DFLASH",),
+    "dspark": ("DSPARK",),
 }
 """Method -> its names in SGLang's releases, newest first."""
+
+FIRST_RELEASES: Mapping[str, str] = {"dspark": "0.5.16"}
+"""The first release known to have the method, if it is later than the first that is supported."""
 
 SETTINGS: Mapping[str, str] = {
     "model_path": "model.path",
@@ -50,6 +54,7 @@ SETTINGS: Mapping[str, str] = {
     "speculative_num_steps": "spec.draft_length",
     "speculative_eagle_topk": "spec.topk",
     "speculative_num_draft_tokens": "spec.num_draft_tokens",
+    "speculative_dspark_block_size": "spec.draft_length",
     "speculative_ngram_max_bfs_breadth": "spec.topk",
     "speculative_ngram_max_trie_depth": "spec.ngram_max",
     "speculative_ngram_min_match_window_size": "spec.ngram_min",
@@ -132,7 +137,8 @@ def _speculative(config: ExperimentConfig, known: Collection[str], algorithms: C
     if not names:
         newest = ALGORITHMS[spec.name][0]
         raise EngineUnavailableError(
-            f"spec={spec.name}: the installed SGLang has no {newest}; use a release of 0.5.11 or later"
+            f"spec={spec.name}: the installed SGLang has no {newest}; use a release of "
+            f"{FIRST_RELEASES.get(spec.name, '0.5.11')} or later"
         )
     topk = spec.topk or 1
     arguments: dict[str, Any] = {
@@ -148,8 +154,10 @@ def _speculative(config: ExperimentConfig, known: Collection[str], algorithms: C
             # Its trie holds the matched tokens together with those that follow.
             arguments["speculative_ngram_max_trie_depth"] = spec.ngram_max + spec.draft_length
         return arguments
-    # All three or none, as SGLang wants it; DFlash drafts its block in one step.
-    arguments["speculative_num_steps"] = 1 if isinstance(spec, DFlashSpec) else spec.draft_length
+    # All three or none, as SGLang wants it; a block is drafted in one step.
+    arguments["speculative_num_steps"] = 1 if isinstance(spec, DFlashSpec | DSparkSpec) else spec.draft_length
+    if isinstance(spec, DSparkSpec):  # else it is the size that the drafter's config.json states
+        arguments["speculative_dspark_block_size"] = spec.draft_length
     arguments["speculative_eagle_topk"] = topk
     if isinstance(spec, CheckpointSpec) and (draft := draft_checkpoint(config)) is not None:
         folder = Path(resolve(draft.path))

@@ -66,10 +66,10 @@ METHODS_BY_NAME: Mapping[str, str] = {"eagle-": "eagle", "eagle3": "eagle3", "df
 Without a draft of its own, as with `mtp`, the target is the draft. Source: vLLM 0.32, SpeculativeConfig.__post_init__.
 """
 
-ON_ACCELERATORS = ("ngram_gpu",)
+ON_ACCELERATORS = ("ngram_gpu", "dspark")
 """Methods that vLLM 0.32 runs on accelerators only. On a CPU it fails while it loads."""
 
-METHODS_THAT_KEEP_THEIR_NAME = ("eagle", "eagle3", "dflash")
+METHODS_THAT_KEEP_THEIR_NAME = ("eagle", "eagle3", "dflash", "dspark")
 """Methods of this project for which vLLM does not look at the path."""
 
 FIXED: Mapping[str, Any] = {

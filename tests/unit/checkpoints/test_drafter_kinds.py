@@ -18,18 +18,19 @@ LLAMA: dict[str, Any] = {"architectures": ["LlamaForCausalLM"], "model_type": "l
 MODEL = ("lm_head.weight", "model.embed_tokens.weight", "model.layers.0.mlp.c_fc.weight", "model.norm.weight")
 HEAD = ("fc.weight", "lm_head.weight", "midlayer.hidden_norm.weight", "norm.weight")
 
-METHODS = ("draft_model", "eagle", "eagle3", "mtp", "medusa", "dflash")
+METHODS = ("draft_model", "eagle", "eagle3", "mtp", "medusa", "dflash", "dspark")
 
 BUNDLED = """
-drafter   draft_model  eagle  eagle3  mtp  medusa  dflash  draft_model+  eagle3+  refused as
-draft     yes          -      -       -    -       -       -             -        a whole model
-pard      yes          -      -       -    -       -       yes           -        a PARD drafter
-eagle     -            yes    -       -    -       -       -             -        an EAGLE-1 head
-eagle3    -            -      yes     -    -       -       -             -        an EAGLE-3 head
-peagle    -            -      yes     -    -       -       -             yes      a P-EAGLE head
-mtp       -            -      -       -    -       -       -             -        a set of multi-token-prediction layers
-medusa    -            -      -       -    yes     -       -             -        a set of Medusa heads
-dflash    -            -      -       -    -       yes     -             -        a DFlash drafter
+drafter  draft_model eagle eagle3 mtp medusa dflash dspark draft_model+ eagle3+ refused as
+draft    yes         -     -      -   -      -      -      -            -       a whole model
+pard     yes         -     -      -   -      -      -      yes          -       a PARD drafter
+eagle    -           yes   -      -   -      -      -      -            -       an EAGLE-1 head
+eagle3   -           -     yes    -   -      -      -      -            -       an EAGLE-3 head
+peagle   -           -     yes    -   -      -      -      -            yes     a P-EAGLE head
+mtp      -           -     -      -   -      -      -      -            -       a set of multi-token-prediction layers
+medusa   -           -     -      -   yes    -      -      -            -       a set of Medusa heads
+dflash   -           -     -      -   -      yes    -      -            -       a DFlash drafter
+dspark   -           -     -      -   -      -      yes    -            -       a DSpark drafter
 """
 """Which bundled drafter goes with which method; + is spec.parallel_drafting=true. Layers for mtp alone are no draft."""
 
@@ -96,8 +97,8 @@ def test_bundled_drafters_go_with_their_methods_alone(
 
 
 def test_the_matrix_is_whole() -> None:
-    assert len(bundled_cells()) == 8 * (len(METHODS) + 2)
-    assert sum(is_taken for *_, is_taken, _ in bundled_cells()) == 9
+    assert len(bundled_cells()) == 9 * (len(METHODS) + 2)
+    assert sum(is_taken for *_, is_taken, _ in bundled_cells()) == 10
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_the_matrix_is_whole() -> None:
         ({"architectures": ["Eagle3Speculator"], "speculators_model_type": "eagle3"}, (), "an EAGLE-3 head", "eagle3"),
         ({"speculators_model_type": "peagle"}, (), "a P-EAGLE head", "eagle3"),
         ({"speculators_model_type": "dflash", "block_size": 8}, (), "a DFlash drafter", "dflash"),
-        ({"speculators_model_type": "dspark"}, (), "a DSpark drafter", ""),
+        ({"speculators_model_type": "dspark"}, (), "a DSpark drafter", "dspark"),
         # The EAGLE authors' own call themselves plain models: only the tensors tell.
         (LLAMA | {"draft_vocab_size": 32000}, HEAD, "an EAGLE-3 head", "eagle3"),
         (LLAMA, ("fc.weight", "layers.0.mlp.up_proj.weight"), "an EAGLE head", "eagle eagle3"),
@@ -126,7 +127,12 @@ def test_the_matrix_is_whole() -> None:
         ({"architectures": ["DFlashDraftModel"], "block_size": 16}, (), "a DFlash drafter", "dflash"),
         ({"architectures": ["DFlash2DraftModel"]}, (), "a DFlash drafter", "dflash"),
         ({"architectures": ["Qwen3ForCausalLM"], "dflash_config": {"mask_token_id": 9}}, (), "a DFlash", "dflash"),
-        ({"architectures": ["Qwen3DSparkModel"], "dflash_config": {"mask_token_id": 9}}, (), "a DSpark drafter", ""),
+        (
+            {"architectures": ["Qwen3DSparkModel"], "dflash_config": {"mask_token_id": 9}},
+            (),
+            "a DSpark drafter",
+            "dspark",
+        ),
         # Medusa's authors' config.json has no architectures; vLLM's conversions have.
         ({"medusa_num_heads": 5, "medusa_num_layers": 1}, (), "a set of Medusa heads", "medusa"),
         ({"model_type": "medusa", "num_heads": 5}, (), "a set of Medusa heads", "medusa"),

@@ -24,6 +24,7 @@ from tests.unit.checkpoints.test_drafter_kinds import LLAMA, MODEL, check, check
         ("medusa", {}, ("0.0.linear.weight", "0.1.weight", "1.0.linear.weight", "1.1.weight"), 2),
         ("dflash", {"architectures": ["DFlashDraftModel"], "block_size": 8}, (), 7),
         ("dflash", {"dflash_config": {"block_size": 16}, "block_size": 8}, (), 15),
+        ("dspark", {"architectures": ["Qwen3DSparkModel"], "block_size": 7}, (), 7),
     ],
 )
 def test_no_more_tokens_are_drafted_than_there_are_heads_or_places(

@@ -31,7 +31,7 @@ YAML_OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF 
 @pytest.mark.parametrize(("group", "option"), YAML_OPTIONS)
 def test_every_yaml_composes(group: str, option: str, tmp_path: Path) -> None:
     path = ["model.path=org/name"] if (group, option) == ("model", "custom") else []
-    if option in ("eagle", "medusa", "dflash"):  # the tiny model has no such draft
+    if option in ("eagle", "medusa", "dflash", "dspark"):  # the tiny model has no such draft
         path = ["spec.draft.path=org/draft"]
     if option == "custom_class":
         path = ["spec.proposer=mine.Mine"]
@@ -288,7 +288,9 @@ def test_published_values_of_another_method_or_draft_length_are_refused() -> Non
     assert experiment(*method, "spec=none").expected.spec == "eagle3"
     with pytest.raises(ConfigError, match=r"spec=draft_model: the values to expect are of expected\.spec=eagle3; set"):
         experiment(*method, "spec=draft_model")
-    with pytest.raises(ConfigError, match=r"expected\.spec=eagle4: no such method; choose one of custom_class, dflash, "):
+    with pytest.raises(
+        ConfigError, match=r"expected\.spec=eagle4: no such method; choose one of custom_class, dflash, "
+    ):
         experiment("expected.spec=eagle4", "spec=none")
     length = ("expected.acceptance_length_drafted=3", "expected.draft_length=15")
     assert experiment(*length, "spec=none").expected.draft_length == 15

@@ -67,6 +67,7 @@ PUBLISHED = {
     "vllm_qwen3_vl_30b_a3b": Published(QWEN3_VL, QWEN3_VL_HEAD, "eagle3", 3, 1, 1.35, (0.2900, 0.0620, 0.0115)),
     "vllm_qwen3_8b_dflash": Published(QWEN3_8B, "z-lab/Qwen3-8B-DFlash-b16", "dflash", 15, 1, 3.29),
     "vllm_qwen3_8b_pard2": Published(QWEN3_8B, "amd/PARD2-Qwen3-8B", "draft_model", 5, 1, 3.44),
+    "vllm_qwen3_4b_dspark": Published("Qwen/Qwen3-4B", "deepseek-ai/dspark_qwen3_4b_block7", "dspark", 7, 1, 3.63),
     "sglang_llama_3_1_8b": Published(LLAMA_8B, SPECFORGE, "eagle3", 3, None, 2.898, engine="sglang"),
 }
 """Copied from the sources that the experiments name."""

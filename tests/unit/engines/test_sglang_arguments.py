@@ -12,6 +12,7 @@ from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
 from specdec_bench.config.schema.spec import (
     DFlashSpec,
     DraftModelSpec,
+    DSparkSpec,
     Eagle3Spec,
     EagleSpec,
     MTPSpec,
@@ -24,7 +25,7 @@ from specdec_bench.errors import ConfigError, EngineUnavailableError
 from tests.helpers import build
 
 DRAFT = DraftCheckpoint(path="org/draft", revision="abc")
-ALGORITHMS = ["EAGLE", "EAGLE3", "NEXTN", "STANDALONE", "NGRAM", "DFLASH"]
+ALGORITHMS = ["EAGLE", "EAGLE3", "NEXTN", "STANDALONE", "NGRAM", "DFLASH", "DSPARK"]
 MATCH_WINDOW = {"speculative_ngram_min_match_window_size", "speculative_ngram_max_match_window_size"}
 KNOWN = (arguments.SETTINGS.keys() | arguments.FIXED.keys()) - MATCH_WINDOW - {"cuda_graph_max_bs"}
 """The fields of SGLang 0.5.16's ServerArgs that are used."""
@@ -92,6 +93,7 @@ def chain(algorithm: str, steps: int, tokens: int) -> dict[str, Any]:
         (Eagle3Spec(draft_length=5, draft=DRAFT), chain("EAGLE3", 5, 6)),
         (MTPSpec(draft_length=1, draft=DRAFT), chain("NEXTN", 1, 2)),
         (DFlashSpec(draft_length=15, draft=DRAFT), chain("DFLASH", 1, 16)),
+        (DSparkSpec(draft_length=7, draft=DRAFT), chain("DSPARK", 1, 8) | {"speculative_dspark_block_size": 7}),
         # The target's own layers.
         (
             MTPSpec(draft_length=3),
@@ -147,9 +149,18 @@ def test_older_releases_name_things_differently() -> None:
     }
 
 
+@pytest.mark.parametrize("spec", [NoSpec(), Eagle3Spec(draft=DRAFT), DraftModelSpec(draft=DRAFT)])
+def test_a_draft_model_is_said_to_lack_the_prompts_first_token(spec: SpecConfig) -> None:
+    assert [("without its first token" in note) for note in arguments.notes(spec)] == [True] * (
+        spec.name == "draft_model"
+    )
+
+
 def test_what_the_release_lacks_is_refused_by_name() -> None:
     with pytest.raises(EngineUnavailableError, match=r"spec=dflash: the installed SGLang has no DFLASH; .*0\.5\.11"):
         arguments.engine_arguments(experiment(DFlashSpec(draft=DRAFT)), KNOWN, ["EAGLE"])
+    with pytest.raises(EngineUnavailableError, match=r"spec=dspark: the installed SGLang has no DSPARK; .*0\.5\.16"):
+        arguments.engine_arguments(experiment(DSparkSpec(draft=DRAFT)), KNOWN, ["EAGLE"])
     with pytest.raises(EngineUnavailableError, match=r"engine\.sampling_backend: the installed SGLang has no"):
         arguments.engine_arguments(experiment(NoSpec(), sampling_backend="x"), KNOWN - {"sampling_backend"}, [])
 

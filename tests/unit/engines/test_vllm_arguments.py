@@ -9,12 +9,15 @@ from specdec_bench.config.schema.experiment import ExperimentConfig
 from specdec_bench.config.schema.model import DraftCheckpoint, ModelConfig
 from specdec_bench.config.schema.spec import (
     CheckpointSpec,
+    CustomClassSpec,
     DFlashSpec,
     DraftModelSpec,
+    DSparkSpec,
     Eagle3Spec,
     EagleSpec,
     MedusaSpec,
     MTPSpec,
+    NgramGPUSpec,
     NgramSpec,
     NoSpec,
     SpecConfig,
@@ -66,7 +69,16 @@ def experiment(spec: SpecConfig, **engine: Any) -> ExperimentConfig:
                 (MTPSpec, "mtp"),
                 (MedusaSpec, "medusa"),
                 (DFlashSpec, "dflash"),
+                (DSparkSpec, "dspark"),
             )
+        ),
+        (
+            NgramGPUSpec(draft_length=4, ngram_min=2, ngram_max=5),
+            {"method": "ngram_gpu", "num_speculative_tokens": 4, "prompt_lookup_min": 2, "prompt_lookup_max": 5},
+        ),
+        (
+            CustomClassSpec(draft_length=2, proposer="mine.Mine"),
+            {"method": "custom_class", "num_speculative_tokens": 2, "model": "mine.Mine"},
         ),
         # The target's own layers.
         (MTPSpec(draft_length=1), {"method": "mtp", "num_speculative_tokens": 1}),
@@ -231,10 +243,36 @@ def test_a_target_that_drafts_by_itself_must_not_have_such_a_path(path: str, oth
 @pytest.mark.parametrize(("path", "other"), NAMES_THAT_DECIDE)
 def test_some_methods_keep_their_name_whatever_the_path(path: str, other: str) -> None:
     draft = DraftCheckpoint(path=path)
-    for spec in (EagleSpec(draft=draft), Eagle3Spec(draft=draft), DFlashSpec(draft=draft)):
+    for spec in (EagleSpec(draft=draft), Eagle3Spec(draft=draft), DFlashSpec(draft=draft), DSparkSpec(draft=draft)):
         found = arguments.speculative_config(experiment(spec))
         assert found is not None
         assert (found["method"], found["model"]) == (spec.name, path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "remembers", "always"),
+    [
+        (Eagle3Spec(), False, True),
+        (Eagle3Spec(draft_length=2, draft_length_by_batch_size=[[1, 4, 2], [5, 9, 0]]), False, False),
+        (NgramSpec(), False, False),
+        (NgramGPUSpec(), False, False),
+        (SuffixSpec(), False, False),
+        (SuffixSpec(max_cached_requests=1), True, False),
+        (CustomClassSpec(proposer="mine.Mine"), True, False),
+    ],
+)
+def test_which_methods_remember_replies_and_which_draft_at_every_step(
+    spec: SpecConfig, remembers: bool, always: bool
+) -> None:
+    assert (arguments.remembers(spec), arguments.always_drafts(spec)) == (remembers, always)
+
+
+@pytest.mark.parametrize("method", ["ngram_gpu", "dspark"])
+def test_methods_of_accelerators_are_refused_by_a_build_for_cpus(method: str) -> None:
+    arguments.check_device(method, is_cpu=False)
+    with pytest.raises(ConfigError, match=rf"^spec={method}: vLLM has it on accelerators only"):
+        arguments.check_device(method, is_cpu=True)
+    arguments.check_device("ngram", is_cpu=True)
 
 
 def test_synthetic_acceptance_is_refused_on_a_cpu() -> None:

@@ -52,6 +52,6 @@ def network_warnings(timings: Timings) -> list[str]:
     if share <= MAX_JOINED_SHARE:
         return []
     return [
-        f"JOINED: {share:.1%} of the chunks arrived together with the one before, through a proxy or a network that "
-        "buffers: step times and inter-token latencies are not known"
+        f"JOINED: {share:.1%} of the chunks were read together with the one before, because a proxy or a network "
+        "joined them or this client was late: step times and inter-token latencies are not known"
     ]

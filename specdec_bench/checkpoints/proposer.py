@@ -37,7 +37,8 @@ def check_proposer(proposer: str) -> Path:
     if name not in classes and name not in _imported(tree):
         raise ConfigError(f"{key}: {file} has no class {name}")
     if name in classes and not classes[name].bases:
-        own = {part.name for part in classes[name].body if isinstance(part, ast.FunctionDef)}
+        body = classes[name].body
+        own = {part.name for part in body if isinstance(part, ast.FunctionDef)} | _assigned(body)
         if lacking := [method for method in METHODS if method not in own]:
             raise ConfigError(f"{key}: the class has no {lacking[0]}(); vLLM calls {' and '.join(METHODS)}")
     return file
@@ -76,6 +77,12 @@ def _file_of(module: str) -> Path | None:
     else:
         files = [Path(found.origin)] if found.has_location and found.origin is not None else []
     return next((file for file in files if file.suffix == ".py" and file.is_file()), None)
+
+
+def _assigned(body: list[ast.stmt]) -> set[str]:
+    """Returns the names that a body assigns to."""
+    assignments = [statement for statement in body if isinstance(statement, ast.Assign)]
+    return {target.id for one in assignments for target in one.targets if isinstance(target, ast.Name)}
 
 
 def _imported(tree: ast.Module) -> set[str]:

@@ -51,6 +51,7 @@ def test_it_is_found_on_the_path_of_modules(tmp_path: Path, monkeypatch: pytest.
         "from base import Mine\n",
         "from base import Other as Mine\n",
         "from base import Base\nclass Mine(Base): ...\n",
+        "from base import f\nclass Mine:\n    propose = load_model = f\n",
     ],
 )
 def test_what_another_module_gives_it_is_left_to_vllm(folder: Path, text: str) -> None:

@@ -22,6 +22,7 @@ from specdec_bench.config import compose, launcher_plugins, own_files
 from specdec_bench.config.compose import CONF, CONFIG
 from specdec_bench.config.schema.experiment import NO_BASELINE, Order
 from specdec_bench.errors import ConfigError, SpecDecBenchError, first_line
+from specdec_bench.sweep.plan import override_key, unknown_key
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -105,13 +106,34 @@ def _compose(app: "Hydra", overrides: list[str]) -> DictConfig:
     try:
         return app.compose_config(CONFIG, overrides, RunMode.RUN)
     except ConfigCompositionException as error:
-        if "--multirun" not in str(error):
+        if "--multirun" not in str(error) and unknown_key(error) is None:
             raise
         # Several values for one key: a sweep if -m was given, or if a chosen YAML sets hydra.mode.
-        composed = app.compose_config(CONFIG, overrides, RunMode.MULTIRUN)
+        composed = _compose_sweep(app, overrides)
         if composed.hydra.mode != RunMode.MULTIRUN:
             raise
         return composed
+
+
+def _compose_sweep(app: "Hydra", overrides: list[str]) -> DictConfig:
+    """Composes what the cells have in common.
+
+    It has none of the swept choices, so it may lack a field that they have: `spec=none,ngram spec.ngram_max=5`. Such an
+    override is left to the cells. It is refused where none of them has the field.
+    """
+    of_cells: list[str] = []
+    while True:
+        try:
+            composed = app.compose_config(CONFIG, [one for one in overrides if one not in of_cells], RunMode.MULTIRUN)
+        except ConfigCompositionException as error:
+            key = unknown_key(error)
+            unknown = [one for one in overrides if override_key(one) == key and one not in of_cells]
+            if not unknown:
+                raise
+            of_cells += unknown
+        else:
+            composed.hydra.overrides.task += of_cells
+            return composed
 
 
 def _first_failing(app: "Hydra", overrides: Sequence[str]) -> str:

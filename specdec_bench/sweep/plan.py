@@ -131,7 +131,7 @@ class Planner:
             try:
                 return self._loader.load_sweep_config(self._composed, list(fitting)), fitting, errors
             except ConfigCompositionException as error:
-                key = _unknown_key(error)
+                key = unknown_key(error)
                 if key is None or key in dropped or key not in {override_key(override) for override in overrides}:
                     raise
                 self._dropped.setdefault(choices, set()).add(key)
@@ -210,7 +210,7 @@ def without_hydra(composed: DictConfig) -> DictConfig:
     return experiment
 
 
-def _unknown_key(error: ConfigCompositionException) -> str | None:
+def unknown_key(error: ConfigCompositionException) -> str | None:
     """Returns the field that an override names and the experiment lacks, or None if the error has another cause."""
     match = re.search(r"Could not override '([^']+)'", str(error))
     return match[1] if match else None

@@ -31,6 +31,23 @@ def test_a_plain_run_appears_once_whatever_the_draft_lengths(command_line: Comma
     assert list(command_line.folder.iterdir()) == []
 
 
+CHOOSE = "defaults: [{override /spec: SPEC}]\n"
+SWEEP = "hydra: {mode: MULTIRUN, sweeper: {params: {spec: 'none,ngram'}}}\n"
+
+
+@pytest.mark.parametrize("chosen", ["spec=none,ngram", "experiment=a,b", "experiment=c"])
+def test_a_field_that_only_a_swept_choice_has_is_set_in_its_cells(command_line: CommandLine, chosen: str) -> None:
+    """The method that the experiment has without them, a draft model, lacks the field."""
+    (command_line.folder / "experiment").mkdir()
+    for name, text in (("a", CHOOSE.replace("SPEC", "none")), ("b", CHOOSE.replace("SPEC", "ngram")), ("c", SWEEP)):
+        (command_line.folder / "experiment" / f"{name}.yaml").write_text(f"# @package _global_\n{text}")
+    grid = (*GRID, chosen, "spec.ngram_max=5", "--config-dir=.")
+    outcome = command_line("-m", "engine=synthetic", "dataset.num_prompts=2", *grid)
+    assert (outcome.status, outcome.stderr) == (0, "")
+    manifests = [read_json(command_line.folder / "sweep" / str(job) / "manifest.json") for job in range(2)]
+    assert [m["config"]["spec"].get("ngram_max") for m in manifests] == [None, 5]
+
+
 def test_cells_run_in_the_order_that_starts_fewest_engines(command_line: CommandLine) -> None:
     # The user names the concurrency first, so that draft lengths alternate from job to job.
     outcome = command_line.measure("-m", "load.concurrency=1,4", "spec.draft_length=1,3", *GRID)

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import importlib.util
+import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -63,20 +64,18 @@ def identify_proposer(proposer: str) -> Checkpoint:
 
 
 def _file_of(module: str) -> Path | None:
-    """Returns the source of a module, as the measuring process will find it: the working folder first."""
+    """Returns the source of a module, as the measuring process will find it: the working folder comes first."""
     first, *rest = module.split(".")
     try:
-        found = PathFinder.find_spec(first, [str(Path.cwd())]) or importlib.util.find_spec(first)
+        found = PathFinder.find_spec(first, [str(Path.cwd()), *sys.path]) or importlib.util.find_spec(first)
     except ValueError:  # __main__
         return None
-    if found is None:
+    for name in rest:  # importlib.util.find_spec would import the packages above it
+        found = found and PathFinder.find_spec(name, list(found.submodule_search_locations or ()))
+    if found is None or not found.has_location or found.origin is None:
         return None
-    if rest:
-        places = [Path(folder, *rest) for folder in found.submodule_search_locations or ()]
-        files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
-    else:
-        files = [Path(found.origin)] if found.has_location and found.origin is not None else []
-    return next((file for file in files if file.suffix == ".py" and file.is_file()), None)
+    file = Path(found.origin)
+    return file if file.suffix == ".py" and file.is_file() else None
 
 
 def _assigned(body: list[ast.stmt]) -> set[str]:

@@ -46,6 +46,27 @@ def test_it_is_found_on_the_path_of_modules(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
+    ("module", "file"),
+    [
+        ("both", "both/__init__.py"),
+        ("outer.inner.both", "outer/inner/both/__init__.py"),
+        ("spread.far", "elsewhere/spread/far.py"),
+    ],
+)
+def test_it_is_the_file_that_python_would_import(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, module: str, file: str
+) -> None:
+    """A package comes before a module of its name, and a package anywhere before a folder without __init__.py."""
+    packages = ("both", "outer/inner/both", "elsewhere/spread")
+    for written in ("both.py", "outer/inner/both.py", "spread/far.py", "elsewhere/spread/far.py"):
+        write(folder / written, WHOLE)
+    for package in packages:
+        write(folder / package / "__init__.py", WHOLE)
+    monkeypatch.syspath_prepend(folder / "elsewhere")
+    assert check_proposer(f"{module}.Mine") == folder / file
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "from base import Mine\n",

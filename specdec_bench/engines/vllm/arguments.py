@@ -50,7 +50,7 @@ SETTINGS: Mapping[str, str] = {
 OPTIONAL = ("per_request_spec_decode_metrics",)
 """Arguments that only later releases have; without this one there are totals alone."""
 
-SPEC_SETTINGS: Mapping[str, str] = {
+SPEC_SETTINGS: dict[str, str] = {
     "model": "draft.path",
     "revision": "draft.revision",
     "num_speculative_tokens": "draft_length",
@@ -216,8 +216,9 @@ def asked_and_resolved(arguments: Mapping[str, Any], resolved: Mapping[str, Any]
     asked: list[tuple[str, Any, list[Any]]] = []
     for name, value in arguments.items():
         if name == "speculative_config":
+            names = SPEC_SETTINGS | ({"model": "proposer"} if value.get("method") == CustomClassSpec.name else {})
             # Each model may have its own name for the method: see check_resolved_method.
-            settings = ((f"spec.{SPEC_SETTINGS.get(key, key)}", key) for key in value if key != "method")
+            settings = ((f"spec.{names.get(key, key)}", key) for key in value if key != "method")
             asked += [(setting, value[key], [drafting[key]]) for setting, key in settings if key in drafting]
         else:
             found = [section[name] for section in sections.values() if name in section]

@@ -105,6 +105,15 @@ def test_vllm_arguments_are_found_in_whatever_section_has_them() -> None:
     )
 
 
+def test_the_class_of_a_vllm_server_is_compared_by_name_and_a_drafts_path_is_not() -> None:
+    def found(method: str) -> tuple[Difference, ...]:
+        asked, got = ({"speculative_config": {"method": method, "model": name}} for name in ("mine.A", "mine.B"))
+        return differences(vllm_arguments.asked_and_resolved(asked, got))
+
+    assert found("custom_class") == (Difference(name="spec.proposer", asked="mine.A", got="mine.B"),)
+    assert found("draft_model") == ()
+
+
 def test_sglang_arguments_are_compared_under_the_settings_names() -> None:
     arguments = {
         "max_running_requests": 64,

@@ -118,10 +118,13 @@ def _compose(app: "Hydra", overrides: list[str]) -> DictConfig:
 def _compose_sweep(app: "Hydra", overrides: list[str]) -> DictConfig:
     """Composes what the cells have in common.
 
-    It has none of the swept choices, so it may lack a field that they have: `spec=none,ngram spec.ngram_max=5`. Such an
-    override is left to the cells. It is refused where none of them has the field.
+    It has none of the swept choices, so it may lack a field that they have: `spec=none,ngram spec.ngram_max=5`. A grid
+    leaves such an override to its cells, and refuses it if none of them has the field.
     """
+    from specdec_bench.sweep.launch import is_grid  # needed only for a sweep
+
     of_cells: list[str] = []
+    refused: ConfigCompositionException | None = None
     while True:
         try:
             composed = app.compose_config(CONFIG, [one for one in overrides if one not in of_cells], RunMode.MULTIRUN)
@@ -131,7 +134,10 @@ def _compose_sweep(app: "Hydra", overrides: list[str]) -> DictConfig:
             if not unknown:
                 raise
             of_cells += unknown
+            refused = refused or error
         else:
+            if refused is not None and not is_grid(composed):
+                raise refused
             composed.hydra.overrides.task += of_cells
             return composed
 

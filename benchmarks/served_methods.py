@@ -2,7 +2,8 @@
 
 Runs plain decoding and each method in process and behind a server that the run starts, on the bundled models: the same
 prompts, greedy, one request in flight. Then it compares them request by request and writes served.csv into FOLDER. Runs
-that are in FOLDER already are taken as they are. All further arguments are the runs': `engine.enforce_eager=true`.
+that are in FOLDER already are taken as they are. `--proposer module.Class` adds `custom_class` with a class of the
+working folder. All further arguments are the runs': `engine.enforce_eager=true`.
 
 A step is what it emitted and how many drafts it accepted. The last step of a request may be cut by the end of the
 reply, and in process SGLang does not shorten its count there; it is left out.
@@ -18,14 +19,16 @@ from pathlib import Path
 from msgspec import to_builtins
 
 from specdec_bench.archive import RunDirectory
+from specdec_bench.records.manifest import label_of_load
 from specdec_bench.records.options import integer_option, text_option
 from specdec_bench.records.request import RequestRecord
 
 ROOT = Path(__file__).resolve().parents[1]
 PARALLEL = {"pard": "draft_model", "peagle": "eagle3"}
 """Bundled drafters of `spec.parallel_drafting=true`."""
+CUSTOM = "custom_class"
 METHODS = {
-    "vllm": ("ngram", "draft_model", "eagle3", "eagle", "medusa", "dflash", "mtp", "suffix", *PARALLEL),
+    "vllm": ("ngram", "draft_model", "eagle3", "eagle", "medusa", "dflash", "mtp", "suffix", CUSTOM, *PARALLEL),
     "sglang": ("ngram", "draft_model", "eagle3", "eagle", "mtp"),
 }
 Requests = dict[str, RequestRecord]
@@ -37,8 +40,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--engine", choices=METHODS, required=True, help="the engine in process and in the server")
     parser.add_argument("--methods", nargs="+", help="default: all that the bundled drafters are for")
+    parser.add_argument("--proposer", help="module.Class of custom_class")
     options, overrides = parser.parse_known_args()
-    rows = list(compare(options.folder, options.engine, options.methods or METHODS[options.engine], overrides))
+    methods = [one for one in options.methods or METHODS[options.engine] if one != CUSTOM or options.proposer]
+    rows = list(compare(options.folder, options.engine, methods, overrides, options.proposer))
     with (options.folder / "served.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
@@ -47,14 +52,16 @@ def main() -> None:
 
 
 def compare(
-    folder: Path, engine: str, methods: Sequence[str], overrides: Sequence[str]
+    folder: Path, engine: str, methods: Sequence[str], overrides: Sequence[str] = (), proposer: str | None = None
 ) -> Iterator[dict[str, str | int | float | None]]:
     """Yields a row for each method, plain decoding first."""
     plain = requests(run(folder, engine, "none", overrides))
     for method in ("none", *methods):
-        direct = requests(run(folder, engine, method, overrides))
-        served_run = run(folder, f"{engine}_server", method, overrides)
+        own = [*overrides, *([f"spec.proposer={proposer}"] if method == CUSTOM else [])]
+        direct = requests(run(folder, engine, method, own))
+        served_run = run(folder, f"{engine}_server", method, own)
         served, manifest, summary = requests(served_run), served_run.manifest(), served_run.summary()
+        compared = plain.keys() & direct.keys() & served.keys()
         check = summary.acceptance.cross_check
         apart = None if check is None else check.difference
         yield {
@@ -64,13 +71,15 @@ def compare(
             "spec": PARALLEL.get(method, method),
             "drafter": method if method in PARALLEL else None,
             "draft_length": integer_option(manifest.config, "spec", "draft_length"),
+            "concurrency": label_of_load(manifest).max_in_flight,
             "num_finished": summary.requests.finished,
             "num_failed": summary.requests.failed,
             "acceptance_source": summary.acceptance.source,
             "acceptance_length": summary.acceptance.pooled.acceptance_length,
-            "num_as_plain_decoding": count(same_output(served[key], plain[key]) for key in plain),
-            "num_as_in_process": count(same_output(served[key], direct[key]) for key in direct),
-            "num_same_steps": count(steps(served[key]) == steps(direct[key]) for key in direct),
+            "num_compared": len(compared),
+            "num_as_plain_decoding": count(same_output(served[key], plain[key]) for key in compared),
+            "num_as_in_process": count(same_output(served[key], direct[key]) for key in compared),
+            "num_same_steps": count(steps(served[key]) == steps(direct[key]) for key in compared),
             "totals_verify_steps_apart": None if apart is None else apart.verify_steps,
             "totals_accepted_apart": None if apart is None else apart.accepted,
         }

@@ -39,10 +39,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--engine", choices=METHODS, required=True, help="the engine in process and in the server")
-    parser.add_argument("--methods", nargs="+", help="default: all that the bundled drafters are for")
+    parser.add_argument("--methods", help="with commas between them; default: all that the bundled drafters are for")
     parser.add_argument("--proposer", help="module.Class of custom_class")
     options, overrides = parser.parse_known_args()
-    methods = [one for one in options.methods or METHODS[options.engine] if one != CUSTOM or options.proposer]
+    runnable = [method for method in METHODS[options.engine] if method != CUSTOM or options.proposer]
+    methods = options.methods.split(",") if options.methods else runnable
     rows = list(compare(options.folder, options.engine, methods, overrides, options.proposer))
     with (options.folder / "served.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0])

@@ -78,9 +78,9 @@ def compare(
             "acceptance_source": summary.acceptance.source,
             "acceptance_length": summary.acceptance.pooled.acceptance_length,
             "num_compared": len(compared),
-            "num_as_plain_decoding": count(same_output(served[key], plain[key]) for key in compared),
-            "num_as_in_process": count(same_output(served[key], direct[key]) for key in compared),
-            "num_same_steps": count(steps(served[key]) == steps(direct[key]) for key in compared),
+            "num_as_plain_decoding": sum(same_output(served[key], plain[key]) for key in compared),
+            "num_as_in_process": sum(same_output(served[key], direct[key]) for key in compared),
+            "num_same_steps": sum(steps(served[key]) == steps(direct[key]) for key in compared),
             "totals_verify_steps_apart": None if apart is None else apart.verify_steps,
             "totals_accepted_apart": None if apart is None else apart.accepted,
         }
@@ -118,11 +118,6 @@ def same_output(one: RequestRecord, other: RequestRecord) -> bool:
 def steps(record: RequestRecord) -> list[tuple[int, int | None]]:
     """Returns what each step but the last emitted and accepted."""
     return [(step.num_tokens, step.num_accepted) for step in record.steps[:-1]]
-
-
-def count(values: Iterator[bool]) -> int:
-    """Returns how many are true."""
-    return sum(values)
 
 
 if __name__ == "__main__":
